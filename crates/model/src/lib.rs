@@ -1,0 +1,1 @@
+//! A small language model, trained and sampled for real, with the same bits everywhere.

@@ -1,0 +1,1 @@
+//! The messages of the Tinker training API: ids, JSON bodies, protobuf.
