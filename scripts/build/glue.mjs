@@ -1,0 +1,42 @@
+// Turns wasm-bindgen's glue, one module with one state, into a factory: a glue of its own for each instance of the wasm.
+//
+// An instance can die, and its successor must share nothing with it: not the memory's views, not the table of objects, not the
+// timers. So the glue becomes the body of a function. The globals by which a dead instance's callbacks could come
+// back are parameters of it that shadow the real ones, for the owner to give.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { pkg } from "../paths.mjs";
+import { wasmPackOut } from "./wasm.mjs";
+
+/** `InstanceGlobals` in js/instance.d.ts lists the same. */
+export const shadowed = [
+  "setTimeout",
+  "clearTimeout",
+  "setInterval",
+  "clearInterval",
+  "queueMicrotask",
+  "fetch",
+  "FinalizationRegistry",
+];
+
+export async function buildGlue(glue = join(wasmPackOut, "tinkex.js"), out = join(pkg, "instance.js")) {
+  const { build, transform } = await import("esbuild");
+  const bundle = await build({
+    // `export *` leaves out the default export: the loader that looks beside the module for the wasm. Ours does that.
+    stdin: { contents: `export * from ${JSON.stringify(glue)}`, resolveDir: wasmPackOut },
+    bundle: true,
+    write: false,
+    format: "iife",
+    globalName: "glue",
+    target: "es2022",
+    treeShaking: true,
+    logLevel: "warning",
+    logOverride: { "empty-import-meta": "silent" }, // in the loader that is left out
+  });
+  const source = `export function createInstance({ ${shadowed.join(", ")} }) {\n${bundle.outputFiles[0].text}\nreturn glue;\n}`;
+  for (const unwanted of ["import.meta", "import(", "eval(", "new Function("]) {
+    if (source.includes(unwanted)) throw new Error(`The glue has \`${unwanted}\`, which the package promises not to need`);
+  }
+  const { code } = await transform(source, { minify: true, format: "esm", target: "es2022" });
+  writeFileSync(out, `// A glue of its own for each instance of the wasm. Made by scripts/build/glue.mjs.\n${code}`);
+}

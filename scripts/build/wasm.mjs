@@ -1,0 +1,47 @@
+// The client's wasm: compiled by a pinned nightly so that it unwinds, then made small.
+import { copyFileSync, mkdirSync, renameSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { pkg, root, target } from "../paths.mjs";
+import { nightly } from "../pins.mjs";
+import { run, Stop } from "../run.mjs";
+import { toolFolder, tools } from "../setup/wasm-tools.mjs";
+
+/** wasm-pack's output: the wasm and its glue, from which `pkg/` takes what is published. */
+export const wasmPackOut = join(target, "wasm-pack");
+
+/**
+ * What the wasm build alone sets. The standard library is rebuilt to unwind; legacy exception handling is what Node 20
+ * reads, and every newer runtime as well. By environment, since a config file would rebuild std for the host's crates too.
+ */
+export const wasmEnv = {
+  RUSTUP_TOOLCHAIN: nightly.name,
+  CARGO_TARGET_DIR: target,
+  CARGO_UNSTABLE_BUILD_STD: "std,panic_unwind",
+  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: "-Cpanic=unwind -Cllvm-args=-wasm-use-legacy-eh=true",
+};
+
+export async function buildWasm() {
+  const folders = tools.map((tool) => {
+    const folder = toolFolder(tool);
+    if (folder === undefined) throw new Stop(`${tool.crate} ${tool.version} is missing. \`npm run build\` installs it.`);
+    return folder;
+  });
+  await run(
+    "wasm-pack",
+    [
+      ...["build", root, "--target", "web", "--mode", "no-install", "--profile", "wasm"],
+      ...["--out-dir", wasmPackOut, "--out-name", "tinkex", "--no-pack", "--no-opt"],
+    ],
+    { cwd: root, env: { ...wasmEnv, PATH: [...folders, process.env["PATH"]].join(delimiter) } },
+  );
+  // No feature flags: wasm-opt reads the features from the file, and with all of them Node 20 refuses its output.
+  const small = join(wasmPackOut, "small.wasm");
+  await run(process.execPath, [
+    join(root, "node_modules", "binaryen", "bin", "wasm-opt"),
+    ...["-Os", "--strip-debug", "--strip-producers", join(wasmPackOut, "tinkex_bg.wasm"), "-o", small],
+  ]);
+  mkdirSync(pkg, { recursive: true });
+  // Copied under another name first: whoever reads the package meanwhile sees the old wasm or the new one.
+  copyFileSync(small, join(pkg, "tinkex_bg.wasm.new"));
+  renameSync(join(pkg, "tinkex_bg.wasm.new"), join(pkg, "tinkex_bg.wasm"));
+}

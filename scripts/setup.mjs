@@ -1,0 +1,43 @@
+// Brings what `npm start` or `npm test` needs and doesn't find. Says first what it will do; says nothing when all is there.
+import { pathToFileURL } from "node:url";
+import { main, Stop } from "./run.mjs";
+import { browserNeeds } from "./setup/browsers.mjs";
+import { npmNeed } from "./setup/npm.mjs";
+import { rustNeeds } from "./setup/rust.mjs";
+import { wasmToolNeeds } from "./setup/wasm-tools.mjs";
+
+const purposes = { start: startNeeds, test: () => [...startNeeds(), ...testNeeds()] };
+
+/**
+ * Installs what is missing for a purpose, "start" (which building, and the sandbox, need no more than) or "test".
+ * A need is `{ what, takes, isMet(), install() }`; those that are met cost a look.
+ */
+export async function setup(purpose) {
+  if (Number(process.versions.node.split(".")[0]) < 20) {
+    throw new Stop(`This is Node ${process.versions.node}; 20 or newer is needed.`);
+  }
+  const missing = purposes[purpose]().filter((need) => !need.isMet());
+  if (missing.length === 0) return;
+  console.log(`Set-up for \`npm ${purpose}\`, this once. Missing:`);
+  for (const { what, takes } of missing) console.log(`  - ${what} (${takes})`);
+  for (const { what, install, isMet } of missing) {
+    console.log(`\n${what}`);
+    const began = performance.now();
+    await install();
+    if (!isMet()) throw new Stop(`The set-up of this ended without an error, and yet it is not there: ${what}`);
+    console.log(`  done in ${Math.ceil((performance.now() - began) / 1000)} s`);
+  }
+  console.log("\nSet-up done.\n");
+}
+
+function startNeeds() {
+  return [...rustNeeds(), npmNeed(".", "to build the package and the console", "about 20 s"), ...wasmToolNeeds()];
+}
+
+function testNeeds() {
+  return [npmNeed("tests", "the browsers' driver and edge runtime", "about 20 s"), ...browserNeeds()];
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  await main(() => setup(process.argv[2] === "test" ? "test" : "start"));
+}

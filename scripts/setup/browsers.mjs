@@ -1,0 +1,32 @@
+// The browsers that tests drive: the system's own, found on PATH, or installed where apt-get may.
+import { ask, onPath, run, Stop } from "../run.mjs";
+
+const browsers = [
+  { name: "Chromium", variable: "CHROMIUM", commands: ["chromium", "chromium-browser", "google-chrome"], apt: "chromium" },
+  { name: "Firefox", variable: "FIREFOX", commands: ["firefox-esr", "firefox"], apt: "firefox-esr" },
+];
+
+/** The path of a browser's program ("Chromium", "Firefox"), or undefined. A variable of its name goes first. */
+export function browserPath(name) {
+  const { variable, commands } = browsers.find((browser) => browser.name === name);
+  const set = process.env[variable];
+  return set || commands.map(onPath).find((path) => path !== undefined);
+}
+
+export function browserNeeds() {
+  return browsers.map(({ name, variable, apt }) => ({
+    what: `${name}, for tests that drive a real browser`,
+    takes: "about 30 s",
+    isMet: () => browserPath(name) !== undefined,
+    async install() {
+      if (ask("apt-get", ["--version"]) === undefined || process.getuid?.() !== 0) {
+        throw new Stop(
+          `Install ${name} (Debian's package is ${apt}), or set ${variable} to the path of its program, and run this again.`,
+        );
+      }
+      const env = { DEBIAN_FRONTEND: "noninteractive" };
+      await run("apt-get", ["update", "-qq"], { env });
+      await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", apt], { env });
+    },
+  }));
+}
