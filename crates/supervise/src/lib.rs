@@ -1,1 +1,58 @@
 //! OTP supervision for a single-threaded executor.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tinkex_supervise::{Exit, System, TaskSupervisor, virtual_time::VirtualTime};
+//!
+//! let world = VirtualTime::new(0); // in a browser: your `Runtime` on `spawn_local` and `setTimeout`
+//! let system = System::new(world.runtime());
+//! world.block_on(async {
+//!     let tasks = TaskSupervisor::new("requests").limit(8);
+//!     let supervisor = tasks.start(&system).await.unwrap();
+//!
+//!     let poll = tasks.spawn("poll", |ctx| async move {
+//!         let _shown = ctx.waiting_for("request 7");
+//!         ctx.sleep(Duration::from_secs(3600)).await
+//!     });
+//!     poll.cancel(); // ends the sleep at once: the clock does not move
+//!     assert!(poll.await.unwrap().is_err());
+//!     assert_eq!(world.now(), Duration::ZERO);
+//!
+//!     supervisor.ask_to_stop();
+//!     assert_eq!(supervisor.monitor().await, Exit::Shutdown);
+//! });
+//! system.assert_accounted();
+//! ```
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod cancel;
+mod context;
+mod deadline;
+mod exit;
+pub mod faults;
+mod mailbox;
+mod panics;
+mod process;
+mod report;
+mod runtime;
+mod spec;
+mod stream;
+mod system;
+mod tasks;
+#[cfg(feature = "virtual-time")]
+pub mod virtual_time;
+mod waiters;
+
+pub use cancel::{CancelToken, Cancelled, CancelledFuture};
+pub use context::{Context, Waiting, YieldNow};
+pub use exit::{Exit, IntoExit, PanicInfo};
+pub use mailbox::{Address, CallError, Mailbox, Reply, mailbox};
+pub use panics::install_hook as install_panic_hook;
+pub use process::{Kind, Monitor, Pid, State};
+pub use report::{Report, ReportContext};
+pub use runtime::{LocalBoxFuture, Runtime};
+pub use spec::Shutdown;
+pub use stream::TaskStream;
+pub use system::System;
+pub use tasks::{TaskHandle, TaskSupervisor};

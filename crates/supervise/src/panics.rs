@@ -1,0 +1,64 @@
+//! Turns a panic of supervised code into what is known of it, so that an exit can say message and place.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Once,
+};
+
+/// A panic that was caught: what it said, and where.
+pub(crate) struct Caught {
+    pub(crate) message: Rc<str>,
+    pub(crate) place: Rc<str>,
+}
+
+thread_local! {
+    /// How many `catch` are open on this thread: inside of one, the hook notes instead of printing.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static NOTED: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+}
+
+/// Puts the crate's panic hook before the one that is set. A panic inside of supervised code is noted and shows in
+/// the exit and in the reports; any other goes to the former hook as before. It happens once; a
+/// [`System`](crate::System) does it by itself. Whoever replaces the hook later loses the places, nothing else.
+pub fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let former = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if DEPTH.get() == 0 {
+                return former(info);
+            }
+            let message = info.payload_as_str().unwrap_or("a panic without a text").to_owned();
+            let place = info.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+            NOTED.with(|noted| *noted.borrow_mut() = Some((message, place)));
+        }));
+    });
+}
+
+/// Runs code and catches its panic. What the code had borrowed mutably must be thrown away afterwards, or be
+/// consistent after every statement: that is what the callers see to, hence the assertion.
+pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Caught> {
+    DEPTH.set(DEPTH.get() + 1);
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    DEPTH.set(DEPTH.get() - 1);
+    outcome.map_err(caught)
+}
+
+fn caught(payload: Box<dyn Any + Send>) -> Caught {
+    let noted = NOTED.with(|noted| noted.borrow_mut().take());
+    let (message, place) = noted.unwrap_or_else(|| {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        (text.unwrap_or("a panic without a text").to_owned(), "unknown".to_owned())
+    });
+    // A payload may have a destructor that panics, with a payload that has one: the second is left alone.
+    DEPTH.set(DEPTH.get() + 1);
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    DEPTH.set(DEPTH.get() - 1);
+    Caught { message: message.into(), place: place.into() }
+}

@@ -1,0 +1,491 @@
+//! One supervised future: wrapped once, watched by many, and ended exactly once, whatever it does.
+
+use std::{
+    any::Any,
+    borrow::Cow,
+    cell::{Cell, OnceCell, RefCell},
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context as TaskContext, Poll, Waker},
+    time::Duration,
+};
+
+use crate::{
+    cancel::CancelToken,
+    context::Context,
+    exit::{Exit, PanicInfo},
+    faults,
+    panics::{self, Caught},
+    report::Report,
+    runtime::LocalBoxFuture,
+    system::System,
+    waiters::Waiters,
+};
+
+/// Which part a process plays in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Does the work.
+    Worker,
+    /// Keeps children.
+    Supervisor,
+    /// Keeps tasks.
+    TaskSupervisor,
+    /// A piece of work with a result, under a task supervisor.
+    Task,
+}
+
+/// How far a process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// In its init phase, or not polled yet.
+    Starting,
+    /// Ready.
+    Running,
+    /// Asked to stop, and not yet gone.
+    Stopping,
+    /// Gone.
+    Exited,
+}
+
+impl State {
+    /// The state in one lower-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Exited => "exited",
+        }
+    }
+}
+
+/// A handle to a process, as OTP's pid: it stays valid, and says so, after the process has ended. Two handles are
+/// equal if they mean the same start of the same child.
+#[derive(Clone)]
+pub struct Pid(pub(crate) Rc<Process>);
+
+impl Pid {
+    /// A number that no other process of this system has had.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// The name that its spec or its spawner gave it.
+    pub fn name(&self) -> &Rc<str> {
+        &self.0.name
+    }
+
+    /// How far it is.
+    pub fn state(&self) -> State {
+        self.0.state()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_alive(&self) -> bool {
+        self.0.exit.get().is_none()
+    }
+
+    /// Why it ended, if it has.
+    pub fn exit_reason(&self) -> Option<Exit> {
+        self.0.exit.get().cloned()
+    }
+
+    /// Resolves with the exit of this process; at once if it has ended. Dropping it ends the watch.
+    pub fn monitor(&self) -> Monitor {
+        Monitor { process: self.0.clone(), key: None }
+    }
+
+    /// Resolves when its init phase is over, or with the exit that came before. Dropping it ends the watch.
+    pub(crate) fn started(&self) -> BecomesReady {
+        BecomesReady { monitor: self.monitor() }
+    }
+
+    /// Asks it to stop, as its supervisor would: its [`Context::shutdown`] resolves. Nothing forces it.
+    pub fn ask_to_stop(&self) {
+        self.0.ask();
+    }
+
+    /// Ends it now with this exit: its future is dropped before this returns, or, when it is the one that runs,
+    /// as soon as it yields. Its supervisor treats it as any exit.
+    pub fn kill(&self, exit: Exit) {
+        self.0.kill(exit);
+    }
+}
+
+impl PartialEq for Pid {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Pid {}
+
+impl fmt::Debug for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pid({} {})", self.0.id, self.0.name)
+    }
+}
+
+/// What [`Pid::monitor`] gives.
+#[must_use = "a future does nothing until it is awaited"]
+pub struct Monitor {
+    process: Rc<Process>,
+    key: Option<u64>,
+}
+
+impl Future for Monitor {
+    type Output = Exit;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Exit> {
+        let this = self.get_mut();
+        if let Some(exit) = this.process.exit.get() {
+            return Poll::Ready(exit.clone());
+        }
+        this.process.watchers.wait(&mut this.key, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.process.watchers.leave(self.key);
+    }
+}
+
+/// What [`Pid::started`] gives.
+pub(crate) struct BecomesReady {
+    monitor: Monitor,
+}
+
+impl Future for BecomesReady {
+    type Output = Result<(), Exit>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Exit>> {
+        if self.monitor.process.ready.get() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.monitor).poll(cx).map(Err)
+    }
+}
+
+/// What a process starts from: called in its first poll, so that a panic of it is the process's own.
+pub(crate) type Body = Box<dyn FnOnce(Context) -> LocalBoxFuture<'static, Exit>>;
+
+/// Who started a process and hears of it. Each call comes at most once for a process, `exited` exactly once.
+pub(crate) trait Owner {
+    fn ready(self: Rc<Self>, process: &Rc<Process>, info: Option<Rc<dyn Any>>);
+    fn exited(self: Rc<Self>, process: &Rc<Process>, exit: Exit);
+}
+
+/// What a spawner decides about a process.
+pub(crate) struct Start {
+    pub(crate) name: Rc<str>,
+    pub(crate) kind: Kind,
+    pub(crate) parent: Option<u64>,
+    /// The owner's own key and count for it.
+    pub(crate) key: u64,
+    pub(crate) generation: u32,
+    pub(crate) restarts: u32,
+    /// No init phase: it is running from the start.
+    pub(crate) ready_at_once: bool,
+    pub(crate) owner: Rc<dyn Owner>,
+    pub(crate) body: Body,
+}
+
+/// The owner of a process that stands alone: whoever started it watches it through its pid.
+pub(crate) struct Nobody;
+
+impl Owner for Nobody {
+    fn ready(self: Rc<Self>, _: &Rc<Process>, _: Option<Rc<dyn Any>>) {}
+    fn exited(self: Rc<Self>, _: &Rc<Process>, _: Exit) {}
+}
+
+/// The names of a process's spawners, innermost first.
+pub(crate) struct Callers {
+    name: Rc<str>,
+    outer: Option<Rc<Callers>>,
+}
+
+pub(crate) struct Process {
+    pub(crate) id: u64,
+    pub(crate) name: Rc<str>,
+    pub(crate) kind: Kind,
+    pub(crate) parent: Option<u64>,
+    pub(crate) key: u64,
+    pub(crate) generation: u32,
+    pub(crate) restarts: u32,
+    pub(crate) system: System,
+    pub(crate) started: Duration,
+    pub(crate) stop: CancelToken,
+    callers: Option<Rc<Callers>>,
+    ready: Cell<bool>,
+    exit: OnceCell<Exit>,
+    owner: RefCell<Option<Rc<dyn Owner>>>,
+    watchers: Waiters,
+    /// `None` while it is polled or dropped, and once it is gone.
+    work: Cell<Option<Work>>,
+    /// Its future is being polled or dropped right now, further up this very stack.
+    busy: Cell<bool>,
+    /// An exit that was ordered while it was busy.
+    ordered: Cell<Option<Exit>>,
+    /// Wakes the executor's task, so that it ends when the work was dropped from outside.
+    waker: Cell<Option<Waker>>,
+    waiting: RefCell<Option<(Cow<'static, str>, Duration)>>,
+    /// Queues shown in the tree, and processes that share this one's fate: rarely any.
+    queues: RefCell<Vec<(&'static str, Box<dyn Fn() -> usize>)>>,
+    links: RefCell<Vec<Pid>>,
+}
+
+/// The future, or what it will be made from; and its share in the count of live futures, which ends with it.
+struct Work {
+    stage: Stage,
+    _counted: Counted,
+}
+
+enum Stage {
+    Unstarted(Body),
+    Started(LocalBoxFuture<'static, Exit>),
+}
+
+struct Counted(System);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.count_future(false);
+    }
+}
+
+thread_local! {
+    /// The process that is being polled.
+    static CURRENT: RefCell<Option<Rc<Process>>> = const { RefCell::new(None) };
+}
+
+/// The one place where futures start.
+pub(crate) fn spawn(system: &System, start: Start) -> Pid {
+    let caller = Process::current();
+    let callers = caller.map(|caller| Rc::new(Callers { name: caller.name.clone(), outer: caller.callers.clone() }));
+    system.count_future(true);
+    let process = Rc::new(Process {
+        id: system.next_id(),
+        name: start.name,
+        kind: start.kind,
+        parent: start.parent,
+        key: start.key,
+        generation: start.generation,
+        restarts: start.restarts,
+        system: system.clone(),
+        started: system.now(),
+        stop: CancelToken::new(),
+        callers,
+        ready: Cell::new(start.ready_at_once),
+        exit: OnceCell::new(),
+        owner: RefCell::new(Some(start.owner)),
+        watchers: Waiters::default(),
+        work: Cell::new(Some(Work { stage: Stage::Unstarted(start.body), _counted: Counted(system.clone()) })),
+        busy: Cell::new(false),
+        ordered: Cell::new(None),
+        waker: Cell::new(None),
+        waiting: RefCell::new(None),
+        queues: RefCell::default(),
+        links: RefCell::default(),
+    });
+    system.register(&process);
+    system.runtime().spawn(Box::pin(Shell(process.clone())));
+    Pid(process)
+}
+
+impl Process {
+    pub(crate) fn current() -> Option<Rc<Self>> {
+        CURRENT.with(|current| current.borrow().clone())
+    }
+
+    pub(crate) fn state(&self) -> State {
+        if self.exit.get().is_some() {
+            State::Exited
+        } else if self.stop.is_cancelled() {
+            State::Stopping
+        } else if self.ready.get() {
+            State::Running
+        } else {
+            State::Starting
+        }
+    }
+
+    pub(crate) fn callers(&self) -> Vec<Rc<str>> {
+        let mut names = Vec::new();
+        let mut next = self.callers.as_ref();
+        while let Some(caller) = next {
+            names.push(caller.name.clone());
+            next = caller.outer.as_ref();
+        }
+        names
+    }
+
+    pub(crate) fn set_ready(self: &Rc<Self>, info: Option<Rc<dyn Any>>) {
+        if self.exit.get().is_some() || self.ready.replace(true) {
+            return;
+        }
+        // Not borrowed during the call.
+        let owner = self.owner.borrow().clone();
+        if let Some(owner) = owner {
+            owner.ready(self, info);
+        }
+        self.watchers.wake_all();
+        self.system.changed(self.id);
+    }
+
+    pub(crate) fn set_waiting(
+        &self,
+        waiting: Option<(Cow<'static, str>, Duration)>,
+    ) -> Option<(Cow<'static, str>, Duration)> {
+        let former = self.waiting.replace(waiting);
+        self.system.changed(self.id);
+        former
+    }
+
+    pub(crate) fn waiting(&self) -> Option<(Cow<'static, str>, Duration)> {
+        self.waiting.borrow().clone()
+    }
+
+    pub(crate) fn show_queue(&self, name: &'static str, length: Box<dyn Fn() -> usize>) {
+        self.queues.borrow_mut().push((name, length));
+    }
+
+    pub(crate) fn queues(&self) -> Vec<(&'static str, usize)> {
+        self.queues.borrow().iter().map(|(name, length)| (*name, length())).collect()
+    }
+
+    /// Binds two fates: a crash of one ends the other with the same exit. A graceful end does not.
+    pub(crate) fn link(one: &Rc<Self>, other: &Rc<Self>) {
+        one.links.borrow_mut().push(Pid(other.clone()));
+        other.links.borrow_mut().push(Pid(one.clone()));
+    }
+
+    pub(crate) fn ask(&self) {
+        if self.exit.get().is_none() && !self.stop.is_cancelled() {
+            self.stop.cancel();
+            self.system.changed(self.id);
+        }
+    }
+
+    pub(crate) fn kill(self: &Rc<Self>, exit: Exit) {
+        if self.exit.get().is_some() {
+            return;
+        }
+        if self.busy.get() {
+            let first = self.ordered.take();
+            self.ordered.set(Some(first.unwrap_or(exit)));
+            return;
+        }
+        let exit = self.discard(self.work.take(), exit);
+        self.finish(exit);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Drops the work; a destructor that panics makes the exit a panic.
+    fn discard(self: &Rc<Self>, work: Option<Work>, exit: Exit) -> Exit {
+        let dropped = self.enter(|| {
+            drop(work);
+            faults::point("task drop");
+        });
+        match dropped {
+            Err(caught) if exit.panic().is_none() => self.panicked(caught, true),
+            _ => exit,
+        }
+    }
+
+    /// Runs code of this process: under its name, its panics caught.
+    fn enter<T>(self: &Rc<Self>, run: impl FnOnce() -> T) -> Result<T, Caught> {
+        let former = CURRENT.with(|current| current.replace(Some(self.clone())));
+        let was_busy = self.busy.replace(true);
+        let outcome = panics::catch(run);
+        self.busy.set(was_busy);
+        CURRENT.with(|current| current.replace(former));
+        outcome
+    }
+
+    fn panicked(&self, caught: Caught, in_destructor: bool) -> Exit {
+        let mut callers = self.callers();
+        callers.insert(0, self.name.clone());
+        let Caught { message, place } = caught;
+        Exit::Panic(Rc::new(PanicInfo { message, place, callers, in_destructor }))
+    }
+
+    /// The exit, once. All that hear of it do so in this order: the tree, the owner, the linked, the monitors.
+    fn finish(self: &Rc<Self>, exit: Exit) {
+        if self.exit.set(exit.clone()).is_err() {
+            return;
+        }
+        self.queues.borrow_mut().clear();
+        self.system.unregister(self, &exit);
+        if let Some(owner) = self.owner.take() {
+            owner.exited(self, exit.clone());
+        }
+        for linked in self.links.take() {
+            linked.0.links.borrow_mut().retain(|link| !Rc::ptr_eq(&link.0, self));
+            if !exit.is_graceful() {
+                linked.kill(exit.clone());
+            }
+        }
+        self.watchers.wake_all();
+    }
+
+    fn poll(self: &Rc<Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Some(mut work) = self.work.take() else { return Poll::Ready(()) };
+        let began = self.system.slow_poll().map(|limit| (limit, self.system.now()));
+        let polled = self.enter(|| {
+            faults::point("task poll");
+            if let Stage::Unstarted(body) = &mut work.stage {
+                let body = std::mem::replace(body, Box::new(|_| unreachable!("a body is taken once")));
+                work.stage = Stage::Started(body(Context(self.clone())));
+            }
+            match &mut work.stage {
+                Stage::Started(future) => future.as_mut().poll(cx),
+                Stage::Unstarted(_) => unreachable!("it was started above"),
+            }
+        });
+        if let Some((limit, began)) = began {
+            let took = self.system.now().saturating_sub(began);
+            if took > limit {
+                self.system.report(Report::SlowPoll { process: Pid(self.clone()), took });
+            }
+        }
+        let exit = match polled {
+            Ok(Poll::Pending) => match self.ordered.take() {
+                None => {
+                    self.work.set(Some(work));
+                    self.waker.set(Some(cx.waker().clone()));
+                    return Poll::Pending;
+                }
+                Some(ordered) => ordered,
+            },
+            Ok(Poll::Ready(exit)) => exit,
+            Err(caught) => self.panicked(caught, false),
+        };
+        let exit = self.discard(Some(work), exit);
+        self.finish(exit);
+        Poll::Ready(())
+    }
+}
+
+/// What the executor holds. Dropped before its end, it ends the process with it.
+struct Shell(Rc<Process>);
+
+impl Future for Shell {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        self.0.poll(cx)
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        self.0.kill(Exit::Killed);
+    }
+}

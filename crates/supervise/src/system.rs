@@ -1,0 +1,118 @@
+//! What all trees on one thread share: the runtime, the register of live processes, and those who listen.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
+
+use crate::{
+    exit::Exit,
+    panics,
+    process::{Process},
+    report::Report,
+    runtime::Runtime,
+};
+
+/// The ground on which supervision trees stand. Clones are the same system; one for a page or a thread is usual.
+#[derive(Clone)]
+pub struct System(Rc<Inner>);
+
+struct Inner {
+    runtime: Rc<dyn Runtime>,
+    last_id: Cell<u64>,
+    live: Cell<usize>,
+    processes: RefCell<BTreeMap<u64, Rc<Process>>>,
+    slow_poll: Cell<Option<Duration>>,
+    listeners: RefCell<Vec<Rc<dyn Fn(&Report)>>>,
+}
+
+/// Polls that take longer are reported: three frames of a page that draws 60 of them a second.
+const SLOW_POLL: Duration = Duration::from_millis(50);
+
+impl System {
+    /// A system on this runtime. Sets the panic hook (see [`install_hook`](crate::install_panic_hook)).
+    pub fn new(runtime: Rc<dyn Runtime>) -> Self {
+        panics::install_hook();
+        Self(Rc::new(Inner {
+            runtime,
+            last_id: Cell::new(0),
+            live: Cell::new(0),
+            processes: RefCell::default(),
+            slow_poll: Cell::new(Some(SLOW_POLL)),
+            listeners: RefCell::default(),
+        }))
+    }
+
+    /// The runtime given to [`new`](Self::new).
+    pub fn runtime(&self) -> &Rc<dyn Runtime> {
+        &self.0.runtime
+    }
+
+    /// The runtime's clock.
+    pub fn now(&self) -> Duration {
+        self.0.runtime.now()
+    }
+
+    /// How many futures that this system started have not been dropped yet.
+    pub fn live(&self) -> usize {
+        self.0.live.get()
+    }
+
+    /// From which length on a poll is reported; `None` spares the two readings of the clock for each poll.
+    pub fn report_polls_over(&self, limit: Option<Duration>) {
+        self.0.slow_poll.set(limit);
+    }
+
+    /// Calls `listener` with every report, as long as the system lives. It is called from the midst of things:
+    /// it should note and return.
+    pub fn on_report(&self, listener: impl Fn(&Report) + 'static) {
+        self.0.listeners.borrow_mut().push(Rc::new(listener));
+    }
+
+    /// Checks that every live future belongs to a process of the tree, and every process to one future.
+    ///
+    /// # Panics
+    ///
+    /// When the two counts differ: something was started or forgotten behind the tree's back.
+    pub fn assert_accounted(&self) {
+        let processes = self.0.processes.borrow().len();
+        assert_eq!(self.live(), processes, "live futures and processes of the tree differ");
+    }
+
+    pub(crate) fn report(&self, report: Report) {
+        let listeners = self.0.listeners.borrow().clone();
+        for listener in listeners {
+            // A listener's panic is its own affair: reporting it would call it again.
+            let _ = panics::catch(|| listener(&report));
+        }
+    }
+
+    pub(crate) fn slow_poll(&self) -> Option<Duration> {
+        self.0.slow_poll.get()
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        let id = self.0.last_id.get() + 1;
+        self.0.last_id.set(id);
+        id
+    }
+
+    pub(crate) fn count_future(&self, started: bool) {
+        let live = self.0.live.get();
+        self.0.live.set(if started { live + 1 } else { live - 1 });
+    }
+
+    pub(crate) fn register(&self, process: &Rc<Process>) {
+        self.0.processes.borrow_mut().insert(process.id, process.clone());
+        self.changed(process.id);
+    }
+
+    pub(crate) fn unregister(&self, process: &Rc<Process>, _exit: &Exit) {
+        self.0.processes.borrow_mut().remove(&process.id);
+        self.changed(process.id);
+    }
+
+    pub(crate) fn changed(&self, _id: u64) {}
+}

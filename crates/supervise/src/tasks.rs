@@ -1,0 +1,497 @@
+//! Tasks: pieces of work with one result each, bounded in number, none of which can end unseen.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use crate::{
+    context::Context,
+    deadline::deadline,
+    exit::Exit,
+    process::{self, Body, Kind, Nobody, Owner, Pid, Process, Start},
+    report::Report,
+    runtime::LocalBoxFuture,
+    spec::Shutdown,
+    stream::TaskStream,
+    system::System,
+    waiters::Waiters,
+};
+
+/// Keeps tasks: starts them while there is a place, queues them while there is room, ends them when it ends.
+///
+/// It is a handle: clones are the same supervisor, and it can be made and passed on before it is started, as a
+/// child ([`child`](Self::child)) or alone ([`start`](Self::start)). A task for a supervisor that doesn't run
+/// ends with [`Exit::NoProcess`] at once.
+///
+/// Stopping: queued tasks end with [`Exit::Shutdown`] unstarted; running ones are asked to stop, all together,
+/// and killed when the shutdown time (5 s) is over.
+///
+/// ```
+/// # use tinkex_supervise::{*, virtual_time::VirtualTime};
+/// # let world = VirtualTime::new(0);
+/// # let system = System::new(world.runtime());
+/// let tasks = TaskSupervisor::new("tasks").limit(4);
+/// # world.block_on(async {
+/// tasks.start(&system).await?;
+/// let answer = tasks.spawn("sum", |_ctx| async { 40 + 2 }).await;
+/// assert_eq!(answer, Ok(42));
+/// let failed = tasks.spawn("oops", |_ctx| async { panic!("no") as u32 }).await;
+/// assert_eq!(&*failed.unwrap_err().panic().unwrap().message, "no");
+/// # Ok::<_, Exit>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct TaskSupervisor(Rc<Tasks>);
+
+struct Tasks {
+    name: Rc<str>,
+    limit: Cell<usize>,
+    queue: Cell<usize>,
+    shutdown: Cell<Shutdown>,
+    state: RefCell<TasksState>,
+    /// Wakes those who wait for room or for the end of all tasks.
+    moved: Waiters,
+}
+
+#[derive(Default)]
+struct TasksState {
+    /// Where tasks are started: set while the supervisor runs and takes tasks.
+    open: Option<Pid>,
+    last: u64,
+    running: BTreeMap<u64, Rc<Ticket>>,
+    queued: VecDeque<(u64, Rc<Ticket>, Body)>,
+}
+
+/// What a handle and its supervisor share: the part of a task that doesn't depend on its result.
+pub(crate) struct Ticket {
+    name: Rc<str>,
+    key: Cell<u64>,
+    /// Set when it starts.
+    pid: RefCell<Option<Pid>>,
+    exit: RefCell<Option<Exit>>,
+    waiters: Waiters,
+    /// The caller whose fate it shares.
+    linked: Option<Rc<Process>>,
+}
+
+impl TaskSupervisor {
+    /// A supervisor without limits that is not started.
+    pub fn new(name: impl Into<Rc<str>>) -> Self {
+        Self(Rc::new(Tasks {
+            name: name.into(),
+            limit: Cell::new(usize::MAX),
+            queue: Cell::new(usize::MAX),
+            shutdown: Cell::new(Shutdown::default()),
+            state: RefCell::default(),
+            moved: Waiters::default(),
+        }))
+    }
+
+    /// At most so many tasks run at a time; the others queue, first come, first served.
+    pub fn limit(self, running: usize) -> Self {
+        self.0.limit.set(running);
+        self
+    }
+
+    /// At most so many tasks queue; the next one ends with [`Exit::Refused`]. See [`room`](Self::room).
+    pub fn queue(self, queued: usize) -> Self {
+        self.0.queue.set(queued);
+        self
+    }
+
+    /// How running tasks are ended when the supervisor stops.
+    pub fn shutdown(self, shutdown: Shutdown) -> Self {
+        self.0.shutdown.set(shutdown);
+        self
+    }
+
+    /// Starts it alone, as a root of the tree; resolves with its pid when it takes tasks. `Err` when it runs already.
+    pub async fn start(&self, system: &System) -> Result<Pid, Exit> {
+        let this = self.clone();
+        let pid = process::spawn(
+            system,
+            Start {
+                name: self.0.name.clone(),
+                kind: Kind::TaskSupervisor,
+                parent: None,
+                key: 0,
+                generation: 0,
+                restarts: 0,
+                ready_at_once: false,
+                owner: Rc::new(Nobody),
+                body: Box::new(move |ctx| this.run(ctx)),
+            },
+        );
+        pid.started().await.map(|()| pid)
+    }
+
+    /// Starts a task that shares the fate of the process that calls: when one of the two crashes, so does the other,
+    /// with the same exit. Called from outside of any process it is the same as [`spawn_nolink`](Self::spawn_nolink).
+    ///
+    /// The handle resolves with what the task returns, or with its exit if it returns nothing; dropping the handle
+    /// leaves the task alone.
+    pub fn spawn<T, F, Fut>(&self, name: impl Into<Rc<str>>, task: F) -> TaskHandle<T>
+    where
+        T: 'static,
+        F: FnOnce(Context) -> Fut + 'static,
+        Fut: Future<Output = T> + 'static,
+    {
+        self.begin(name.into(), Process::current(), task)
+    }
+
+    /// Starts a task whose crash is nobody's but its handle's.
+    pub fn spawn_nolink<T, F, Fut>(&self, name: impl Into<Rc<str>>, task: F) -> TaskHandle<T>
+    where
+        T: 'static,
+        F: FnOnce(Context) -> Fut + 'static,
+        Fut: Future<Output = T> + 'static,
+    {
+        self.begin(name.into(), None, task)
+    }
+
+    /// Runs a task for each item, at most `limit` at a time, and gives the results in the order of the items. See
+    /// [`TaskStream`].
+    pub fn stream<I, T, F, Fut>(&self, items: I, limit: usize, task: F) -> TaskStream<I::IntoIter, T, F>
+    where
+        I: IntoIterator,
+        T: 'static,
+        F: Fn(Context, I::Item) -> Fut + Clone + 'static,
+        Fut: Future<Output = T> + 'static,
+        I::Item: 'static,
+    {
+        TaskStream::new(self.clone(), items.into_iter(), limit, task)
+    }
+
+    /// Resolves when a spawn would not be refused for want of room. Spawn before the next await: the place is not kept.
+    pub async fn room(&self) {
+        let mut key = None;
+        poll_fn(|cx| {
+            if self.has_room() {
+                self.0.moved.leave(key);
+                return Poll::Ready(());
+            }
+            self.0.moved.wait(&mut key, cx.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Whether a spawn would not be refused for want of room.
+    pub fn has_room(&self) -> bool {
+        let state = self.0.state.borrow();
+        state.running.len() < self.0.limit.get() || state.queued.len() < self.0.queue.get()
+    }
+
+    /// How many tasks run.
+    pub fn running(&self) -> usize {
+        self.0.state.borrow().running.len()
+    }
+
+    /// How many tasks wait for a place.
+    pub fn queued(&self) -> usize {
+        self.0.state.borrow().queued.len()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Rc<str> {
+        &self.0.name
+    }
+
+    /// Its process, while it takes tasks.
+    pub fn pid(&self) -> Option<Pid> {
+        self.0.state.borrow().open.clone()
+    }
+
+    fn begin<T, F, Fut>(&self, name: Rc<str>, linked: Option<Rc<Process>>, task: F) -> TaskHandle<T>
+    where
+        T: 'static,
+        F: FnOnce(Context) -> Fut + 'static,
+        Fut: Future<Output = T> + 'static,
+    {
+        let value = Rc::new(Cell::new(None));
+        let result = value.clone();
+        let body: Body = Box::new(move |ctx| {
+            let future = task(ctx);
+            Box::pin(async move {
+                result.set(Some(future.await));
+                Exit::Normal
+            })
+        });
+        TaskHandle { ticket: self.0.enqueue(name, linked, body), value, supervisor: self.clone(), key: None }
+    }
+
+    /// The process of the supervisor.
+    pub(crate) fn run(self, ctx: Context) -> LocalBoxFuture<'static, Exit> {
+        Box::pin(async move {
+            if !self.0.open(ctx.pid()) {
+                return Exit::error("this task supervisor runs already");
+            }
+            let reaper = Reaper(self.0.clone());
+            let (running, waiting) = (self.clone(), self.clone());
+            ctx.show_queue("running", move || running.running());
+            ctx.show_queue("queued", move || waiting.queued());
+            ctx.ready();
+            ctx.shutdown().await;
+            self.0.stop(ctx.system()).await;
+            drop(reaper);
+            Exit::Shutdown
+        })
+    }
+}
+
+/// However the supervisor ends, no task outlives it.
+struct Reaper(Rc<Tasks>);
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.kill_all();
+    }
+}
+
+impl Tasks {
+    fn open(&self, pid: Pid) -> bool {
+        let mut state = self.state.borrow_mut();
+        let free = state.open.is_none() && state.running.is_empty();
+        if free {
+            state.open = Some(pid);
+        }
+        free
+    }
+
+    fn enqueue(self: &Rc<Self>, name: Rc<str>, linked: Option<Rc<Process>>, body: Body) -> Rc<Ticket> {
+        let ticket = Rc::new(Ticket {
+            name,
+            key: Cell::new(0),
+            pid: RefCell::default(),
+            exit: RefCell::default(),
+            waiters: Waiters::default(),
+            linked,
+        });
+        let mut state = self.state.borrow_mut();
+        let waits = state.running.len() >= self.limit.get();
+        let refused = match &state.open {
+            None => Some(Exit::NoProcess),
+            Some(_) if waits && state.queued.len() >= self.queue.get() => Some(Exit::Refused),
+            Some(_) => None,
+        };
+        if let Some(exit) = refused {
+            drop(state);
+            ticket.settle(exit);
+            return ticket;
+        }
+        state.last += 1;
+        let key = state.last;
+        ticket.key.set(key);
+        state.queued.push_back((key, ticket.clone(), body));
+        drop(state);
+        self.start_queued();
+        ticket
+    }
+
+    /// Starts what is queued while there is a place.
+    fn start_queued(self: &Rc<Self>) {
+        loop {
+            let mut state = self.state.borrow_mut();
+            if state.running.len() >= self.limit.get() {
+                return;
+            }
+            let Some(parent) = state.open.clone() else { return };
+            let Some((key, ticket, body)) = state.queued.pop_front() else { return };
+            state.running.insert(key, ticket.clone());
+            drop(state);
+            self.start(parent, key, ticket, body);
+        }
+    }
+
+    fn start(self: &Rc<Self>, parent: Pid, key: u64, ticket: Rc<Ticket>, body: Body) {
+        let start = Start {
+            name: ticket.name.clone(),
+            kind: Kind::Task,
+            parent: Some(parent.id()),
+            key,
+            generation: 0,
+            restarts: 0,
+            ready_at_once: true,
+            owner: self.clone(),
+            body,
+        };
+        let pid = process::spawn(&parent.0.system, start);
+        *ticket.pid.borrow_mut() = Some(pid.clone());
+        if let Some(linked) = &ticket.linked {
+            Process::link(linked, &pid.0);
+        }
+    }
+
+    /// Takes no more tasks; those in the queue end unstarted.
+    fn close(&self) {
+        let queued = {
+            let mut state = self.state.borrow_mut();
+            state.open = None;
+            std::mem::take(&mut state.queued)
+        };
+        for (_, ticket, body) in queued {
+            drop_body(body);
+            ticket.settle(Exit::Shutdown);
+        }
+    }
+
+    async fn stop(&self, system: &System) {
+        self.close();
+        let time = match self.shutdown.get() {
+            Shutdown::BrutalKill => return,
+            Shutdown::After(time) => Some(time),
+            Shutdown::Infinity => None,
+        };
+        for pid in self.pids() {
+            pid.ask_to_stop();
+        }
+        let mut key = None;
+        let all_ended = poll_fn(|cx| {
+            if self.state.borrow().running.is_empty() {
+                self.moved.leave(key);
+                return Poll::Ready(());
+            }
+            self.moved.wait(&mut key, cx.waker());
+            Poll::Pending
+        });
+        let mut all_ended = pin!(all_ended);
+        let Some(time) = time else { return all_ended.await };
+        let mut time = pin!(deadline(system.clone(), time));
+        poll_fn(|cx| match all_ended.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => time.as_mut().poll(cx),
+        })
+        .await;
+    }
+
+    fn kill_all(&self) {
+        for pid in self.pids() {
+            pid.kill(Exit::Killed);
+        }
+    }
+
+    fn pids(&self) -> Vec<Pid> {
+        self.state.borrow().running.values().filter_map(|ticket| ticket.pid.borrow().clone()).collect()
+    }
+
+    /// Takes a task out of the queue; `false` when it isn't there.
+    fn unqueue(&self, ticket: &Rc<Ticket>, exit: Exit) -> bool {
+        let found = {
+            let mut state = self.state.borrow_mut();
+            let at = state.queued.iter().position(|(_, queued, _)| Rc::ptr_eq(queued, ticket));
+            at.and_then(|at| state.queued.remove(at))
+        };
+        let Some((_, _, body)) = found else { return false };
+        drop_body(body);
+        ticket.settle(exit);
+        self.moved.wake_all();
+        true
+    }
+}
+
+/// What a task has captured may panic when it is dropped. It never ran, so there is no exit to put that into.
+fn drop_body(body: Body) {
+    let _ = crate::panics::catch(|| drop(body));
+}
+
+impl Owner for Tasks {
+    fn ready(self: Rc<Self>, _: &Rc<Process>, _: Option<Rc<dyn Any>>) {}
+
+    fn exited(self: Rc<Self>, process: &Rc<Process>, exit: Exit) {
+        let ticket = self.state.borrow_mut().running.remove(&process.key);
+        if !exit.is_graceful() {
+            process.system.report(Report::TaskExited {
+                supervisor: self.name.clone(),
+                pid: Pid(process.clone()),
+                reason: exit.clone(),
+            });
+        }
+        if let Some(ticket) = ticket {
+            ticket.settle(exit);
+        }
+        self.start_queued();
+        self.moved.wake_all();
+    }
+}
+
+impl Ticket {
+    fn settle(&self, exit: Exit) {
+        *self.exit.borrow_mut() = Some(exit);
+        self.waiters.wake_all();
+    }
+}
+
+/// The result of a task to come, and the means to end it early.
+#[must_use = "a crash of the task shows here; drop it explicitly to leave the task alone"]
+pub struct TaskHandle<T> {
+    ticket: Rc<Ticket>,
+    value: Rc<Cell<Option<T>>>,
+    supervisor: TaskSupervisor,
+    key: Option<u64>,
+}
+
+impl<T> TaskHandle<T> {
+    /// Asks the task to stop; a queued one ends with [`Exit::Shutdown`] at once.
+    pub fn cancel(&self) {
+        if let Some(pid) = self.pid() {
+            pid.ask_to_stop();
+        } else {
+            self.supervisor.0.unqueue(&self.ticket, Exit::Shutdown);
+        }
+    }
+
+    /// Ends the task now, dropping its future.
+    pub fn kill(&self) {
+        if let Some(pid) = self.pid() {
+            pid.kill(Exit::Killed);
+        } else {
+            self.supervisor.0.unqueue(&self.ticket, Exit::Killed);
+        }
+    }
+
+    /// Its process, once it has left the queue.
+    pub fn pid(&self) -> Option<Pid> {
+        self.ticket.pid.borrow().clone()
+    }
+
+    /// Whether it has ended, or was never started.
+    pub fn is_finished(&self) -> bool {
+        self.ticket.exit.borrow().is_some()
+    }
+}
+
+impl<T> Future for TaskHandle<T> {
+    type Output = Result<T, Exit>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let Some(exit) = this.ticket.exit.borrow().clone() else {
+            this.ticket.waiters.wait(&mut this.key, cx.waker());
+            return Poll::Pending;
+        };
+        // A value whose task then crashed, in a destructor, is not passed off as a success.
+        let value = if exit.is_graceful() { this.value.take() } else { None };
+        Poll::Ready(value.ok_or(exit))
+    }
+}
+
+impl<T> Drop for TaskHandle<T> {
+    fn drop(&mut self) {
+        self.ticket.waiters.leave(self.key);
+    }
+}
+
+impl<T> fmt::Debug for TaskHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskHandle({})", self.ticket.name)
+    }
+}
