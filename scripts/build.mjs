@@ -7,7 +7,8 @@ import { setup } from "./setup.mjs";
 await main(async () => {
   const asked = process.argv.slice(2);
   const unknown = asked.find((argument) => argument !== "--console");
-  if (unknown !== undefined) throw new Stop(`npm run build does not know ${unknown}; it takes --console or nothing.`);
+  if (unknown !== undefined)
+    throw new Stop(`npm run build does not know ${unknown}; it takes --console or nothing.`);
   await setup("start");
   await buildPackage();
   if (asked.includes("--console")) await buildConsole();

@@ -11,6 +11,7 @@ export const stable = {
   name: /^channel\s*=\s*"(.+)"/m.exec(toolchainFile)[1],
   components: [.../^components\s*=\s*\[(.*)\]/m.exec(toolchainFile)[1].matchAll(/"(.+?)"/g)].map((m) => m[1]),
   targets: [],
+  why: "for everything native",
 };
 
 /** The wasm build alone: unwinding needs a standard library built for it, which stable can't do. */
@@ -18,6 +19,7 @@ export const nightly = {
   name: "nightly-2026-05-20",
   components: ["rust-src"],
   targets: ["wasm32-unknown-unknown"],
+  why: "for the wasm build alone, which rebuilds std to unwind",
 };
 
 /** The command must be of the very version of the crate, or the glue does not fit the wasm. */

@@ -33,7 +33,10 @@ export function run(command, args, { cwd, env, quiet = false, onLine } = {}) {
     child.on("close", (code, signal) => {
       if (line !== "") onLine?.(line);
       if (code === 0) resolve(heard);
-      else reject(new Stop(`${heard}\`${[command, ...args].join(" ")}\` ended with ${signal ?? `exit code ${code}`}`));
+      else
+        reject(
+          new Stop(`${heard}\`${[command, ...args].join(" ")}\` ended with ${signal ?? `exit code ${code}`}`),
+        );
     });
   });
 }

@@ -1,15 +1,32 @@
 // Brings what `npm start` or `npm test` needs and doesn't find. Says first what it will do; says nothing when all is there.
 import { pathToFileURL } from "node:url";
+import { nightly, stable } from "./pins.mjs";
 import { main, Stop } from "./run.mjs";
 import { browserNeeds } from "./setup/browsers.mjs";
 import { npmNeed } from "./setup/npm.mjs";
-import { rustNeeds } from "./setup/rust.mjs";
+import { rustNeed } from "./setup/rust.mjs";
 import { wasmToolNeeds } from "./setup/wasm-tools.mjs";
 
-const purposes = { start: startNeeds, test: () => [...startNeeds(), ...testNeeds()] };
+const purposes = {
+  sandbox: () => [rustNeed(stable)],
+  start: () => building(stable),
+  test: () => [
+    // Clippy reads what only a browser compiles, too.
+    ...building({ ...stable, targets: nightly.targets }),
+    npmNeed("tests", "the browsers' driver and edge runtime", "about 20 s"),
+    ...browserNeeds(),
+  ],
+};
+
+const building = (native) => [
+  rustNeed(native),
+  rustNeed(nightly),
+  npmNeed(".", "to build the package and the console", "about 20 s"),
+  ...wasmToolNeeds(),
+];
 
 /**
- * Installs what is missing for a purpose, "start" (which building, and the sandbox, need no more than) or "test".
+ * Installs what is missing for a purpose: "sandbox" (the server alone), "start" (building all that a user sees) or "test".
  * A need is `{ what, takes, isMet(), install() }`; those that are met cost a look.
  */
 export async function setup(purpose) {
@@ -24,20 +41,18 @@ export async function setup(purpose) {
     console.log(`\n${what}`);
     const began = performance.now();
     await install();
-    if (!isMet()) throw new Stop(`The set-up of this ended without an error, and yet it is not there: ${what}`);
+    if (!isMet())
+      throw new Stop(`The set-up of this ended without an error, and yet it is not there: ${what}`);
     console.log(`  done in ${Math.ceil((performance.now() - began) / 1000)} s`);
   }
   console.log("\nSet-up done.\n");
 }
 
-function startNeeds() {
-  return [...rustNeeds(), npmNeed(".", "to build the package and the console", "about 20 s"), ...wasmToolNeeds()];
-}
-
-function testNeeds() {
-  return [npmNeed("tests", "the browsers' driver and edge runtime", "about 20 s"), ...browserNeeds()];
-}
-
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
-  await main(() => setup(process.argv[2] === "test" ? "test" : "start"));
+  await main(() => {
+    const purpose = process.argv[2] ?? "start";
+    if (!(purpose in purposes))
+      throw new Stop(`node scripts/setup.mjs takes one of ${Object.keys(purposes).join(", ")}`);
+    return setup(purpose);
+  });
 }

@@ -9,8 +9,12 @@ export function buildConsole() {
     "console",
     { inputs: ["www", "pkg", "data", "package.json", "package-lock.json"], outputs: ["www/dist/index.html"] },
     () =>
-      run(process.execPath, [join(root, "node_modules", "vite", "bin", "vite.js"), "build", "--logLevel", "warn"], {
-        cwd: join(root, "www"),
-      }),
+      run(
+        process.execPath,
+        [join(root, "node_modules", "vite", "bin", "vite.js"), "build", "--logLevel", "warn"],
+        {
+          cwd: join(root, "www"),
+        },
+      ),
   );
 }

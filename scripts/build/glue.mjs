@@ -35,8 +35,12 @@ export async function buildGlue(glue = join(wasmPackOut, "tinkex.js"), out = joi
   });
   const source = `export function createInstance({ ${shadowed.join(", ")} }) {\n${bundle.outputFiles[0].text}\nreturn glue;\n}`;
   for (const unwanted of ["import.meta", "import(", "eval(", "new Function("]) {
-    if (source.includes(unwanted)) throw new Error(`The glue has \`${unwanted}\`, which the package promises not to need`);
+    if (source.includes(unwanted))
+      throw new Error(`The glue has \`${unwanted}\`, which the package promises not to need`);
   }
   const { code } = await transform(source, { minify: true, format: "esm", target: "es2022" });
-  writeFileSync(out, `// A glue of its own for each instance of the wasm. Made by scripts/build/glue.mjs.\n${code}`);
+  writeFileSync(
+    out,
+    `// A glue of its own for each instance of the wasm. Made by scripts/build/glue.mjs.\n${code}`,
+  );
 }

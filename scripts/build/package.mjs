@@ -13,7 +13,13 @@ export async function buildPackage() {
   await step(
     "wasm",
     {
-      inputs: [...rust, "scripts/build/wasm.mjs", "scripts/build/glue.mjs", "scripts/pins.mjs", "package-lock.json"],
+      inputs: [
+        ...rust,
+        "scripts/build/wasm.mjs",
+        "scripts/build/glue.mjs",
+        "scripts/pins.mjs",
+        "package-lock.json",
+      ],
       outputs: ["pkg/tinkex_bg.wasm", "pkg/instance.js"],
       settings: JSON.stringify(wasmEnv),
     },
@@ -24,7 +30,10 @@ export async function buildPackage() {
   );
   await step(
     "classes",
-    { inputs: ["js", "tsconfig.json", "scripts/build/package.mjs", "package-lock.json"], outputs: ["pkg/index.js", "pkg/index.d.ts"] },
+    {
+      inputs: ["js", "tsconfig.json", "scripts/build/package.mjs", "package-lock.json"],
+      outputs: ["pkg/index.js", "pkg/index.d.ts"],
+    },
     buildClasses,
   );
 }

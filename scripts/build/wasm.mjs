@@ -23,7 +23,8 @@ export const wasmEnv = {
 export async function buildWasm() {
   const folders = tools.map((tool) => {
     const folder = toolFolder(tool);
-    if (folder === undefined) throw new Stop(`${tool.crate} ${tool.version} is missing. \`npm run build\` installs it.`);
+    if (folder === undefined)
+      throw new Stop(`${tool.crate} ${tool.version} is missing. \`npm run build\` installs it.`);
     return folder;
   });
   await run(

@@ -2,7 +2,12 @@
 import { ask, onPath, run, Stop } from "../run.mjs";
 
 const browsers = [
-  { name: "Chromium", variable: "CHROMIUM", commands: ["chromium", "chromium-browser", "google-chrome"], apt: "chromium" },
+  {
+    name: "Chromium",
+    variable: "CHROMIUM",
+    commands: ["chromium", "chromium-browser", "google-chrome"],
+    apt: "chromium",
+  },
   { name: "Firefox", variable: "FIREFOX", commands: ["firefox-esr", "firefox"], apt: "firefox-esr" },
 ];
 

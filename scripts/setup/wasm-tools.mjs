@@ -46,7 +46,10 @@ export function toolFolder(tool, cache = userCache) {
  * Puts the tool into the cache. It is made in a folder beside its place and renamed when it is whole, so that
  * whoever looks, in another process or after a crash, finds all of it or nothing.
  */
-export function installTool(tool, { cache = userCache, download = downloadTool, compile = compileTool } = {}) {
+export function installTool(
+  tool,
+  { cache = userCache, download = downloadTool, compile = compileTool } = {},
+) {
   return withLock(join(cache, `${tool.crate}-${tool.version}.lock`), async () => {
     const place = cachedAs(tool, cache);
     if (existsSync(place)) return;
@@ -96,7 +99,8 @@ async function compileTool(tool, draft, cache) {
     { env: { CARGO_TARGET_DIR: built, RUSTUP_TOOLCHAIN: stable.name } },
   );
   const others = tools.filter((other) => other.crate !== tool.crate);
-  if (others.every((other) => toolFolder(other, cache) !== undefined)) rmSync(built, { recursive: true, force: true });
+  if (others.every((other) => toolFolder(other, cache) !== undefined))
+    rmSync(built, { recursive: true, force: true });
 }
 
 const cachedAs = (tool, cache) => join(cache, `${tool.crate}-${tool.version}`);
