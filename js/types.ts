@@ -61,13 +61,7 @@ export interface Datum {
 
 /** The service's loss functions. Each is a *sum* over tokens; `cross_entropy` is −Σ weights · logprob(target). */
 export type LossFn =
-  | "cross_entropy"
-  | "importance_sampling"
-  | "ppo"
-  | "cispo"
-  | "dro"
-  | "gspo"
-  | "stable_reinforce";
+  "cross_entropy" | "importance_sampling" | "ppo" | "cispo" | "dro" | "gspo" | "stable_reinforce";
 
 /** Numbers that came back. */
 export interface Tensor {
@@ -133,6 +127,14 @@ export interface LoraOptions extends CallOptions {
 
 export interface FromStateOptions extends CallOptions {
   userMetadata?: Record<string, string>;
+}
+
+/** What to sample from: one of the two. */
+export interface SamplingClientOptions extends CallOptions {
+  /** A model as the service has it. */
+  baseModel?: string;
+  /** A checkpoint of `saveWeightsForSampler`: `tinker://…`. */
+  modelPath?: string;
 }
 
 export interface SaveOptions extends CallOptions {

@@ -1,0 +1,194 @@
+// What crosses between the page's classes, the owner and the WebAssembly: plain objects, strings, numbers, booleans and
+// bytes, so that a Worker may stand in between. Arrays of numbers are raw little-endian bytes of the type that is named.
+
+import type { Outcome } from "./errors.js";
+import type { ModelInfo, OptimStepOutput, SavedCheckpoint, ServerCapabilities } from "./types.js";
+
+/** Where a service is and how to speak to it, all checked. */
+export interface WireOptions {
+  apiKey: string;
+  /** Without a trailing slash. */
+  baseURL: string;
+  timeoutMs: number;
+  maxRetries?: number;
+  maxConnections?: number;
+  tags: readonly string[];
+  userMetadata: Record<string, string>;
+  projectId?: string;
+  displayName?: string;
+}
+
+/** `tokens` are int32. */
+export interface WireChunk {
+  type: "encoded_text";
+  tokens: Uint8Array;
+}
+
+/** `data` is of `dtype`, row-major, as many as `shape` says. */
+export interface WireTensor {
+  dtype: "int64" | "float32";
+  shape: number[];
+  data: Uint8Array;
+}
+
+/** `lossFnInputs` has the names that the service has for them. */
+export interface WireDatum {
+  modelInput: WireChunk[];
+  lossFnInputs: Record<string, WireTensor>;
+}
+
+export interface WireForward {
+  data: WireDatum[];
+  lossFn: string;
+  lossFnConfig?: Record<string, number | string>;
+}
+
+export interface WireForwardOutput {
+  lossFnOutputType: string;
+  lossFnOutputs: Record<string, WireTensor>[];
+  metrics: Record<string, number>;
+}
+
+export interface WireOptimStep {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  gradClipNorm: number;
+}
+
+export interface WireSave {
+  name: string;
+  ttlSeconds?: number;
+  userMetadata?: Record<string, string>;
+}
+
+export interface WireSamplingParams {
+  maxTokens?: number;
+  seed?: number;
+  stop?: string | readonly string[] | readonly number[];
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+}
+
+export interface WireSample {
+  prompt: WireChunk[];
+  numSamples: number;
+  samplingParams: WireSamplingParams;
+  includePromptLogprobs: boolean;
+  topkPromptLogprobs: number;
+}
+
+/** Tokens are int32, log-probabilities float32. */
+export interface WireSampleOutput {
+  sequences: {
+    tokens: Uint8Array;
+    logprobs?: Uint8Array;
+    stopReason: "stop" | "length";
+    sequenceId?: string;
+  }[];
+  promptLogprobs?: Uint8Array;
+  topkPromptLogprobs?: { tokenIds: Uint8Array; logprobs: Uint8Array; k: number; length: number };
+}
+
+/** What a method takes, and what it gives. */
+interface Method<Args, Result> {
+  args: Args;
+  result: Result;
+}
+
+type Nothing = Record<never, never>;
+
+/** Answers of methods that make a client name it; every later call on it says that number. */
+export interface MadeTrainingClient {
+  client: number;
+  modelId: string;
+}
+
+export interface MadeSamplingClient {
+  client: number;
+  samplingSessionId: string;
+}
+
+export interface ServiceMethods {
+  getServerCapabilities: Method<Nothing, ServerCapabilities>;
+  createLoraTrainingClient: Method<
+    {
+      baseModel: string;
+      rank: number;
+      seed?: number;
+      trainMlp: boolean;
+      trainAttn: boolean;
+      trainUnembed: boolean;
+      userMetadata?: Record<string, string>;
+    },
+    MadeTrainingClient
+  >;
+  createTrainingClientFromState: Method<
+    { path: string; optimizer: boolean; userMetadata?: Record<string, string> },
+    MadeTrainingClient
+  >;
+  createSamplingClient: Method<{ baseModel?: string; modelPath?: string }, MadeSamplingClient>;
+  close: Method<Nothing, unknown>;
+}
+
+export interface TrainingMethods {
+  forward: Method<WireForward, WireForwardOutput>;
+  forwardBackward: Method<WireForward, WireForwardOutput>;
+  optimStep: Method<WireOptimStep, OptimStepOutput>;
+  saveState: Method<WireSave & { overwrite: boolean }, SavedCheckpoint>;
+  loadState: Method<{ path: string; optimizer: boolean }, unknown>;
+  saveWeightsForSampler: Method<WireSave, SavedCheckpoint>;
+  saveWeightsAndGetSamplingClient: Method<Nothing, MadeSamplingClient>;
+  getInfo: Method<Nothing, ModelInfo>;
+  close: Method<Nothing, unknown>;
+}
+
+export interface SamplingMethods {
+  sample: Method<WireSample, WireSampleOutput>;
+  computeLogprobs: Method<{ prompt: WireChunk[] }, { logprobs: Uint8Array }>;
+  close: Method<Nothing, unknown>;
+}
+
+/** The methods of one kind of client, by name. */
+export type Methods<M> = { [K in keyof M]: Method<object, unknown> };
+
+/** Why a call failed, as it crosses; `errors.ts` has a class for each kind. */
+export interface Failure {
+  kind:
+    | "invalid_argument"
+    | "api"
+    | "connection"
+    | "timeout"
+    | "protocol"
+    | "request_failed"
+    | "aborted"
+    | "closed"
+    | "crashed"
+    | "instance_lost";
+  message: string;
+  outcome: Outcome;
+  retryable: boolean;
+  field?: string;
+  status?: number;
+  body?: string;
+  category?: string;
+  place?: string;
+  callers?: string[];
+}
+
+export type LogLevel = "debug" | "info" | "warn" | "error";
+
+/** From the page to the owner. `client` 0 is the service itself. */
+export type ToOwner =
+  | { type: "open"; service: number; options: WireOptions }
+  | { type: "call"; key: number; service: number; client: number; method: string; args: object }
+  | { type: "cancel"; key: number };
+
+/** From the owner to the page. Each call is answered once, by `settled` or `failed`. */
+export type FromOwner =
+  | { type: "settled"; key: number; value: unknown }
+  | { type: "failed"; key: number; failure: Failure }
+  | { type: "log"; service: number; level: LogLevel; message: string };

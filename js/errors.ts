@@ -1,0 +1,285 @@
+// What a call can reject with: a small tree of classes, each with a stable `code`. `outcome` says whether the server may
+// have acted, `retryable` whether making the same call again is safe and may help.
+
+/**
+ * Whether the server may have acted on a call that failed: `not_sent`: nothing left this machine; `refused`: it answered
+ * that it did not; `unknown`: no answer says; `journaled`: the call has its number and goes on without this caller.
+ */
+export type Outcome = "not_sent" | "refused" | "unknown" | "journaled";
+
+/** Shared by every copy of this package in a program, which `instanceof` is not. */
+const KINDS: unique symbol = Symbol.for("tinkex.errors") as never;
+
+interface Facts {
+  outcome?: Outcome;
+  retryable?: boolean;
+  cause?: unknown;
+}
+
+/** Any failure of this package. */
+export class TinkexError extends Error {
+  static code = "error";
+  static {
+    named(this, "TinkexError");
+  }
+
+  /** The same in every version, for programs to compare. */
+  readonly code: string;
+  readonly outcome: Outcome;
+  readonly retryable: boolean;
+
+  constructor(message: string, { outcome = "not_sent", retryable = false, cause }: Facts = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = new.target.code;
+    this.outcome = outcome;
+    this.retryable = retryable;
+  }
+
+  /** Like `instanceof`, and true as well for an error of another copy or version of this package. */
+  static isInstance<T extends TinkexError>(
+    this: abstract new (...args: never) => T,
+    value: unknown,
+  ): value is T {
+    const kinds = (value as { [KINDS]?: unknown } | null | undefined)?.[KINDS];
+    return Array.isArray(kinds) && kinds.includes(this.prototype.name);
+  }
+
+  /** The names of this error's classes, from its own up. They are written out, as minifiers rename classes. */
+  get [KINDS](): string[] {
+    const kinds: string[] = [];
+    for (
+      let kind = Object.getPrototypeOf(this);
+      kind !== Error.prototype;
+      kind = Object.getPrototypeOf(kind)
+    ) {
+      kinds.push(kind.name);
+    }
+    return kinds;
+  }
+}
+
+/** A method was called before `init()` had resolved. Nothing was sent. */
+export class NotInitializedError extends TinkexError {
+  static override code = "not_initialized";
+  static {
+    named(this, "NotInitializedError");
+  }
+
+  constructor(method: string) {
+    super(`${method} was called before init(): call \`await init()\` once, before the first method`);
+  }
+}
+
+/** `init()` could not get or start the WebAssembly; it may be called again. */
+export class InitError extends TinkexError {
+  static override code = "init_failed";
+  static {
+    named(this, "InitError");
+  }
+
+  constructor(message: string, cause?: unknown) {
+    super(message, { retryable: true, cause });
+  }
+}
+
+/** An argument that can't be taken. Nothing was sent. */
+export class InvalidArgumentError extends TinkexError {
+  static override code = "invalid_argument";
+  static {
+    named(this, "InvalidArgumentError");
+  }
+
+  /** Which one, as the caller wrote it: `data[3].lossFnInputs.weights[7]`. */
+  readonly field: string;
+
+  constructor(field: string, message: string, facts?: Facts) {
+    super(message, facts);
+    this.field = field;
+  }
+}
+
+/** The server answered with a status that is not 2xx. */
+export class APIError extends TinkexError {
+  static override code = "api_error";
+  static {
+    named(this, "APIError");
+  }
+
+  readonly status: number;
+  /** The answer's text, as it came. */
+  readonly body: string;
+
+  constructor(message: string, status: number, body: string, facts?: Facts) {
+    super(message, facts);
+    this.status = status;
+    this.body = body;
+  }
+}
+
+/** 400: the request was understood and can't be done. */
+export class BadRequestError extends APIError {
+  static override code = "bad_request";
+  static {
+    named(this, "BadRequestError");
+  }
+}
+
+/** 401: the key is wrong or has expired. */
+export class AuthenticationError extends APIError {
+  static override code = "authentication";
+  static {
+    named(this, "AuthenticationError");
+  }
+}
+
+/** 402: the account is paused for billing. */
+export class BillingError extends APIError {
+  static override code = "billing";
+  static {
+    named(this, "BillingError");
+  }
+}
+
+/** 403: the key is right and may not do this. */
+export class PermissionDeniedError extends APIError {
+  static override code = "permission_denied";
+  static {
+    named(this, "PermissionDeniedError");
+  }
+}
+
+/** 404: no such model, checkpoint, session or path. */
+export class NotFoundError extends APIError {
+  static override code = "not_found";
+  static {
+    named(this, "NotFoundError");
+  }
+}
+
+/** 409: the name is in use, or the sequence number has another body. */
+export class ConflictError extends APIError {
+  static override code = "conflict";
+  static {
+    named(this, "ConflictError");
+  }
+}
+
+/** 410: it was there and is no more, such as a session that has ended. */
+export class GoneError extends APIError {
+  static override code = "gone";
+  static {
+    named(this, "GoneError");
+  }
+}
+
+/** 422: a field of the request has a value that the server can't take. */
+export class UnprocessableEntityError extends APIError {
+  static override code = "unprocessable_entity";
+  static {
+    named(this, "UnprocessableEntityError");
+  }
+}
+
+/** 429, after all retries. */
+export class RateLimitError extends APIError {
+  static override code = "rate_limit";
+  static {
+    named(this, "RateLimitError");
+  }
+}
+
+/** 5xx, after all retries. */
+export class InternalServerError extends APIError {
+  static override code = "internal_server";
+  static {
+    named(this, "InternalServerError");
+  }
+}
+
+/** No answer came: refused, reset, name not found, offline, or kept back by CORS. */
+export class APIConnectionError extends TinkexError {
+  static override code = "connection";
+  static {
+    named(this, "APIConnectionError");
+  }
+}
+
+/** No answer came in time. */
+export class APITimeoutError extends APIConnectionError {
+  static override code = "timeout";
+  static {
+    named(this, "APITimeoutError");
+  }
+}
+
+/** The server's answer can't be read: it does not speak this protocol, or not this version of it. */
+export class ProtocolError extends TinkexError {
+  static override code = "protocol";
+  static {
+    named(this, "ProtocolError");
+  }
+}
+
+/** The server took the request, tried, and answered that it failed. */
+export class RequestFailedError extends TinkexError {
+  static override code = "request_failed";
+  static {
+    named(this, "RequestFailedError");
+  }
+
+  /** Whose fault, as the server has it: `user`, `server` or `unknown`. */
+  readonly category: string;
+
+  constructor(message: string, category: string, facts?: Facts) {
+    super(message, facts);
+    this.category = category;
+  }
+}
+
+/** The caller gave the call up by its `signal`, whose reason is the `cause`. */
+export class AbortedError extends TinkexError {
+  static override code = "aborted";
+  static {
+    named(this, "AbortedError");
+  }
+}
+
+/** The client, or the service that it belongs to, was closed. */
+export class ClosedError extends TinkexError {
+  static override code = "closed";
+  static {
+    named(this, "ClosedError");
+  }
+}
+
+/** A task of this package panicked: a defect here, not of the caller's. Siblings go on. */
+export class CrashedError extends TinkexError {
+  static override code = "crashed";
+  static {
+    named(this, "CrashedError");
+  }
+
+  /** The source line that panicked. */
+  readonly place: string;
+  /** On whose behalf, from the nearest. */
+  readonly callers: readonly string[];
+
+  constructor(message: string, place: string, callers: readonly string[], facts?: Facts) {
+    super(message, facts);
+    this.place = place;
+    this.callers = callers;
+  }
+}
+
+/** The WebAssembly instance died (out of memory, stack overflow, a trap), and what it held with it. */
+export class InstanceLostError extends TinkexError {
+  static override code = "instance_lost";
+  static {
+    named(this, "InstanceLostError");
+  }
+}
+
+/** On the prototype, so that a stack trace begins with it. */
+function named(kind: { prototype: Error }, name: string): void {
+  Object.defineProperty(kind.prototype, "name", { value: name, configurable: true, writable: true });
+}

@@ -1,0 +1,33 @@
+// The package: what a page imports. Importing it does nothing; `init()` is the first call.
+
+export {
+  AbortedError,
+  APIConnectionError,
+  APIError,
+  APITimeoutError,
+  AuthenticationError,
+  BadRequestError,
+  BillingError,
+  ClosedError,
+  ConflictError,
+  CrashedError,
+  GoneError,
+  InitError,
+  InstanceLostError,
+  InternalServerError,
+  InvalidArgumentError,
+  NotFoundError,
+  NotInitializedError,
+  type Outcome,
+  PermissionDeniedError,
+  ProtocolError,
+  RateLimitError,
+  RequestFailedError,
+  TinkexError,
+  UnprocessableEntityError,
+} from "./errors.js";
+export { init } from "./init.js";
+export { SamplingClient } from "./sampling.js";
+export { ServiceClient } from "./service.js";
+export { TrainingClient } from "./training.js";
+export type * from "./types.js";

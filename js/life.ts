@@ -1,0 +1,170 @@
+// One instance's life: the instance with a glue of its own, and everything that it has started outside. When it dies,
+// its timers and requests end with it, and what still comes for it is dropped in silence.
+
+import type { Failure, LogLevel } from "./boundary.js";
+import type { FetchInit, Host, Instance, InstanceGlobals } from "./instance.js";
+
+/** The world that instances live in; a test gives one of its own. */
+export interface Surroundings {
+  createInstance(globals: InstanceGlobals): Instance;
+  fetch(service: number, url: string, init: FetchInit): Promise<Response>;
+  /** Milliseconds, from any start, never backwards. */
+  now(): number;
+}
+
+/** Whom a living instance speaks to. */
+export interface Listener {
+  settle(key: number, value: unknown): void;
+  fail(key: number, failure: Failure): void;
+  log(service: number, level: LogLevel, message: string): void;
+  /** Said once, from inside the call that killed it: nothing may be asked of the instance any more. */
+  died(): void;
+}
+
+/** A timer's handle, where the runtime can be told not to wait for it (Node, Deno, Bun). */
+interface Timer {
+  ref?(): void;
+  unref?(): void;
+}
+
+export class Life {
+  /** What ended it, once that is known: the trap is seen after the instance has said that it dies. */
+  cause: unknown;
+
+  readonly #instance: Instance;
+  readonly #listener: Listener;
+  readonly #surroundings: Surroundings;
+  readonly #timers = new Set<unknown>();
+  readonly #requests = new Set<AbortController>();
+  #started = false;
+  #alive = true;
+  #busy = true;
+
+  /** Throws what the module throws when it is instantiated and started; `died` is not said then. */
+  constructor(module: WebAssembly.Module, surroundings: Surroundings, listener: Listener) {
+    this.#surroundings = surroundings;
+    this.#listener = listener;
+    this.#instance = surroundings.createInstance(this.#globals());
+    try {
+      this.#instance.initSync({ module });
+      this.#instance.start(this.#host());
+    } catch (thrown) {
+      this.#end();
+      throw thrown;
+    }
+    this.#started = true;
+  }
+
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  /** Asks something of the instance. Throws what it throws, unless that ended it: then `died` was said instead. */
+  ask(question: (instance: Instance) => void): void {
+    this.#guarded(() => question(this.#instance));
+  }
+
+  /**
+   * While nobody waits for an answer, timers don't keep a process alive: a script that forgets `close()` ends when its
+   * work is done, and is not held by heartbeats.
+   */
+  setBusy(busy: boolean): void {
+    if (busy === this.#busy) return;
+    this.#busy = busy;
+    for (const timer of this.#timers) holdProcess(timer, busy);
+  }
+
+  /** Runs it if the instance lives, and tells a trap from an exception. */
+  #guarded<T>(run: () => T): T | undefined {
+    if (!this.#alive) return undefined;
+    try {
+      return run();
+    } catch (thrown) {
+      if (this.#alive && !endsInstance(thrown)) throw thrown;
+      this.cause ??= thrown;
+      this.#end();
+      return undefined;
+    }
+  }
+
+  #end(): void {
+    if (!this.#alive) return;
+    this.#alive = false;
+    for (const timer of this.#timers) clearTimeout(timer as number);
+    this.#timers.clear();
+    for (const request of this.#requests) request.abort();
+    this.#requests.clear();
+    if (this.#started) this.#listener.died();
+  }
+
+  #globals(): InstanceGlobals {
+    return {
+      setTimeout: (callback, ms) => {
+        const timer: unknown = setTimeout(() => {
+          this.#timers.delete(timer);
+          this.#guarded(callback);
+        }, ms);
+        this.#timers.add(timer);
+        if (!this.#busy) holdProcess(timer, false);
+        return timer;
+      },
+      clearTimeout: (timer) => {
+        this.#timers.delete(timer);
+        clearTimeout(timer as number);
+      },
+      queueMicrotask: (callback) => queueMicrotask(() => this.#guarded(callback)),
+    };
+  }
+
+  #host(): Host {
+    return {
+      settle: (key, value) => this.#alive && this.#listener.settle(key, value),
+      fail: (key, failure) => this.#alive && this.#listener.fail(key, failure),
+      log: (service, level, message) => this.#alive && this.#listener.log(service, level, message),
+      event() {
+        // Nobody can ask for events yet.
+      },
+      fetch: (service, url, init) => this.#whileAlive(this.#fetch(service, url, init)),
+      aborted: () => this.#end(),
+    };
+  }
+
+  async #fetch(service: number, url: string, init: FetchInit): Promise<Response> {
+    const request = new AbortController();
+    // The instance's own signal lives as long as its request, so this listener needs no removal.
+    init.signal?.addEventListener("abort", () => request.abort(init.signal?.reason), { once: true });
+    if (init.signal?.aborted) request.abort(init.signal.reason);
+    this.#requests.add(request);
+    try {
+      // Not within the instance's own call: a `fetch` of the user's may call methods of this package.
+      await undefined;
+      const response = await this.#surroundings.fetch(service, url, { ...init, signal: request.signal });
+      const read = response.arrayBuffer.bind(response);
+      Object.defineProperty(response, "arrayBuffer", { value: () => this.#whileAlive(read()) });
+      return response;
+    } finally {
+      this.#requests.delete(request);
+    }
+  }
+
+  /** The same promise for a living instance; for a dead one it never settles, as nobody is there to hear. */
+  #whileAlive<T>(promise: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      promise.then(
+        (value) => this.#alive && resolve(value),
+        (reason: unknown) => this.#alive && reject(reason),
+      );
+    });
+  }
+}
+
+/** A trap, an overflow of the stack (each engine has its own words for it), or a glue that has seen one. */
+function endsInstance(thrown: unknown): boolean {
+  if (thrown instanceof WebAssembly.RuntimeError) return true;
+  return thrown instanceof Error && /call stack|too much recursion|^Module terminated/.test(thrown.message);
+}
+
+function holdProcess(timer: unknown, held: boolean): void {
+  const { ref, unref } = timer as Timer;
+  (held ? ref : unref)?.call(timer);
+}

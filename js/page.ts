@@ -1,0 +1,136 @@
+// The page's side of every call: its key, its promise, its signal. The promise outlives the instance that works on it,
+// and no part of this knows where the owner is.
+
+import type { Failure, FromOwner, LogLevel, ToOwner, WireOptions } from "./boundary.js";
+import { AbortedError } from "./errors.js";
+import { errorOf } from "./failures.js";
+import type { Logger } from "./types.js";
+
+interface Waiting {
+  service: number;
+  signal: AbortSignal | undefined;
+  resolve(value: unknown): void;
+  reject(reason: Error): void;
+}
+
+interface Service {
+  logger: Logger;
+  fetch: typeof globalThis.fetch | undefined;
+  /** Kept to strike it out of whatever is thrown or logged. */
+  secret: string;
+}
+
+export class Page {
+  readonly #post: (message: ToOwner) => void;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #services = new Map<number, Service>();
+  readonly #signals = new Signals();
+  #lastKey = 0;
+  #lastService = 0;
+
+  constructor(post: (message: ToOwner) => void) {
+    this.#post = post;
+  }
+
+  /** Makes a service and gives its number. */
+  open(options: WireOptions, logger: Logger, fetch: typeof globalThis.fetch | undefined): number {
+    const service = ++this.#lastService;
+    this.#services.set(service, { logger, fetch, secret: options.apiKey });
+    this.#post({ type: "open", service, options });
+    return service;
+  }
+
+  /** Posts the call before it returns, so that calls are in the order in which they are made. */
+  call(
+    service: number,
+    client: number,
+    method: string,
+    args: object,
+    signal?: AbortSignal,
+  ): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        const message = `${method} was given up before anything was sent: its signal had fired`;
+        return reject(new AbortedError(message, { retryable: true, cause: signal.reason }));
+      }
+      const key = ++this.#lastKey;
+      this.#waiting.set(key, { service, signal, resolve, reject });
+      if (signal) this.#signals.add(signal, key, () => this.#post({ type: "cancel", key }));
+      this.#post({ type: "call", key, service, client, method, args });
+    });
+  }
+
+  receive(message: FromOwner): void {
+    switch (message.type) {
+      case "settled":
+        this.#take(message.key)?.resolve(message.value);
+        break;
+      case "failed": {
+        const waiting = this.#take(message.key);
+        if (!waiting) break;
+        const failure = this.#withoutSecret(waiting.service, message.failure);
+        const cause: unknown = failure.kind === "aborted" ? waiting.signal?.reason : undefined;
+        waiting.reject(errorOf(failure, cause));
+        break;
+      }
+      case "log":
+        this.#log(message.service, message.level, message.message);
+        break;
+    }
+  }
+
+  /** The `fetch` of a service: its own, else the global one of this moment. */
+  fetch(service: number, url: string, init: RequestInit): Promise<Response> {
+    const own = this.#services.get(service)?.fetch;
+    return own ? own(url, init) : fetch(url, init);
+  }
+
+  #take(key: number): Waiting | undefined {
+    const waiting = this.#waiting.get(key);
+    this.#waiting.delete(key);
+    if (waiting?.signal) this.#signals.delete(waiting.signal, key);
+    return waiting;
+  }
+
+  /** In a microtask of its own: a logger is the user's code, and may call methods of this package. */
+  #log(service: number, level: LogLevel, message: string): void {
+    const to = this.#services.get(service);
+    if (to) queueMicrotask(() => to.logger[level](message.replaceAll(to.secret, HIDDEN)));
+  }
+
+  /** A server may repeat the key that it refuses. */
+  #withoutSecret(service: number, failure: Failure): Failure {
+    const secret = this.#services.get(service)?.secret;
+    if (!secret) return failure;
+    const cleaned = { ...failure, message: failure.message.replaceAll(secret, HIDDEN) };
+    if (failure.body !== undefined) cleaned.body = failure.body.replaceAll(secret, HIDDEN);
+    return cleaned;
+  }
+}
+
+const HIDDEN = "[API key]";
+
+/** One listener on each signal, however many calls share it, and none once they are settled. */
+class Signals {
+  readonly #calls = new Map<AbortSignal, { calls: Map<number, () => void>; listener: () => void }>();
+
+  add(signal: AbortSignal, key: number, fired: () => void): void {
+    const known = this.#calls.get(signal);
+    if (known) {
+      known.calls.set(key, fired);
+      return;
+    }
+    const calls = new Map([[key, fired]]);
+    // A copy: a call that is answered at once takes itself out.
+    const listener = () => [...calls.values()].forEach((fired) => fired());
+    this.#calls.set(signal, { calls, listener });
+    signal.addEventListener("abort", listener);
+  }
+
+  delete(signal: AbortSignal, key: number): void {
+    const known = this.#calls.get(signal);
+    if (!known?.calls.delete(key) || known.calls.size) return;
+    signal.removeEventListener("abort", known.listener);
+    this.#calls.delete(signal);
+  }
+}

@@ -1,0 +1,119 @@
+// The way in: a service that trains and samples models, and the clients that it makes.
+
+import type { ServiceMethods } from "./boundary.js";
+import { boolean, checkpoint, choices, integer, metadata, signal, text } from "./checks.js";
+import { InvalidArgumentError } from "./errors.js";
+import { Handle, Link } from "./handle.js";
+import { SamplingClient } from "./sampling.js";
+import { settingsOf } from "./settings.js";
+import { TrainingClient } from "./training.js";
+import type {
+  CallOptions,
+  FromStateOptions,
+  LoraOptions,
+  SamplingClientOptions,
+  ServerCapabilities,
+  ServiceOptions,
+} from "./types.js";
+
+const MOST = 2 ** 32 - 1;
+const DEFAULT_RANK = 32;
+
+/**
+ * A connection to the Tinker service, or to any server that speaks its API. Nothing is sent before the first method, and
+ * `init()` must have resolved by then.
+ *
+ * ```ts
+ * await init();
+ * await using service = new ServiceClient({ apiKey: "tml-…" });
+ * const training = await service.createLoraTrainingClient("meta-llama/Llama-3.1-8B", { rank: 16 });
+ * ```
+ */
+export class ServiceClient implements AsyncDisposable {
+  readonly #handle: Handle<ServiceMethods>;
+
+  /** Throws `InvalidArgumentError`, whose `field` is the option that can't be right. */
+  constructor(options: ServiceOptions = {}) {
+    this.#handle = new Handle(new Link(settingsOf(options)), "ServiceClient", 0);
+  }
+
+  /** Which models there are. */
+  async getServerCapabilities(options: CallOptions = {}): Promise<ServerCapabilities> {
+    const { signal: given } = choices(options, { signal });
+    return this.#handle.call("getServerCapabilities", {}, given);
+  }
+
+  /** Starts training a low-rank update of a base model. Rejects with an `APIError` when it isn't served. */
+  async createLoraTrainingClient(baseModel: string, options: LoraOptions = {}): Promise<TrainingClient> {
+    const { signal: given, ...rest } = choices(options, {
+      rank: integer(1, MOST),
+      seed: integer(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
+      trainMlp: boolean,
+      trainAttn: boolean,
+      trainUnembed: boolean,
+      userMetadata: metadata,
+      signal,
+    });
+    const args = {
+      baseModel: text(baseModel, "baseModel"),
+      rank: DEFAULT_RANK,
+      trainMlp: true,
+      trainAttn: true,
+      trainUnembed: true,
+      ...rest,
+    };
+    if (!args.trainMlp && !args.trainAttn && !args.trainUnembed) {
+      throw new InvalidArgumentError(
+        "trainMlp",
+        "trainMlp, trainAttn and trainUnembed are all false: at least one must be true, or nothing is trained",
+      );
+    }
+    return new TrainingClient(
+      this.#handle.link,
+      await this.#handle.call("createLoraTrainingClient", args, given),
+    );
+  }
+
+  /** A new model with a checkpoint's weights and a new optimizer. `path` is that of `saveState`. */
+  async createTrainingClientFromState(path: string, options: FromStateOptions = {}): Promise<TrainingClient> {
+    return this.#fromState(path, false, options);
+  }
+
+  /** A new model that goes on where a checkpoint was written: its weights and its optimizer. */
+  async createTrainingClientFromStateWithOptimizer(
+    path: string,
+    options: FromStateOptions = {},
+  ): Promise<TrainingClient> {
+    return this.#fromState(path, true, options);
+  }
+
+  /** A sampler of a base model, or of the checkpoint that `saveWeightsForSampler` wrote. */
+  async createSamplingClient(options: SamplingClientOptions): Promise<SamplingClient> {
+    const { signal: given, ...source } = choices(options, { baseModel: text, modelPath: checkpoint, signal });
+    if (Object.keys(source).length !== 1) {
+      throw new InvalidArgumentError("baseModel", "createSamplingClient takes either baseModel or modelPath");
+    }
+    return new SamplingClient(
+      this.#handle.link,
+      await this.#handle.call("createSamplingClient", source, given),
+    );
+  }
+
+  /** Ends the session and all clients of this service. Calls that wait reject with `ClosedError`. */
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #fromState(path: string, optimizer: boolean, options: FromStateOptions): Promise<TrainingClient> {
+    const { signal: given, ...rest } = choices(options, { userMetadata: metadata, signal });
+    const args = { path: checkpoint(path, "path"), optimizer, ...rest };
+    return new TrainingClient(
+      this.#handle.link,
+      await this.#handle.call("createTrainingClientFromState", args, given),
+    );
+  }
+}
