@@ -4,7 +4,7 @@
 // timers. So the glue becomes the body of a function. The globals by which a dead instance's callbacks could come
 // back are parameters of it that shadow the real ones, for the owner to give.
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { pkg } from "../paths.mjs";
 import { wasmPackOut } from "./wasm.mjs";
 
@@ -23,7 +23,7 @@ export async function buildGlue(glue = join(wasmPackOut, "tinkex.js"), out = joi
   const { build, transform } = await import("esbuild");
   const bundle = await build({
     // `export *` leaves out the default export: the loader that looks beside the module for the wasm. Ours does that.
-    stdin: { contents: `export * from ${JSON.stringify(glue)}`, resolveDir: wasmPackOut },
+    stdin: { contents: `export * from ${JSON.stringify(`./${basename(glue)}`)}`, resolveDir: dirname(glue) },
     bundle: true,
     write: false,
     format: "iife",

@@ -1,5 +1,5 @@
 // Keeps two set-ups that run at the same time from doing the same work twice, or in the same folder.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 
@@ -10,8 +10,12 @@ import { setTimeout as pause } from "node:timers/promises";
 export async function withLock(file, body) {
   mkdirSync(dirname(file), { recursive: true });
   for (let told = false; !take(file); told = true) {
-    if (!told) console.log(`  waiting for another set-up (process ${holder(file)}, ${file})`);
-    await pause(500);
+    if (!isHeld(file)) {
+      rmSync(file, { force: true });
+      continue;
+    }
+    if (!told) console.log(`  waiting for another set-up, which holds ${file}`);
+    await pause(300);
   }
   try {
     return await body();
@@ -25,24 +29,16 @@ function take(file) {
     writeFileSync(file, String(process.pid), { flag: "wx" });
     return true;
   } catch (error) {
-    if (error.code !== "EEXIST") throw error;
-  }
-  if (!isAlive(holder(file))) rmSync(file, { force: true });
-  return false;
-}
-
-function holder(file) {
-  try {
-    return Number(readFileSync(file, "utf8"));
-  } catch {
-    return NaN;
+    if (error.code === "EEXIST") return false;
+    throw error;
   }
 }
 
-/** A file that was just made and not yet written names nobody: that counts as alive until it is written. */
-function isAlive(pid) {
-  if (!(pid > 0)) return true;
+function isHeld(file) {
   try {
+    const pid = Number(readFileSync(file, "utf8"));
+    // Just made, and its process has not written its number yet; or it died right there.
+    if (pid === 0) return Date.now() - statSync(file).mtimeMs < 5_000;
     process.kill(pid, 0);
     return true;
   } catch (error) {

@@ -103,7 +103,8 @@ async function compileTool(tool, draft, cache) {
     rmSync(built, { recursive: true, force: true });
 }
 
-const cachedAs = (tool, cache) => join(cache, `${tool.crate}-${tool.version}`);
+/** Where the cache keeps a tool: one folder a version. */
+export const cachedAs = (tool, cache) => join(cache, `${tool.crate}-${tool.version}`);
 
 const isVersion = (file, { version }) => ask(file, ["--version"])?.trim().split(" ")[1] === version;
 

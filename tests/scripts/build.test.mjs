@@ -1,0 +1,94 @@
+// The build's promises: it skips what is up to date and nothing else, and gives each instance a glue of its own.
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { pathToFileURL } from "node:url";
+import { test } from "node:test";
+import { step } from "../../scripts/build/fresh.mjs";
+import { buildGlue, shadowed } from "../../scripts/build/glue.mjs";
+import { root, target } from "../../scripts/paths.mjs";
+
+test("a step is run again when an input, a setting or an output changed, and only then", async (t) => {
+  const folder = temporary(t);
+  const file = (name) => relative(root, join(folder, name));
+  const name = `test-${process.pid}`;
+  t.after(() => rmSync(join(target, "tinkex-build", `${name}.sha256`), { force: true }));
+  mkdirSync(join(folder, "in"));
+  writeFileSync(join(folder, "in", "a"), "1");
+  let runs = 0;
+  const build = (settings = "") =>
+    step(name, { inputs: [file("in")], outputs: [file("out")], settings }, () => {
+      runs += 1;
+      writeFileSync(join(folder, "out"), "");
+    });
+  const isRun = async (settings) => {
+    const before = runs;
+    await build(settings);
+    return runs > before;
+  };
+
+  assert.equal(await isRun(), true);
+  assert.equal(await isRun(), false);
+  writeFileSync(join(folder, "in", "a"), "2");
+  assert.equal(await isRun(), true, "a changed file");
+  writeFileSync(join(folder, "in", "b"), "");
+  assert.equal(await isRun(), true, "a new file, though it is empty");
+  assert.equal(await isRun("faster"), true, "another setting");
+  rmSync(join(folder, "out"));
+  assert.equal(await isRun("faster"), true, "an output that is gone");
+  assert.equal(await isRun("faster"), false);
+});
+
+test("a step that failed is run again", async (t) => {
+  const folder = temporary(t);
+  const output = relative(root, join(folder, "out"));
+  const name = `test-failing-${process.pid}`;
+  t.after(() => rmSync(join(target, "tinkex-build", `${name}.sha256`), { force: true }));
+  const failing = () => {
+    writeFileSync(join(folder, "out"), "half");
+    throw new Error("no");
+  };
+  await assert.rejects(step(name, { inputs: [], outputs: [output] }, failing), /no/);
+  let isRun = false;
+  await step(name, { inputs: [], outputs: [output] }, () => (isRun = true));
+  assert.ok(isRun);
+});
+
+test("each instance has a glue of its own, which takes its timers from its owner", async (t) => {
+  const folder = temporary(t);
+  const glue = join(folder, "glue.js");
+  writeFileSync(
+    glue,
+    `let wasm;
+     export function initSync(made) { wasm = made; }
+     export const current = () => wasm;
+     export const later = (f) => setTimeout(f, 5);
+     export default function load(url) { return fetch(url ?? new URL("glue.wasm", import.meta.url)); }`,
+  );
+  const out = join(folder, "instance.mjs");
+  await buildGlue(glue, out);
+  const { createInstance } = await import(pathToFileURL(out));
+  const globals = Object.fromEntries(shadowed.map((name) => [name, globalThis[name]]));
+  const timers = [];
+  const one = createInstance({ ...globals, setTimeout: (f, ms) => timers.push([f, ms]) });
+  const two = createInstance(globals);
+  one.initSync("one");
+  two.initSync("two");
+  assert.deepEqual([one.current(), two.current()], ["one", "two"]);
+  one.later(t.mock.fn());
+  assert.equal(timers[0][1], 5);
+  assert.ok(!("default" in one), "the loader of wasm-bindgen is left out: the owner loads");
+});
+
+test("glue that would need eval is refused", async (t) => {
+  const folder = temporary(t);
+  writeFileSync(join(folder, "glue.js"), `export const run = (text) => new Function(text)();`);
+  await assert.rejects(buildGlue(join(folder, "glue.js"), join(folder, "instance.mjs")), /new Function/);
+});
+
+function temporary(t) {
+  const folder = mkdtempSync(join(tmpdir(), "tinkex-build-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
