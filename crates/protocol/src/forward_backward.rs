@@ -1,0 +1,255 @@
+//! The forward and backward pass: its request, encoded before it has a number, and its result.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::input::each;
+use crate::metrics::Metrics;
+use crate::{Datum, Error, ModelId, SeqId, Tensor, batch, proto};
+
+/// What to compute: the same for all chunks of a call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LossCall {
+    /// One of [`LOSS_FUNCTIONS`], or one that only the server knows.
+    pub loss_fn: String,
+    pub loss_fn_config: BTreeMap<String, LossConfigValue>,
+    /// A forward pass: no gradients are kept.
+    pub forward_only: bool,
+}
+
+/// The losses that the API names.
+pub const LOSS_FUNCTIONS: [&str; 8] =
+    ["cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce", "custom"];
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LossConfigValue {
+    Number(f64),
+    Text(String),
+}
+
+/// A `ForwardBackwardRequest` whose parts hold what they claim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForwardBackward {
+    pub model_id: ModelId,
+    pub seq_id: SeqId,
+    pub data: Vec<Datum>,
+    pub call: LossCall,
+}
+
+impl ForwardBackward {
+    /// Reads and checks in one go. To tell unreadable bytes from a readable request with bad data (whose number is used
+    /// all the same), read a [`proto::ForwardBackwardRequest`] and convert that.
+    pub fn decode(bytes: &[u8]) -> Result<ForwardBackward, Error> {
+        proto::decode::<proto::ForwardBackwardRequest>("ForwardBackwardRequest", bytes)?.try_into()
+    }
+}
+
+impl TryFrom<proto::ForwardBackwardRequest> for ForwardBackward {
+    type Error = Error;
+
+    fn try_from(wire: proto::ForwardBackwardRequest) -> Result<ForwardBackward, Error> {
+        let seq_id = u64::try_from(wire.seq_id).ok().filter(|&number| number >= SeqId::FIRST.get());
+        let seq_id =
+            seq_id.ok_or_else(|| Error::field("seq_id", format!("{} must be 1 or more", wire.seq_id)))?;
+        let number = |(name, number)| (name, LossConfigValue::Number(number));
+        let mut config: BTreeMap<_, _> = wire.loss_fn_config.into_iter().map(number).collect();
+        for (name, value) in wire.loss_fn_config_v2 {
+            let value = match value.value {
+                Some(proto::loss_config_value::Value::Number(number)) => LossConfigValue::Number(number),
+                Some(proto::loss_config_value::Value::Text(text)) => LossConfigValue::Text(text),
+                None => return Err(Error::field(format!("loss_fn_config_v2.{name}"), "has no value")),
+            };
+            config.insert(name, value);
+        }
+        Ok(ForwardBackward {
+            model_id: wire.model_id.into(),
+            seq_id: seq_id.into(),
+            data: each("data", wire.data)?,
+            call: LossCall { loss_fn: wire.loss_fn, loss_fn_config: config, forward_only: wire.forward_only },
+        })
+    }
+}
+
+/// A request encoded all but its header, so that the data are encoded once, at the call, and the sequence number is put
+/// in front when it is given.
+///
+/// That works because a protobuf message is its fields in a row, and the header's fields have the lowest tags: the
+/// result is byte for byte what encoding the whole at once would give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedForwardBackward {
+    /// The fields 3 to 7.
+    body: Vec<u8>,
+}
+
+impl EncodedForwardBackward {
+    /// Takes the data apart into bytes, one datum at a time. An error names the datum, counted from the start of `data`.
+    pub fn new(data: impl IntoIterator<Item = Datum>, call: &LossCall) -> Result<Self, Error> {
+        let mut body = Vec::new();
+        for (index, datum) in data.into_iter().enumerate() {
+            let datum =
+                proto::Datum::try_from(datum).map_err(|error| error.within(&format!("data[{index}]")))?;
+            prost::encoding::message::encode(3, &datum, &mut body);
+        }
+        call.to_wire().encode_raw(&mut body);
+        Ok(EncodedForwardBackward { body })
+    }
+
+    /// Bytes of the request without its header.
+    pub fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Whether there is nothing to compute: no data and no loss.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// The request's bytes. Refuses a number over 2³¹ − 1, which the wire can't carry.
+    pub fn with_header(&self, model_id: &ModelId, seq_id: SeqId) -> Result<Vec<u8>, Error> {
+        let number = i32::try_from(seq_id.get())
+            .map_err(|_| Error::field("seq_id", format!("{seq_id} is over 2147483647: start a new model")))?;
+        let header = proto::ForwardBackwardRequest {
+            model_id: model_id.as_str().to_owned(),
+            seq_id: number,
+            ..Default::default()
+        };
+        let mut bytes = Vec::with_capacity(header.encoded_len() + self.body.len());
+        header.encode_raw(&mut bytes);
+        bytes.extend_from_slice(&self.body);
+        Ok(bytes)
+    }
+}
+
+impl LossCall {
+    pub fn new(loss_fn: impl Into<String>) -> LossCall {
+        LossCall { loss_fn: loss_fn.into(), ..LossCall::default() }
+    }
+
+    /// A request that holds the call and nothing else.
+    fn to_wire(&self) -> proto::ForwardBackwardRequest {
+        let mut wire = proto::ForwardBackwardRequest {
+            loss_fn: self.loss_fn.clone(),
+            forward_only: self.forward_only,
+            ..Default::default()
+        };
+        for (name, value) in &self.loss_fn_config {
+            let value = match value {
+                LossConfigValue::Number(number) => {
+                    wire.loss_fn_config.insert(name.clone(), *number);
+                    proto::loss_config_value::Value::Number(*number)
+                }
+                LossConfigValue::Text(text) => proto::loss_config_value::Value::Text(text.clone()),
+            };
+            let value = proto::LossConfigValue { value: Some(value) };
+            wire.loss_fn_config_v2.insert(name.clone(), value);
+        }
+        wire
+    }
+}
+
+/// The result of a forward or a forward and backward pass, of one chunk or of a whole call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ForwardBackwardOutput {
+    /// The name of the records' type, without its namespace.
+    pub loss_fn_output_type: String,
+    /// One a datum, in order: `logprobs`, a tensor as long as the targets, and what else the loss gives.
+    pub loss_fn_outputs: Vec<BTreeMap<String, Tensor>>,
+    /// By name with suffix (`loss:sum`).
+    #[serde(default)]
+    pub metrics: Metrics,
+}
+
+impl ForwardBackwardOutput {
+    /// Reads the protobuf result of a request of `data` data. Refuses more outputs than data: their number is only
+    /// claimed where outputs have no fields.
+    pub fn decode(bytes: &[u8], data: usize) -> Result<ForwardBackwardOutput, Error> {
+        let wire: proto::ForwardBackwardOutput = proto::decode("ForwardBackwardOutput", bytes)?;
+        // Where no record counts its data, the first field's count is used.
+        let counted = wire.loss_fn_outputs.iter().any(|record| record.num_datums != 0);
+        let mut outputs = Vec::new();
+        for (index, record) in wire.loss_fn_outputs.iter().enumerate() {
+            unbatch(record, counted, data, &mut outputs)
+                .map_err(|error| error.within(&format!("loss_fn_outputs[{index}]")))?;
+        }
+        let kind = wire.loss_fn_output_type;
+        let name = kind.rsplit_once(':').map_or(kind.as_str(), |(_, name)| name);
+        let name = if name.is_empty() { "ArrayRecord" } else { name };
+        Ok(ForwardBackwardOutput {
+            loss_fn_output_type: name.to_owned(),
+            loss_fn_outputs: outputs,
+            metrics: wire.metrics,
+        })
+    }
+
+    /// The protobuf result: consecutive outputs with the same fields, types and trailing shapes share a record.
+    /// Refuses sparse and zero-dimensional outputs, which the wire has no place for.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut records = Vec::new();
+        for group in self.loss_fn_outputs.chunk_by(same_fields) {
+            let mut fields = BTreeMap::new();
+            for name in group[0].keys() {
+                let tensors = group.iter().map(|output| &output[name]);
+                let batched = batch::join(tensors).map_err(|error| error.within(name))?;
+                fields.insert(name.clone(), batched);
+            }
+            records.push(proto::ArrayRecord {
+                type_tag: self.loss_fn_output_type.clone(),
+                fields,
+                num_datums: group.len() as i64,
+            });
+        }
+        let wire = proto::ForwardBackwardOutput {
+            loss_fn_output_type: self.loss_fn_output_type.clone(),
+            loss_fn_outputs: records,
+            metrics: self.metrics.clone(),
+        };
+        Ok(wire.encode_to_vec())
+    }
+}
+
+fn same_fields(one: &BTreeMap<String, Tensor>, other: &BTreeMap<String, Tensor>) -> bool {
+    one.len() == other.len()
+        && one.iter().all(|(name, tensor)| {
+            other.get(name).is_some_and(|other| batch::kind(tensor) == batch::kind(other))
+        })
+}
+
+fn unbatch(
+    record: &proto::ArrayRecord,
+    counted: bool,
+    most: usize,
+    outputs: &mut Vec<BTreeMap<String, Tensor>>,
+) -> Result<(), Error> {
+    let mut count = counted.then_some(record.num_datums);
+    let start = outputs.len();
+    if let Some(claimed) = count {
+        let fits = usize::try_from(claimed).ok().filter(|&claimed| claimed <= most - start);
+        let claimed = fits.ok_or_else(|| too_many(claimed, most))?;
+        outputs.resize_with(start + claimed, BTreeMap::new);
+    }
+    for (name, batched) in &record.fields {
+        let inside = |error: Error| error.within(name).within("fields");
+        let tensors = batch::split(batched).map_err(inside)?;
+        let held = tensors.len() as i64;
+        match count {
+            None if tensors.len() > most - start => return Err(too_many(held, most)),
+            None => outputs.resize_with(start + tensors.len(), BTreeMap::new),
+            Some(count) if count != held => {
+                return Err(inside(Error::field("offsets", format!("hold {held} data and not {count}"))));
+            }
+            Some(_) => {}
+        }
+        count = Some(held);
+        for (output, tensor) in outputs[start..].iter_mut().zip(tensors) {
+            output.insert(name.clone(), tensor);
+        }
+    }
+    Ok(())
+}
+
+fn too_many(claimed: i64, most: usize) -> Error {
+    Error::field("num_datums", format!("{claimed} outputs do not fit a request of {most} data"))
+}

@@ -1,0 +1,286 @@
+//! What a model reads: chunks of text, images and audio; prompts; and training data.
+
+use std::collections::BTreeMap;
+
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{Error, SampleSequenceId, Tensor, Tokens, base64, proto};
+
+/// A piece of a model's input.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Chunk {
+    EncodedText(Tokens),
+    Image(ImageChunk),
+    /// An image that the server fetches by itself; for sampling only.
+    ImageAssetPointer {
+        location: String,
+        format: String,
+        expected_tokens: Option<i32>,
+    },
+    /// Audio, in a serialized form that passes through as it is.
+    Dmel(Vec<u8>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageChunk {
+    pub data: Vec<u8>,
+    /// `png` or `jpeg`.
+    pub format: String,
+    /// How many tokens the caller believes it to be; the server checks.
+    pub expected_tokens: Option<i32>,
+}
+
+/// A prompt.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelInput {
+    pub chunks: Vec<Chunk>,
+}
+
+impl ModelInput {
+    pub fn from_tokens(tokens: impl Into<Tokens>) -> ModelInput {
+        ModelInput { chunks: vec![Chunk::EncodedText(tokens.into())] }
+    }
+
+    /// The tokens, if all of it is text.
+    pub fn tokens(&self) -> Option<Vec<i32>> {
+        let mut tokens = Vec::new();
+        for chunk in &self.chunks {
+            match chunk {
+                Chunk::EncodedText(text) => tokens.extend(text.iter()),
+                _ => return None,
+            }
+        }
+        Some(tokens)
+    }
+}
+
+/// One training example.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Datum {
+    pub model_input: ModelInput,
+    /// By name: `target_tokens`, `weights`, `advantages`, `logprobs`, …
+    pub loss_fn_inputs: BTreeMap<String, Tensor>,
+    /// Where each token of the input came from: runs that tile it. Both lists of spans come, or neither. Only protobuf
+    /// carries them.
+    #[serde(skip)]
+    pub model_input_spans: Vec<ProvenanceSpan>,
+    #[serde(skip)]
+    pub loss_fn_input_spans: Vec<ProvenanceSpan>,
+}
+
+/// A run of tokens that stood in a sampled sequence or in the prompt of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenanceSpan {
+    pub origin: Origin,
+    pub sequence_id: SampleSequenceId,
+    /// In tokens, from the start of that sequence or prompt.
+    pub offset: u64,
+    /// In tokens.
+    pub length: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    PromptTokens,
+    SampledTokens,
+}
+
+impl TryFrom<proto::Chunk> for Chunk {
+    type Error = Error;
+
+    fn try_from(wire: proto::Chunk) -> Result<Chunk, Error> {
+        Ok(match wire.chunk {
+            Some(proto::chunk::Chunk::EncodedText(text)) => {
+                let tokens = Tokens::from_bytes(text.tokens);
+                Chunk::EncodedText(tokens.map_err(|error| error.within("encoded_text.tokens"))?)
+            }
+            Some(proto::chunk::Chunk::Image(image)) => Chunk::Image(ImageChunk {
+                data: image.data,
+                format: image.format,
+                expected_tokens: image.expected_tokens,
+            }),
+            Some(proto::chunk::Chunk::Dmel(audio)) => Chunk::Dmel(audio.dmel),
+            None => return Err(Error::field("", "a chunk must be encoded_text, image or dmel")),
+        })
+    }
+}
+
+impl TryFrom<Chunk> for proto::Chunk {
+    type Error = Error;
+
+    /// Refuses what only JSON can carry.
+    fn try_from(chunk: Chunk) -> Result<proto::Chunk, Error> {
+        let chunk = match chunk {
+            Chunk::EncodedText(tokens) => {
+                proto::chunk::Chunk::EncodedText(proto::EncodedTextChunk { tokens: tokens.into_bytes() })
+            }
+            Chunk::Image(image) => proto::chunk::Chunk::Image(proto::ImageChunk {
+                data: image.data,
+                format: image.format,
+                expected_tokens: image.expected_tokens,
+                override_dimensions: None,
+            }),
+            Chunk::Dmel(dmel) => proto::chunk::Chunk::Dmel(proto::DmelChunk { dmel }),
+            Chunk::ImageAssetPointer { .. } => {
+                return Err(Error::field(
+                    "",
+                    "an image_asset_pointer can only be sampled from: train on the image",
+                ));
+            }
+        };
+        Ok(proto::Chunk { chunk: Some(chunk) })
+    }
+}
+
+impl TryFrom<proto::ProvenanceSpan> for ProvenanceSpan {
+    type Error = Error;
+
+    fn try_from(wire: proto::ProvenanceSpan) -> Result<ProvenanceSpan, Error> {
+        let (origin, span) = match wire.span {
+            Some(proto::provenance_span::Span::PromptTokens(span)) => (Origin::PromptTokens, span),
+            Some(proto::provenance_span::Span::SampledTokens(span)) => (Origin::SampledTokens, span),
+            None => return Err(Error::field("", "a span must be prompt_tokens or sampled_tokens")),
+        };
+        let count = |field, number: i64| {
+            u64::try_from(number).map_err(|_| Error::field(field, format!("{number} is negative")))
+        };
+        Ok(ProvenanceSpan {
+            origin,
+            offset: count("offset", span.offset)?,
+            length: count("length", span.length)?,
+            sequence_id: span.sequence_id.into(),
+        })
+    }
+}
+
+impl From<ProvenanceSpan> for proto::ProvenanceSpan {
+    fn from(span: ProvenanceSpan) -> proto::ProvenanceSpan {
+        let wire = proto::SpanOfSequence {
+            sequence_id: span.sequence_id.into_string(),
+            offset: span.offset as i64,
+            length: span.length as i64,
+        };
+        proto::ProvenanceSpan {
+            span: Some(match span.origin {
+                Origin::PromptTokens => proto::provenance_span::Span::PromptTokens(wire),
+                Origin::SampledTokens => proto::provenance_span::Span::SampledTokens(wire),
+            }),
+        }
+    }
+}
+
+impl TryFrom<proto::Datum> for Datum {
+    type Error = Error;
+
+    fn try_from(wire: proto::Datum) -> Result<Datum, Error> {
+        let mut loss_fn_inputs = BTreeMap::new();
+        for (name, tensor) in wire.loss_fn_inputs {
+            let tensor =
+                Tensor::try_from(tensor).map_err(|error| error.within(&name).within("loss_fn_inputs"))?;
+            loss_fn_inputs.insert(name, tensor);
+        }
+        Ok(Datum {
+            model_input: ModelInput { chunks: each("model_input", wire.model_input)? },
+            loss_fn_inputs,
+            model_input_spans: each("model_input_spans", wire.model_input_spans)?,
+            loss_fn_input_spans: each("loss_fn_input_spans", wire.loss_fn_input_spans)?,
+        })
+    }
+}
+
+impl TryFrom<Datum> for proto::Datum {
+    type Error = Error;
+
+    fn try_from(datum: Datum) -> Result<proto::Datum, Error> {
+        let tensor = |(name, tensor): (String, Tensor)| (name, tensor.into());
+        Ok(proto::Datum {
+            model_input: each("model_input", datum.model_input.chunks)?,
+            loss_fn_inputs: datum.loss_fn_inputs.into_iter().map(tensor).collect(),
+            model_input_spans: datum.model_input_spans.into_iter().map(Into::into).collect(),
+            loss_fn_input_spans: datum.loss_fn_input_spans.into_iter().map(Into::into).collect(),
+        })
+    }
+}
+
+/// Converts a list, and names the element that can't be.
+pub(crate) fn each<A, B: TryFrom<A, Error = Error>>(field: &str, list: Vec<A>) -> Result<Vec<B>, Error> {
+    let element =
+        |(index, element)| B::try_from(element).map_err(|error| error.within(&format!("{field}[{index}]")));
+    list.into_iter().enumerate().map(element).collect()
+}
+
+/// `{type: "encoded_text" | "image" | "image_asset_pointer" | "dmel", …}`.
+impl Serialize for Chunk {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let expected = match self {
+            Chunk::EncodedText(tokens) => {
+                map.serialize_entry("tokens", tokens)?;
+                map.serialize_entry("type", "encoded_text")?;
+                &None
+            }
+            Chunk::Image(image) => {
+                map.serialize_entry("data", &base64::encode(&image.data))?;
+                map.serialize_entry("format", &image.format)?;
+                map.serialize_entry("type", "image")?;
+                &image.expected_tokens
+            }
+            Chunk::ImageAssetPointer { location, format, expected_tokens } => {
+                map.serialize_entry("location", location)?;
+                map.serialize_entry("format", format)?;
+                map.serialize_entry("type", "image_asset_pointer")?;
+                expected_tokens
+            }
+            Chunk::Dmel(audio) => {
+                map.serialize_entry("dmel", &base64::encode(audio))?;
+                map.serialize_entry("type", "dmel")?;
+                &None
+            }
+        };
+        if let Some(tokens) = expected {
+            map.serialize_entry("expected_tokens", tokens)?;
+        }
+        map.end()
+    }
+}
+
+/// Through a struct of all fields, not through serde's tagged enums: those hold every token in a 32-byte cell first.
+impl<'de> Deserialize<'de> for Chunk {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Chunk, D::Error> {
+        #[derive(Deserialize)]
+        struct Wire {
+            r#type: String,
+            tokens: Option<Tokens>,
+            data: Option<String>,
+            dmel: Option<String>,
+            location: Option<String>,
+            format: Option<String>,
+            expected_tokens: Option<i32>,
+        }
+        fn chunk(wire: Wire) -> Result<Chunk, Error> {
+            fn needed<T>(field: &str, value: Option<T>) -> Result<T, Error> {
+                value.ok_or_else(|| Error::field(field, "is missing"))
+            }
+            let bytes = |field: &str, text: Option<String>| {
+                base64::decode(&needed(field, text)?).ok_or_else(|| Error::field(field, "is not base64"))
+            };
+            Ok(match wire.r#type.as_str() {
+                "encoded_text" => Chunk::EncodedText(needed("tokens", wire.tokens)?),
+                "image" => Chunk::Image(ImageChunk {
+                    data: bytes("data", wire.data)?,
+                    format: needed("format", wire.format)?,
+                    expected_tokens: wire.expected_tokens,
+                }),
+                "image_asset_pointer" => Chunk::ImageAssetPointer {
+                    location: needed("location", wire.location)?,
+                    format: needed("format", wire.format)?,
+                    expected_tokens: wire.expected_tokens,
+                },
+                "dmel" => Chunk::Dmel(bytes("dmel", wire.dmel)?),
+                other => return Err(Error::field("type", format!("\"{other}\" is not a known chunk"))),
+            })
+        }
+        chunk(Wire::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}

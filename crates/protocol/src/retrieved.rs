@@ -1,0 +1,198 @@
+//! What an answer of `retrieve_future` says: not yet, ready, failed, or the result.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, RequestId, json};
+
+/// The content type of protobuf bodies.
+pub const PROTOBUF: &str = "application/x-protobuf";
+
+/// A 200 answer of `retrieve_future`. Results stay the bytes that came.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Retrieved<'a> {
+    /// Not ready: ask again.
+    TryAgain(TryAgain),
+    /// Ready, but only its size was sent: ask again with `allow_metadata_only: false`.
+    Complete(CompleteMetadata),
+    /// The request failed, for good.
+    Failed(Failed),
+    /// The result, as JSON: an object.
+    Json(&'a [u8]),
+    /// The result, as protobuf.
+    Protobuf(&'a [u8]),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TryAgain {
+    pub request_id: Option<RequestId>,
+    /// None when the server said nothing, or something unknown.
+    pub queue_state: Option<QueueState>,
+    pub queue_state_reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueState {
+    Active,
+    PausedRateLimit,
+    PausedCapacity,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompleteMetadata {
+    /// Bytes of the result, uncompressed.
+    pub response_payload_size: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub error: String,
+    pub category: Category,
+}
+
+/// Whose fault a failed request was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    User,
+    Server,
+    #[default]
+    Unknown,
+}
+
+impl Category {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Category::User => "user",
+            Category::Server => "server",
+            Category::Unknown => "unknown",
+        }
+    }
+
+    fn named(name: &str) -> Category {
+        [Category::User, Category::Server]
+            .into_iter()
+            .find(|category| category.as_str() == name)
+            .unwrap_or_default()
+    }
+}
+
+impl QueueState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            QueueState::Active => "active",
+            QueueState::PausedRateLimit => "paused_rate_limit",
+            QueueState::PausedCapacity => "paused_capacity",
+        }
+    }
+
+    fn named(name: &str) -> Option<QueueState> {
+        [QueueState::Active, QueueState::PausedRateLimit, QueueState::PausedCapacity]
+            .into_iter()
+            .find(|state| state.as_str() == name)
+    }
+}
+
+impl<'a> Retrieved<'a> {
+    /// Reads the body of a 200 answer. Any JSON object with a key `error` is a failure. Refuses what is neither protobuf
+    /// by its content type nor a JSON object.
+    pub fn read(content_type: &str, body: &'a [u8]) -> Result<Retrieved<'a>, Error> {
+        if is_protobuf(content_type) {
+            return Ok(Retrieved::Protobuf(body));
+        }
+        let said: Said = json::decode(body)?;
+        if let Some(error) = said.error {
+            let category =
+                said.category.map_or(Category::Unknown, |category| Category::named(&text(category)));
+            return Ok(Retrieved::Failed(Failed { error: text(error), category }));
+        }
+        if said.r#type.is_some_and(|kind| kind == "try_again") {
+            return Ok(Retrieved::TryAgain(TryAgain {
+                request_id: said.request_id.map(|id| text(id).into()),
+                queue_state: said.queue_state.and_then(|state| QueueState::named(&text(state))),
+                queue_state_reason: said.queue_state_reason.map(text),
+            }));
+        }
+        if said.status.is_some_and(|status| status == "complete_metadata") {
+            let size = said.response_payload_size.and_then(|size| size.as_u64());
+            let missing = || Error::field("response_payload_size", "must be a size in bytes");
+            return Ok(Retrieved::Complete(CompleteMetadata {
+                response_payload_size: size.ok_or_else(missing)?,
+            }));
+        }
+        Ok(Retrieved::Json(body))
+    }
+}
+
+/// Whether a content type, whatever its parameters, is protobuf's.
+pub fn is_protobuf(content_type: &str) -> bool {
+    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(PROTOBUF))
+}
+
+fn text(value: serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// The keys that tell the answers apart. They are taken as they come, because a result may use the same names for
+/// something else.
+#[derive(Deserialize)]
+struct Said {
+    r#type: Option<serde_json::Value>,
+    status: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "even_null")]
+    error: Option<serde_json::Value>,
+    category: Option<serde_json::Value>,
+    request_id: Option<serde_json::Value>,
+    queue_state: Option<serde_json::Value>,
+    queue_state_reason: Option<serde_json::Value>,
+    response_payload_size: Option<serde_json::Value>,
+}
+
+fn even_null<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(deserializer).map(Some)
+}
+
+impl Serialize for TryAgain {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Wire<'a> {
+            r#type: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: &'a Option<RequestId>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            queue_state: &'a Option<QueueState>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            queue_state_reason: &'a Option<String>,
+        }
+        let TryAgain { request_id, queue_state, queue_state_reason } = self;
+        Wire { r#type: "try_again", request_id, queue_state, queue_state_reason }.serialize(serializer)
+    }
+}
+
+impl Serialize for CompleteMetadata {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Wire {
+            status: &'static str,
+            response_payload_size: u64,
+        }
+        let response_payload_size = self.response_payload_size;
+        Wire { status: "complete_metadata", response_payload_size }.serialize(serializer)
+    }
+}
+
+impl Serialize for Failed {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Wire<'a> {
+            error: &'a str,
+            category: Category,
+        }
+        Wire { error: &self.error, category: self.category }.serialize(serializer)
+    }
+}
