@@ -1,0 +1,109 @@
+// From an error to what a person does about it. Every error that the console shows passes through here.
+import {
+  APIConnectionError,
+  APIError,
+  AbortedError,
+  AuthenticationError,
+  GoneError,
+  InstanceLostError,
+  InvalidArgumentError,
+  PermissionDeniedError,
+  RateLimitError,
+  RequestFailedError,
+} from "tinkex";
+import { DataError } from "./data.ts";
+import { NoTokenizerError } from "./tokenizer.ts";
+import { DivergedError } from "./training.ts";
+
+/** What the button beside an error does. */
+export type Remedy = "retry" | "server" | "settings" | "reload";
+
+export interface Advice {
+  /** What happened, in a few words. */
+  title: string;
+  /** What to do. */
+  todo: string;
+  /** The error's own words, for whoever wants them. */
+  detail: string;
+  remedy: Remedy;
+}
+
+/** The user let go of a run: nothing to advise. */
+export function isAbandoned(error: unknown): boolean {
+  return error instanceof AbortedError;
+}
+
+/** `server`: the address that was being spoken to. */
+export function advise(error: unknown, server: string): Advice {
+  const detail = error instanceof Error ? error.message : String(error);
+  const advice = (title: string, todo: string, remedy: Remedy): Advice => ({ title, todo, detail, remedy });
+
+  if (error instanceof AuthenticationError || error instanceof PermissionDeniedError)
+    return advice(
+      "The server refused the key",
+      "Enter a key that this server knows. The built-in sandbox takes any that begins with “tml-”.",
+      "server",
+    );
+  if (error instanceof InvalidArgumentError && error.field === "apiKey")
+    return advice("That is not an API key", "Enter a key that begins with “tml-”.", "server");
+  if (error instanceof InvalidArgumentError && error.field === "baseURL")
+    return advice("That is not a server’s address", "Enter one like http://127.0.0.1:8123.", "server");
+  if (error instanceof InvalidArgumentError)
+    return advice("A setting was refused", "Change it and start again.", "settings");
+  if (error instanceof APIConnectionError || isFetchFailure(error))
+    return advice(
+      `No answer from ${host(server)}`,
+      "Start the server (npm start) or check its address, then try again.",
+      "retry",
+    );
+  if (error instanceof GoneError)
+    return advice(
+      "The server has ended this session",
+      "Sessions end when nothing is heard from them for a while, as when a laptop sleeps. Start a new run.",
+      "retry",
+    );
+  if (error instanceof RateLimitError)
+    return advice("The server is busy", "Wait a minute, then try again.", "retry");
+  if (error instanceof NoTokenizerError)
+    return advice(
+      "This server gives no tokenizer",
+      "The console trains on a server that serves one, as the sandbox does. Choose another server.",
+      "server",
+    );
+  if (error instanceof DivergedError)
+    return advice(
+      `Training diverged at step ${error.step}`,
+      "Lower the learning rate, to a third for a start, and start again.",
+      "settings",
+    );
+  if (error instanceof RequestFailedError)
+    return advice(
+      "The server could not do a step",
+      "Read why below, change the settings and start again.",
+      "settings",
+    );
+  if (error instanceof DataError)
+    return advice("The data set can’t be read", "Choose another one.", "settings");
+  if (error instanceof APIError)
+    return advice(
+      `The server answered ${error.status}`,
+      "Try again; if it stays, read the server’s log.",
+      "retry",
+    );
+  if (error instanceof InstanceLostError)
+    return advice("The page’s client was lost", "Start the run again.", "retry");
+  return advice(
+    "The console failed",
+    "Reload the page. If it happens again, report the words below.",
+    "reload",
+  );
+}
+
+/** `fetch` rejects with a TypeError when nothing answers: the page's own requests for a tokenizer or a data set. */
+function isFetchFailure(error: unknown): boolean {
+  return error instanceof TypeError && /fetch|network|load failed/i.test(error.message);
+}
+
+function host(server: string): string {
+  return URL.canParse(server) ? new URL(server).host : server;
+}

@@ -1,0 +1,3 @@
+// Whether the server dialog is open: an error's button opens it from anywhere on the page.
+
+export const serverDialog = $state({ open: false });
