@@ -113,7 +113,6 @@ impl fmt::Debug for Context {
     }
 }
 
-
 /// As long as it is kept, the process is shown as waiting. Guards nest: the inner wait is shown first.
 #[must_use = "the wait is shown until this is dropped"]
 pub struct Waiting {

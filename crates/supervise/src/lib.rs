@@ -28,16 +28,20 @@
 
 mod cancel;
 mod context;
-mod deadline;
+mod deadlines;
+mod dynamic;
 mod exit;
 pub mod faults;
+mod machine;
 mod mailbox;
 mod panics;
 mod process;
 mod report;
 mod runtime;
+mod shell;
 mod spec;
 mod stream;
+mod supervisor;
 mod system;
 mod tasks;
 #[cfg(feature = "virtual-time")]
@@ -46,13 +50,16 @@ mod waiters;
 
 pub use cancel::{CancelToken, Cancelled, CancelledFuture};
 pub use context::{Context, Waiting, YieldNow};
+pub use dynamic::DynamicSupervisor;
 pub use exit::{Exit, IntoExit, PanicInfo};
 pub use mailbox::{Address, CallError, Mailbox, Reply, mailbox};
 pub use panics::install_hook as install_panic_hook;
 pub use process::{Kind, Monitor, Pid, State};
 pub use report::{Report, ReportContext};
 pub use runtime::{LocalBoxFuture, Runtime};
-pub use spec::Shutdown;
+pub use shell::{ChildError, ChildInfo, Counts, Started};
+pub use spec::{AutoShutdown, ChildSpec, Intensity, Restart, Shutdown, SpecError, Strategy};
 pub use stream::TaskStream;
+pub use supervisor::Supervisor;
 pub use system::System;
 pub use tasks::{TaskHandle, TaskSupervisor};

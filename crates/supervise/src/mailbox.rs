@@ -13,7 +13,7 @@ use std::{
 
 use futures_channel::oneshot;
 
-use crate::{deadline::deadline, system::System};
+use crate::{deadlines::deadline, system::System};
 
 /// A mailbox and the address to write to. The mailbox goes to the process, the address to everyone else.
 ///

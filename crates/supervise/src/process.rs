@@ -266,7 +266,8 @@ thread_local! {
 /// The one place where futures start.
 pub(crate) fn spawn(system: &System, start: Start) -> Pid {
     let caller = Process::current();
-    let callers = caller.map(|caller| Rc::new(Callers { name: caller.name.clone(), outer: caller.callers.clone() }));
+    let callers =
+        caller.map(|caller| Rc::new(Callers { name: caller.name.clone(), outer: caller.callers.clone() }));
     system.count_future(true);
     let process = Rc::new(Process {
         id: system.next_id(),
@@ -284,7 +285,10 @@ pub(crate) fn spawn(system: &System, start: Start) -> Pid {
         exit: OnceCell::new(),
         owner: RefCell::new(Some(start.owner)),
         watchers: Waiters::default(),
-        work: Cell::new(Some(Work { stage: Stage::Unstarted(start.body), _counted: Counted(system.clone()) })),
+        work: Cell::new(Some(Work {
+            stage: Stage::Unstarted(start.body),
+            _counted: Counted(system.clone()),
+        })),
         busy: Cell::new(false),
         ordered: Cell::new(None),
         waker: Cell::new(None),
@@ -464,6 +468,8 @@ impl Process {
                 }
                 Some(ordered) => ordered,
             },
+            // Only a start can come to nothing.
+            Ok(Poll::Ready(Exit::Ignore)) if self.ready.get() => Exit::Normal,
             Ok(Poll::Ready(exit)) => exit,
             Err(caught) => self.panicked(caught, false),
         };

@@ -98,7 +98,9 @@ impl fmt::Display for Report {
                 write!(f, "a timer of {} ms took {} ms: suspended", asked.as_millis(), took.as_millis())
             }
             Self::Contained { supervisor, reason } => write!(f, "{supervisor}: contained {reason}"),
-            Self::TaskExited { supervisor, pid, reason } => write!(f, "{supervisor}: {}: {reason}", pid.name()),
+            Self::TaskExited { supervisor, pid, reason } => {
+                write!(f, "{supervisor}: {}: {reason}", pid.name())
+            }
         }
     }
 }

@@ -7,13 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    exit::Exit,
-    panics,
-    process::{Process},
-    report::Report,
-    runtime::Runtime,
-};
+use crate::{exit::Exit, panics, process::Process, report::Report, runtime::Runtime};
 
 /// The ground on which supervision trees stand. Clones are the same system; one for a page or a thread is usual.
 #[derive(Clone)]

@@ -14,13 +14,14 @@ use std::{
 
 use crate::{
     context::Context,
-    deadline::deadline,
+    deadlines::deadline,
     exit::Exit,
-    process::{self, Body, Kind, Nobody, Owner, Pid, Process, Start},
+    process::{self, Body, Kind, Owner, Pid, Process, Start},
     report::Report,
     runtime::LocalBoxFuture,
-    spec::Shutdown,
+    spec::{ChildSpec, Shutdown},
     stream::TaskStream,
+    supervisor::start_root,
     system::System,
     waiters::Waiters,
 };
@@ -116,21 +117,16 @@ impl TaskSupervisor {
     /// Starts it alone, as a root of the tree; resolves with its pid when it takes tasks. `Err` when it runs already.
     pub async fn start(&self, system: &System) -> Result<Pid, Exit> {
         let this = self.clone();
-        let pid = process::spawn(
-            system,
-            Start {
-                name: self.0.name.clone(),
-                kind: Kind::TaskSupervisor,
-                parent: None,
-                key: 0,
-                generation: 0,
-                restarts: 0,
-                ready_at_once: false,
-                owner: Rc::new(Nobody),
-                body: Box::new(move |ctx| this.run(ctx)),
-            },
-        );
+        let body = Box::new(move |ctx| this.run(ctx));
+        let pid = start_root(system, self.0.name.clone(), Kind::TaskSupervisor, body);
         pid.started().await.map(|()| pid)
+    }
+
+    /// This supervisor as a child of another: permanent, and stopped without a limit of time but its tasks' own.
+    pub fn child(&self) -> ChildSpec {
+        let this = self.clone();
+        let factory = Rc::new(move |ctx| this.clone().run(ctx));
+        ChildSpec::from_factory(self.0.name.clone(), Kind::TaskSupervisor, factory)
     }
 
     /// Starts a task that shares the fate of the process that calls: when one of the two crashes, so does the other,

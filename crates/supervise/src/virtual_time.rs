@@ -113,7 +113,8 @@ impl VirtualTime {
     /// When nothing is ready and no timer is set: the future waits for something that can't happen.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = Box::pin(future);
-        let alarm = Arc::new(Alarm { task: MAIN, queued: AtomicBool::new(false), ready: self.0.ready.clone() });
+        let alarm =
+            Arc::new(Alarm { task: MAIN, queued: AtomicBool::new(false), ready: self.0.ready.clone() });
         let waker = Waker::from(alarm.clone());
         alarm.wake_by_ref();
         loop {

@@ -1,0 +1,90 @@
+//! Many deadlines on one timer of the runtime, which know a suspended clock from a slow child.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use crate::{report::Report, runtime::LocalBoxFuture, system::System};
+
+/// A wait that took more than so many times its time was none: the device slept, or the page was held back.
+const SUSPENDED: u32 = 2;
+
+/// Deadlines under the ids that their owner gave them.
+pub(crate) struct Deadlines {
+    system: System,
+    by_time: BTreeMap<(Duration, u64), Wait>,
+    due: BTreeMap<u64, Duration>,
+    /// The runtime's timer, for the earliest.
+    armed: Option<(Duration, LocalBoxFuture<'static, ()>)>,
+}
+
+#[derive(Clone, Copy)]
+struct Wait {
+    began: Duration,
+    after: Duration,
+    /// It was given its time a second time, which happens once.
+    graced: bool,
+}
+
+impl Deadlines {
+    pub(crate) fn new(system: System) -> Self {
+        Self { system, by_time: BTreeMap::new(), due: BTreeMap::new(), armed: None }
+    }
+
+    pub(crate) fn set(&mut self, id: u64, after: Duration) {
+        self.insert(id, Wait { began: self.system.now(), after, graced: false });
+    }
+
+    pub(crate) fn clear(&mut self, id: u64) {
+        if let Some(due) = self.due.remove(&id) {
+            self.by_time.remove(&(due, id));
+            if self.by_time.is_empty() {
+                self.armed = None;
+            }
+        }
+    }
+
+    /// The id of a deadline that has passed.
+    pub(crate) fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<u64> {
+        loop {
+            let Some((&(due, id), &wait)) = self.by_time.first_key_value() else { return Poll::Pending };
+            let now = self.system.now();
+            if due <= now {
+                self.clear(id);
+                let took = now.saturating_sub(wait.began);
+                if wait.graced || wait.after.is_zero() || took <= wait.after.saturating_mul(SUSPENDED) {
+                    return Poll::Ready(id);
+                }
+                self.system.report(Report::Suspended { asked: wait.after, took });
+                self.insert(id, Wait { began: now, after: wait.after, graced: true });
+                continue;
+            }
+            let system = &self.system;
+            let (_, timer) = match &mut self.armed {
+                Some(armed) if armed.0 <= due => armed,
+                armed => armed.insert((due, system.runtime().timer(due.saturating_sub(now)))),
+            };
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // It may have been early, by a fraction or for a deadline that was cleared: then it is armed anew.
+            self.armed = None;
+        }
+    }
+
+    fn insert(&mut self, id: u64, wait: Wait) {
+        let due = wait.began.saturating_add(wait.after);
+        self.due.insert(id, due);
+        self.by_time.insert((due, id), wait);
+    }
+}
+
+/// Resolves after `after`; if the clock says that the timer came far too late, the wait begins once more, once.
+pub(crate) async fn deadline(system: System, after: Duration) {
+    let mut deadlines = Deadlines::new(system);
+    deadlines.set(0, after);
+    std::future::poll_fn(|cx| deadlines.poll_next(cx).map(drop)).await;
+}

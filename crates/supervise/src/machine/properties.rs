@@ -1,0 +1,1 @@
+//! Random sequences of events against the invariants of a supervisor.

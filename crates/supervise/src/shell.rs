@@ -1,0 +1,502 @@
+//! The thin shell around a machine: its mailbox, its loop, and the doing of what it decides.
+
+use std::{
+    any::Any,
+    cell::{Cell, OnceCell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+    rc::Rc,
+    task::{Context as TaskContext, Poll, Waker},
+};
+
+use futures_channel::oneshot;
+
+use crate::{
+    context::Context,
+    deadlines::Deadlines,
+    exit::{Exit, PanicInfo},
+    faults,
+    machine::{Answer, Effect, Event, Key, Machine, Meta, Phase, Request, Token, Which},
+    panics,
+    process::{self, Kind, Owner, Pid, Process, Start},
+    report::Report,
+    runtime::LocalBoxFuture,
+    spec::{ChildSpec, SpecError},
+};
+
+/// So many events are handled before everything else that is ready gets its turn.
+const BATCH: usize = 256;
+/// A step that panics so many times in a row is given up: the supervisor crashes, and its own supervisor decides.
+const PATIENCE: u32 = 3;
+
+/// One run of a supervisor.
+pub(crate) struct Shell {
+    name: Rc<str>,
+    pid: OnceCell<Pid>,
+    machine: RefCell<Box<dyn Machine>>,
+    events: RefCell<VecDeque<Event>>,
+    effects: RefCell<VecDeque<Effect>>,
+    slots: RefCell<BTreeMap<Key, Slot>>,
+    callers: RefCell<BTreeMap<Token, oneshot::Sender<Result<Outcome, ChildError>>>>,
+    last_key: Cell<Key>,
+    last_token: Cell<Token>,
+    deadlines: RefCell<Deadlines>,
+    waker: RefCell<Option<Waker>>,
+    /// The machine is in the midst of a step.
+    stepping: Cell<bool>,
+    /// With which exit the loop ends, once it does.
+    end: RefCell<Option<Exit>>,
+}
+
+/// What the shell keeps of a child.
+struct Slot {
+    spec: ChildSpec,
+    /// Its latest start.
+    pid: Option<Pid>,
+    info: Option<Rc<dyn Any>>,
+}
+
+/// A child that was started.
+#[derive(Clone)]
+pub struct Started {
+    /// The process, or `None` when the child had nothing to do ([`Exit::Ignore`]).
+    pub pid: Option<Pid>,
+    /// What it gave to [`Context::ready_with`].
+    pub info: Option<Rc<dyn Any>>,
+}
+
+/// What a call to a supervisor comes back with.
+pub(crate) enum Outcome {
+    Started(Started),
+    Done,
+}
+
+/// Why a supervisor did not do what it was asked, in OTP's words.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChildError {
+    /// A child with this id runs.
+    AlreadyStarted(Pid),
+    /// A child with this id is known and not running: restart or delete it.
+    AlreadyPresent,
+    /// It runs: terminate it first.
+    Running,
+    /// It is being restarted: terminate it first.
+    Restarting,
+    /// No child has this id.
+    NotFound,
+    /// The supervisor has as many children as it may.
+    MaxChildren,
+    /// The spec contradicts itself, or its supervisor's.
+    Spec(SpecError),
+    /// The child ended in its init phase.
+    Failed(Exit),
+    /// The supervisor doesn't run.
+    NoProcess,
+}
+
+impl Shell {
+    /// Children that are there from the outset have the keys 1, 2, …
+    pub(crate) fn new(
+        name: Rc<str>,
+        ctx: &Context,
+        machine: Box<dyn Machine>,
+        children: &[ChildSpec],
+    ) -> Rc<Self> {
+        let slot = |spec: &ChildSpec| Slot { spec: spec.clone(), pid: None, info: None };
+        let slots: BTreeMap<_, _> = (1..).zip(children.iter().map(slot)).collect();
+        let shell = Rc::new(Self {
+            name,
+            pid: OnceCell::new(),
+            machine: RefCell::new(machine),
+            events: RefCell::new([Event::Boot].into()),
+            effects: RefCell::default(),
+            last_key: Cell::new(slots.len() as Key),
+            slots: RefCell::new(slots),
+            callers: RefCell::default(),
+            last_token: Cell::new(0),
+            deadlines: RefCell::new(Deadlines::new(ctx.system().clone())),
+            waker: RefCell::default(),
+            stepping: Cell::new(false),
+            end: RefCell::default(),
+        });
+        let _ = shell.pid.set(ctx.pid());
+        shell
+    }
+
+    /// The keys that [`new`](Self::new) gives to children.
+    pub(crate) fn metas(children: &[ChildSpec]) -> impl Iterator<Item = (Key, Meta)> {
+        (1..).zip(children.iter().map(Meta::from))
+    }
+
+    /// The life of the supervisor's process. However it ends, no child outlives it.
+    pub(crate) fn run(self: Rc<Self>, ctx: Context) -> LocalBoxFuture<'static, Exit> {
+        let reaper = Reaper(self.clone());
+        Box::pin(async move {
+            let events = Rc::downgrade(&self);
+            ctx.show_queue("events", move || events.upgrade().map_or(0, |shell| shell.events.borrow().len()));
+            let mut shutdown = Some(ctx.shutdown());
+            let mut stumbles = 0;
+            let exit = poll_fn(|cx| {
+                self.waker.replace(Some(cx.waker().clone()));
+                if let Some(asked) = &mut shutdown
+                    && std::pin::Pin::new(asked).poll(cx).is_ready()
+                {
+                    shutdown = None;
+                    self.post(Event::Shutdown);
+                }
+                self.turn(&ctx, cx, &mut stumbles)
+            })
+            .await;
+            drop(reaper);
+            exit
+        })
+    }
+
+    /// Handles what there is. A panic on the way is reported, and what was not yet done is tried again.
+    fn turn(self: &Rc<Self>, ctx: &Context, cx: &mut TaskContext<'_>, stumbles: &mut u32) -> Poll<Exit> {
+        for _ in 0..BATCH {
+            match panics::catch(|| self.advance(ctx, cx)) {
+                Ok(more) => {
+                    *stumbles = 0;
+                    if let Some(exit) = self.end.borrow_mut().take() {
+                        return Poll::Ready(exit);
+                    }
+                    if !more {
+                        return Poll::Pending;
+                    }
+                }
+                Err(caught) => {
+                    let callers = [vec![self.name.clone()], ctx.callers()].concat();
+                    let (message, place) = (caught.message, caught.place);
+                    let info = PanicInfo { message, place, callers, in_destructor: false };
+                    let reason = Exit::Panic(Rc::new(info));
+                    ctx.system()
+                        .report(Report::Contained { supervisor: self.name.clone(), reason: reason.clone() });
+                    *stumbles += 1;
+                    if *stumbles >= PATIENCE || self.stepping.get() {
+                        return Poll::Ready(reason);
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One event, with all that follows from it. Whether there may be more.
+    ///
+    /// An event leaves the queue when its step begins, an effect when its turn has come: a panic before leaves it in
+    /// place, to be tried again. The machine's step runs nobody else's code and has nothing that panics; should it
+    /// do so nevertheless, its state can't be trusted any more, and the supervisor crashes, as it would in OTP.
+    fn advance(self: &Rc<Self>, ctx: &Context, cx: &mut TaskContext<'_>) -> bool {
+        while !self.effects.borrow().is_empty() {
+            faults::point("supervisor effect");
+            let effect = self.effects.borrow_mut().pop_front();
+            if let Some(effect) = effect {
+                self.perform(ctx, effect);
+            }
+        }
+        while let Poll::Ready(timer) = self.deadlines.borrow_mut().poll_next(cx) {
+            self.events.borrow_mut().push_back(Event::TimeUp(timer));
+        }
+        if self.events.borrow().is_empty() {
+            return false;
+        }
+        faults::point("supervisor step");
+        let Some(event) = self.events.borrow_mut().pop_front() else { return false };
+        let mut effects = Vec::new();
+        self.stepping.set(true);
+        self.machine.borrow_mut().step(ctx.system().now(), event, &mut effects);
+        self.stepping.set(false);
+        self.effects.borrow_mut().extend(effects);
+        true
+    }
+
+    fn perform(self: &Rc<Self>, ctx: &Context, effect: Effect) {
+        match effect {
+            Effect::Start { key, generation, restarts } => self.start(ctx, key, generation, restarts),
+            Effect::Ask { key } => {
+                if let Some(pid) = self.pid_of(key) {
+                    pid.ask_to_stop();
+                }
+            }
+            Effect::Kill { key, exit } => {
+                if let Some(pid) = self.pid_of(key) {
+                    pid.kill(exit);
+                }
+            }
+            Effect::SetTimer { timer, after } => self.deadlines.borrow_mut().set(timer, after),
+            Effect::ClearTimer { timer } => self.deadlines.borrow_mut().clear(timer),
+            Effect::Retry { key, generation } => self.post(Event::Retry { key, generation }),
+            Effect::Forget { key } => {
+                let forgotten = self.slots.borrow_mut().remove(&key);
+                ctx.system().changed(ctx.0.id);
+                // What its factory has captured is dropped here, not borrowed, since it may do anything.
+                drop(forgotten);
+            }
+            Effect::Answer { token, answer } => {
+                let caller = self.callers.borrow_mut().remove(&token);
+                if let Some(caller) = caller {
+                    // One who does not wait any more is not told.
+                    let _ = caller.send(self.outcome(answer));
+                }
+            }
+            Effect::Report { context, offender, reason } => {
+                let supervisor = self.name.clone();
+                ctx.system().report(Report::Supervisor { supervisor, context, reason, offender });
+            }
+            Effect::Progress { key } => {
+                let (Some(pid), supervisor) = (self.pid_of(key), self.name.clone()) else { return };
+                ctx.system().report(Report::Progress { supervisor, child: pid.name().clone(), pid });
+            }
+            Effect::Booted => ctx.ready(),
+            Effect::End { exit } => {
+                self.end.replace(Some(exit));
+            }
+        }
+    }
+
+    fn start(self: &Rc<Self>, ctx: &Context, key: Key, generation: u32, restarts: u32) {
+        let Some(spec) = self.slots.borrow().get(&key).map(|slot| slot.spec.clone()) else { return };
+        let factory = spec.factory;
+        let pid = process::spawn(
+            ctx.system(),
+            Start {
+                name: spec.id,
+                kind: spec.kind,
+                parent: Some(ctx.0.id),
+                key,
+                generation,
+                restarts,
+                ready_at_once: spec.ready_at_once,
+                owner: self.clone(),
+                body: Box::new(move |ctx| factory(ctx)),
+            },
+        );
+        let former = self.slots.borrow_mut().get_mut(&key).and_then(|slot| {
+            slot.info = None;
+            slot.pid.replace(pid)
+        });
+        drop(former);
+        if spec.ready_at_once {
+            self.post(Event::Ready { key, generation });
+        }
+    }
+
+    /// Puts an event at the end of the queue.
+    fn post(&self, event: Event) {
+        self.events.borrow_mut().push_back(event);
+        let waker = self.waker.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Asks the machine for something; the answer comes through the channel.
+    pub(crate) fn ask(&self, request: Request) -> Answering {
+        let (sender, receiver) = oneshot::channel();
+        let token = self.last_token.get() + 1;
+        self.last_token.set(token);
+        self.callers.borrow_mut().insert(token, sender);
+        self.post(Event::Ask(token, request));
+        Answering(Ok(receiver))
+    }
+
+    /// Asks for the start of a child that is new to this supervisor.
+    pub(crate) fn ask_for_start(&self, spec: ChildSpec) -> Answering {
+        let key = self.last_key.get() + 1;
+        self.last_key.set(key);
+        let meta = Meta::from(&spec);
+        self.slots.borrow_mut().insert(key, Slot { spec, pid: None, info: None });
+        self.ask(Request::Start { key, meta })
+    }
+
+    fn outcome(&self, answer: Answer) -> Result<Outcome, ChildError> {
+        Err(match answer {
+            Answer::Started { key } => {
+                let slots = self.slots.borrow();
+                let slot = slots.get(&key);
+                let pid = slot.and_then(|slot| slot.pid.clone());
+                return Ok(Outcome::Started(Started { pid, info: slot.and_then(|slot| slot.info.clone()) }));
+            }
+            Answer::Ignored => return Ok(Outcome::Started(Started { pid: None, info: None })),
+            Answer::Done => return Ok(Outcome::Done),
+            Answer::AlreadyStarted { key } => match self.pid_of(key) {
+                Some(pid) => ChildError::AlreadyStarted(pid),
+                None => ChildError::AlreadyPresent,
+            },
+            Answer::AlreadyPresent => ChildError::AlreadyPresent,
+            Answer::Running => ChildError::Running,
+            Answer::Restarting => ChildError::Restarting,
+            Answer::NotFound => ChildError::NotFound,
+            Answer::MaxChildren => ChildError::MaxChildren,
+            Answer::Failed(exit) => ChildError::Failed(exit),
+            Answer::NoProcess => ChildError::NoProcess,
+        })
+    }
+
+    /// The process of the supervisor itself.
+    pub(crate) fn pid(&self) -> Option<&Pid> {
+        self.pid.get()
+    }
+
+    pub(crate) fn pid_of(&self, key: Key) -> Option<Pid> {
+        self.slots.borrow().get(&key).and_then(|slot| slot.pid.clone())
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<Key> {
+        self.machine.borrow().find(&Which::Id(id.into()))
+    }
+
+    /// The key of the child whose latest start is this process.
+    pub(crate) fn key_of(&self, pid: &Pid) -> Option<Key> {
+        let key = pid.0.key;
+        (self.pid_of(key).as_ref() == Some(pid)).then_some(key)
+    }
+
+    pub(crate) fn spec_of(&self, key: Key) -> Option<ChildSpec> {
+        self.slots.borrow().get(&key).map(|slot| slot.spec.clone())
+    }
+
+    /// The children in start order, as the machine sees them.
+    pub(crate) fn children(&self) -> Vec<ChildInfo> {
+        let machine = self.machine.borrow();
+        let slots = self.slots.borrow();
+        let info = |key| {
+            let slot = slots.get(&key)?;
+            let phase = machine.phase(key)?;
+            let alive = matches!(phase, Phase::Starting | Phase::Running | Phase::Stopping);
+            Some(ChildInfo {
+                id: slot.spec.id.clone(),
+                kind: slot.spec.kind,
+                pid: slot.pid.clone().filter(|_| alive),
+                restarting: *phase == Phase::Restarting,
+                restarts: machine.restarts(key),
+            })
+        };
+        machine.keys().into_iter().filter_map(info).collect()
+    }
+}
+
+impl Owner for Shell {
+    fn ready(self: Rc<Self>, process: &Rc<Process>, info: Option<Rc<dyn Any>>) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(&process.key) {
+            slot.info = info;
+        }
+        self.post(Event::Ready { key: process.key, generation: process.generation });
+    }
+
+    fn exited(self: Rc<Self>, process: &Rc<Process>, exit: Exit) {
+        self.post(Event::Exited { key: process.key, generation: process.generation, exit });
+    }
+}
+
+/// However the supervisor ends, its children end first: the last one started, first.
+struct Reaper(Rc<Shell>);
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        let left: Vec<Pid> =
+            self.0.slots.borrow().values().rev().filter_map(|slot| slot.pid.clone()).collect();
+        for pid in left {
+            pid.kill(Exit::Killed);
+        }
+        self.0.events.take();
+        self.0.effects.take();
+        // Whoever still waits for an answer learns that there is none.
+        drop(self.0.callers.take());
+        let slots = self.0.slots.take();
+        for slot in slots.into_values() {
+            // What a spec has captured may panic when it is dropped: the others are dropped all the same.
+            let _ = panics::catch(|| drop(slot));
+        }
+    }
+}
+
+/// An answer to come.
+pub(crate) struct Answering(pub(crate) Result<oneshot::Receiver<Result<Outcome, ChildError>>, ChildError>);
+
+impl Answering {
+    pub(crate) fn refused(error: ChildError) -> Self {
+        Self(Err(error))
+    }
+
+    pub(crate) async fn started(self) -> Result<Started, ChildError> {
+        match self.outcome().await? {
+            Outcome::Started(started) => Ok(started),
+            Outcome::Done => Err(ChildError::NoProcess),
+        }
+    }
+
+    pub(crate) async fn done(self) -> Result<(), ChildError> {
+        self.outcome().await.map(drop)
+    }
+
+    async fn outcome(self) -> Result<Outcome, ChildError> {
+        self.0?.await.unwrap_or(Err(ChildError::NoProcess))
+    }
+}
+
+/// One line of [`Supervisor::which_children`](crate::Supervisor::which_children).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChildInfo {
+    /// Its id.
+    pub id: Rc<str>,
+    /// Worker or supervisor.
+    pub kind: Kind,
+    /// Its process; `None` when it doesn't run.
+    pub pid: Option<Pid>,
+    /// Whether a restart failed and the next attempt is due.
+    pub restarting: bool,
+    /// How often it was restarted.
+    pub restarts: u32,
+}
+
+/// What [`count_children`](crate::Supervisor::count_children) gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Children, alive or not.
+    pub specs: usize,
+    /// Children that are alive.
+    pub active: usize,
+    /// Children that are supervisors, alive or not.
+    pub supervisors: usize,
+    /// Children that are workers, alive or not.
+    pub workers: usize,
+}
+
+impl Counts {
+    pub(crate) fn of(children: &[ChildInfo]) -> Self {
+        let workers = children.iter().filter(|child| child.kind == Kind::Worker).count();
+        Self {
+            specs: children.len(),
+            active: children.iter().filter(|child| child.pid.is_some()).count(),
+            supervisors: children.len() - workers,
+            workers,
+        }
+    }
+}
+
+impl std::fmt::Debug for Started {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Started({:?})", self.pid)
+    }
+}
+
+impl std::fmt::Display for ChildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AlreadyStarted(pid) => write!(f, "already_started: {}", pid.name()),
+            Self::AlreadyPresent => f.write_str("already_present: restart or delete it"),
+            Self::Running => f.write_str("running: terminate it first"),
+            Self::Restarting => f.write_str("restarting: terminate it first"),
+            Self::NotFound => f.write_str("not_found"),
+            Self::MaxChildren => f.write_str("max_children: the supervisor has as many children as it may"),
+            Self::Spec(error) => error.fmt(f),
+            Self::Failed(exit) => write!(f, "the child did not start: {exit}"),
+            Self::NoProcess => f.write_str("noproc: the supervisor is not running"),
+        }
+    }
+}
+
+impl std::error::Error for ChildError {}
