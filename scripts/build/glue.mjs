@@ -8,16 +8,8 @@ import { basename, dirname, join } from "node:path";
 import { pkg } from "../paths.mjs";
 import { wasmPackOut } from "./wasm.mjs";
 
-/** `InstanceGlobals` in js/instance.d.ts lists the same. */
-export const shadowed = [
-  "setTimeout",
-  "clearTimeout",
-  "setInterval",
-  "clearInterval",
-  "queueMicrotask",
-  "fetch",
-  "FinalizationRegistry",
-];
+/** What `InstanceGlobals` in js/instance.d.ts lists. The finalizers of a dead instance call into its memory like any timer. */
+export const shadowed = ["setTimeout", "clearTimeout", "queueMicrotask", "FinalizationRegistry"];
 
 export async function buildGlue(glue = join(wasmPackOut, "tinkex.js"), out = join(pkg, "instance.js")) {
   const { build, transform } = await import("esbuild");

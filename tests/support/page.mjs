@@ -1,0 +1,30 @@
+// A page that has the built package, for tests that run in a browser without an app around it.
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { pkg, root } from "../../scripts/paths.mjs";
+
+/**
+ * Resolves to a folder with an `index.html` that runs `entry`, a module of the tests' that imports "tinkex". Give it to a sandbox as
+ * `--static`, so that the page and the service are of one origin, or to `serveFolder`. It is deleted after the test.
+ */
+export async function pageOf(t, entry) {
+  const folder = mkdtempSync(join(tmpdir(), "tinkex-page-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  await build({
+    entryPoints: [entry],
+    outfile: join(folder, "page.js"),
+    absWorkingDir: root,
+    bundle: true,
+    format: "esm",
+    target: "es2022",
+    external: ["node:*"],
+    logLevel: "error",
+  });
+  // Where the package looks for it: beside itself, and that is in page.js now.
+  copyFileSync(join(pkg, "tinkex_bg.wasm"), join(folder, "tinkex_bg.wasm"));
+  const head = '<!doctype html><html lang="en"><title>a test</title><link rel="icon" href="data:," />';
+  writeFileSync(join(folder, "index.html"), `${head}<script type="module" src="./page.js"></script></html>`);
+  return folder;
+}
