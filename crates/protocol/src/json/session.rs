@@ -65,7 +65,7 @@ flags! {
         /// Estimated bytes of forward and backward passes in dispatch.
         fwdbwd_dispatch_bytes_semaphore_size: u64 = 50_000_000u64,
         /// Seconds that a call waits while the service is paused for billing.
-        billing_exception_max_pause_duration_sec: f64 = 3_600.0,
+        billing_exception_max_pause_duration_sec: u64 = 3_600u64,
         /// A failed sample is not made again.
         sample_no_retries: bool = false,
         /// Fail samples when none has moved for two hours.
@@ -86,7 +86,7 @@ flags! {
 #[serde(from = "DynamicSent")]
 pub struct DynamicFlags {
     /// Seconds until they are asked for again.
-    pub refresh_interval_sec: f64,
+    pub refresh_interval_sec: u64,
     /// Abandoned samples are cancelled at the server.
     pub sample_cancel_enabled: bool,
     pub sample_cancel_max_batch_size: u64,
@@ -94,7 +94,7 @@ pub struct DynamicFlags {
 
 #[derive(Default, Deserialize)]
 struct DynamicSent {
-    refresh_interval_sec: Option<f64>,
+    refresh_interval_sec: Option<u64>,
     sample_cancel_enabled: Option<bool>,
     sample_cancel_max_batch_size: Option<u64>,
 }
@@ -102,7 +102,7 @@ struct DynamicSent {
 impl From<DynamicSent> for DynamicFlags {
     fn from(sent: DynamicSent) -> DynamicFlags {
         DynamicFlags {
-            refresh_interval_sec: sent.refresh_interval_sec.unwrap_or(300.0),
+            refresh_interval_sec: sent.refresh_interval_sec.unwrap_or(300),
             sample_cancel_enabled: sent.sample_cancel_enabled.unwrap_or(false),
             sample_cancel_max_batch_size: sent.sample_cancel_max_batch_size.unwrap_or(64),
         }
