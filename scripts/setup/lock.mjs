@@ -1,4 +1,4 @@
-// Keeps two set-ups that run at the same time from doing the same work twice, or in the same folder.
+// Keeps two set-ups or builds that run at the same time from doing the same work twice, or in the same folder.
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -14,7 +14,7 @@ export async function withLock(file, body) {
       rmSync(file, { force: true });
       continue;
     }
-    if (!told) console.log(`  waiting for another set-up, which holds ${file}`);
+    if (!told) console.log(`  waiting for the process that holds ${file}`);
     await pause(300);
   }
   try {

@@ -5,15 +5,15 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { test } from "node:test";
-import { step } from "../../scripts/build/fresh.mjs";
+import { forget, step } from "../../scripts/build/fresh.mjs";
 import { buildGlue, shadowed } from "../../scripts/build/glue.mjs";
-import { root, target } from "../../scripts/paths.mjs";
+import { root } from "../../scripts/paths.mjs";
 
 test("a step is run again when an input, a setting or an output changed, and only then", async (t) => {
   const folder = temporary(t);
   const file = (name) => relative(root, join(folder, name));
   const name = `test-${process.pid}`;
-  t.after(() => rmSync(join(target, "tinkex-build", `${name}.sha256`), { force: true }));
+  t.after(() => forget(name));
   mkdirSync(join(folder, "in"));
   writeFileSync(join(folder, "in", "a"), "1");
   let runs = 0;
@@ -44,7 +44,7 @@ test("a step that failed is run again", async (t) => {
   const folder = temporary(t);
   const output = relative(root, join(folder, "out"));
   const name = `test-failing-${process.pid}`;
-  t.after(() => rmSync(join(target, "tinkex-build", `${name}.sha256`), { force: true }));
+  t.after(() => forget(name));
   const failing = () => {
     writeFileSync(join(folder, "out"), "half");
     throw new Error("no");
