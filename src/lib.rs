@@ -1,1 +1,24 @@
-//! The client.
+//! The client, from the outside in: `docs/architecture.md` in the repository draws the map.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`bindings`] | the wasm boundary: the only place, with the browser's half of `platform`, that knows a `JsValue` |
+//! | [`service`] | the supervision tree of one service, its session and its clients |
+//! | [`training`], [`sampling`] | what can be done with a model and with a sampler |
+//! | [`session`] | the service's settings, the session, its heartbeat |
+//! | [`request`] | one request's life: order, number, sending, result |
+//! | [`transport`] | HTTP: retries, the budget of connections |
+//! | [`platform`] | clock, timers, executor, HTTP, randomness |
+
+#[cfg(target_arch = "wasm32")]
+pub mod bindings;
+pub mod error;
+pub mod platform;
+pub mod request;
+pub mod sampling;
+pub mod service;
+pub mod session;
+pub mod training;
+pub mod transport;
+
+pub use error::{Error, Kind, Outcome};

@@ -1,0 +1,160 @@
+//! Where calls from JavaScript arrive and their answers leave: one process of each service.
+//!
+//! Calls are taken in order, so those that were made without an `await` between them stay in order. Taking one is
+//! quick: it finds the client, gives the call its place, and starts a task of that client which waits for the result.
+//! When the task ends, however it ends, the desk answers.
+//!
+//! What the desk knows lives beside its process: should that crash, it starts again and goes on with the same calls.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tinkex_supervise::{Address, ChildSpec, Context, Exit, Mailbox, TaskHandle, faults, mailbox};
+use wasm_bindgen::JsValue;
+
+use super::commands::{Clients, begin};
+use super::host::Promise;
+use crate::error::Error;
+use crate::service::Service;
+
+/// What the exports tell a service's desk.
+pub enum Message {
+    Call { promise: Promise, client: u32, method: String, args: JsValue },
+    Cancel(u32),
+}
+
+/// What a call's task ends with.
+pub type Answer = Result<JsValue, Error>;
+
+pub struct Desk {
+    inbox: RefCell<Mailbox<Message>>,
+    clients: Clients,
+    open: RefCell<Open>,
+}
+
+/// Calls that are not answered yet.
+#[derive(Default)]
+struct Open {
+    waiting: FuturesUnordered<Pin<Box<dyn Future<Output = u32>>>>,
+    calls: HashMap<u32, Rc<OpenCall>>,
+}
+
+/// One call, as its task, its waiter and `cancel` see it.
+pub struct OpenCall {
+    pub promise: Promise,
+    /// The caller gave it up, so the end of its task is an abort and not the client's.
+    given_up: Cell<bool>,
+    task: RefCell<Option<TaskHandle<Answer>>>,
+}
+
+enum Wake {
+    Stop,
+    Message(Message),
+    Answered(u32),
+}
+
+impl Desk {
+    pub fn new() -> (Rc<Desk>, Address<Message>) {
+        let (address, inbox) = mailbox();
+        let desk =
+            Desk { inbox: RefCell::new(inbox), clients: Clients::default(), open: RefCell::default() };
+        (Rc::new(desk), address)
+    }
+
+    /// The desk as a child of its service.
+    pub fn spec(self: Rc<Self>, service: &Service) -> ChildSpec {
+        let service = service.clone();
+        ChildSpec::new("desk", move |ctx| self.clone().run(service.clone(), ctx))
+    }
+
+    async fn run(self: Rc<Self>, service: Service, ctx: Context) -> Result<(), Exit> {
+        let length = self.inbox.borrow().length();
+        ctx.show_queue("messages", length);
+        let open = self.clone();
+        ctx.show_queue("open calls", move || open.open.borrow().calls.len());
+        ctx.ready();
+        let mut stop = pin!(ctx.shutdown());
+        loop {
+            let wake = poll_fn(|cx| {
+                if let Poll::Ready(Some(message)) = pin!(self.inbox.borrow_mut().next()).poll(cx) {
+                    return Poll::Ready(Wake::Message(message));
+                }
+                if let Poll::Ready(Some(key)) = self.open.borrow_mut().waiting.poll_next_unpin(cx) {
+                    return Poll::Ready(Wake::Answered(key));
+                }
+                stop.as_mut().poll(cx).map(|()| Wake::Stop)
+            })
+            .await;
+            match wake {
+                Wake::Stop => return Ok(()),
+                Wake::Message(Message::Call { promise, client, method, args }) => {
+                    self.take(&service, promise, client, &method, args);
+                }
+                Wake::Message(Message::Cancel(key)) => self.give_up(key),
+                Wake::Answered(key) => {
+                    self.open.borrow_mut().calls.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Starts a call. A panic on the way rejects this call and no other.
+    fn take(&self, service: &Service, promise: Promise, client: u32, method: &str, args: JsValue) {
+        let call = Rc::new(OpenCall { promise, given_up: Cell::new(false), task: RefCell::new(None) });
+        let begun = tinkex_supervise::contain(|| {
+            faults::point("desk");
+            begin(&self.clients, service, client, method, args, &call)
+        });
+        let task = match begun {
+            Ok(Ok(task)) => task,
+            Ok(Err(error)) => return call.promise.settle(Err(error)),
+            Err(panic) => {
+                let error = Error::from_exit(&Exit::Panic(panic), call.promise.progress.outcome());
+                return call.promise.settle(Err(error));
+            }
+        };
+        let key = call.promise.key();
+        let mut open = self.open.borrow_mut();
+        open.calls.insert(key, call.clone());
+        *call.task.borrow_mut() = Some(task);
+        open.waiting.push(Box::pin(async move {
+            let answer = poll_fn(|cx| match &mut *call.task.borrow_mut() {
+                Some(task) => task.poll_unpin(cx),
+                None => Poll::Ready(Err(Exit::NoProcess)),
+            })
+            .await;
+            call.promise.settle(answer.unwrap_or_else(|exit| Err(call.error(&exit))));
+            key
+        }));
+    }
+
+    fn give_up(&self, key: u32) {
+        if let Some(call) = self.open.borrow().calls.get(&key) {
+            call.given_up.set(true);
+            if let Some(task) = &*call.task.borrow() {
+                task.cancel();
+            }
+        }
+    }
+}
+
+impl OpenCall {
+    /// Why a call that was stopped has no result.
+    pub fn stopped(&self) -> Error {
+        self.error(&Exit::Shutdown)
+    }
+
+    fn error(&self, exit: &Exit) -> Error {
+        let outcome = self.promise.progress.outcome();
+        match exit.is_graceful() && self.given_up.get() {
+            true => Error::aborted(outcome),
+            false => Error::from_exit(exit, outcome),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The instance's owner in JavaScript, as this side sees it: where answers, events and messages go, and who fetches.
+
+use std::cell::Cell;
+
+use js_sys::Promise as JsPromise;
+use wasm_bindgen::prelude::*;
+use web_sys::RequestInit;
+
+use super::results::failure;
+use crate::error::Error;
+use crate::platform::browser::Outside;
+use crate::request::Progress;
+
+#[wasm_bindgen]
+extern "C" {
+    /// One for each instance.
+    #[derive(Clone)]
+    pub type Host;
+
+    #[wasm_bindgen(method)]
+    fn settle(this: &Host, key: u32, value: JsValue);
+
+    #[wasm_bindgen(method)]
+    fn fail(this: &Host, key: u32, error: JsValue);
+
+    #[wasm_bindgen(method)]
+    pub fn event(this: &Host, service: u32, name: &str, value: JsValue);
+
+    #[wasm_bindgen(method)]
+    fn log(this: &Host, service: u32, level: &str, message: &str);
+
+    #[wasm_bindgen(method, catch)]
+    fn fetch(this: &Host, service: u32, url: &str, init: &RequestInit) -> Result<JsPromise, JsValue>;
+
+    /// Says that the instance is dying; the last thing that it does.
+    #[wasm_bindgen(method)]
+    pub fn aborted(this: &Host);
+}
+
+/// The owner, for one service.
+pub struct ServiceHost {
+    pub host: Host,
+    pub service: u32,
+}
+
+impl Outside for ServiceHost {
+    fn fetch(&self, url: &str, init: &RequestInit) -> Result<JsPromise, JsValue> {
+        self.host.fetch(self.service, url, init)
+    }
+
+    fn log(&self, level: &str, message: &str) {
+        self.host.log(self.service, level, message);
+    }
+}
+
+/// A promise that the owner keeps for a caller: answered exactly once, whatever happens to the work.
+pub struct Promise {
+    host: Host,
+    key: u32,
+    pub progress: Progress,
+    settled: Cell<bool>,
+}
+
+impl Promise {
+    pub fn new(host: Host, key: u32) -> Promise {
+        Promise { host, key, progress: Progress::default(), settled: Cell::new(false) }
+    }
+
+    pub fn key(&self) -> u32 {
+        self.key
+    }
+
+    pub fn settle(&self, result: Result<JsValue, Error>) {
+        if self.settled.replace(true) {
+            return;
+        }
+        match result {
+            Ok(value) => self.host.settle(self.key, value),
+            Err(error) => self.host.fail(self.key, failure(&error)),
+        }
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let message = "the work on this call was dropped";
+        self.settle(Err(Error::crashed(message, String::new(), Vec::new(), self.progress.outcome())));
+    }
+}

@@ -1,0 +1,115 @@
+//! The wasm boundary: messages in, answers and events out. The only place that knows JavaScript's values, with the
+//! browser's half of `platform`.
+//!
+//! The classes in `js/` hold ids. Their owner passes each call on with a key, and gets exactly one answer for it:
+//!
+//! | export | what |
+//! |---|---|
+//! | `start(host)` | once, first: who gets the answers |
+//! | `open(service, options)` | makes a service |
+//! | `call(key, service, client, method, args)` | starts a call; client 0 is the service itself |
+//! | `cancel(key)` | the caller doesn't wait any more |
+//!
+//! Calls are answered through the host: `settle(key, value)` or `fail(key, error)`.
+
+mod arguments;
+mod commands;
+mod desk;
+mod host;
+mod results;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tinkex_supervise::Address;
+use wasm_bindgen::prelude::*;
+
+use crate::error::{Error, Outcome};
+use crate::platform::browser::Browser;
+use crate::service::{Service, Settings};
+use crate::session::Labels;
+use crate::transport::connections::DEFAULT_CONNECTIONS;
+use crate::transport::{self, DEFAULT_TIMEOUT};
+use desk::{Desk, Message};
+use host::{Host, Promise, ServiceHost};
+
+struct Instance {
+    host: Host,
+    services: HashMap<u32, Address<Message>>,
+}
+
+thread_local! {
+    static INSTANCE: RefCell<Option<Instance>> = const { RefCell::new(None) };
+}
+
+/// Sets the owner, and lets it know when this instance dies of what can't be caught.
+#[wasm_bindgen]
+pub fn start(host: Host) {
+    INSTANCE.with_borrow_mut(|instance| *instance = Some(Instance { host, services: HashMap::new() }));
+}
+
+/// Makes a service. Its options were checked by the class; nothing is sent before the first call.
+#[wasm_bindgen]
+pub fn open(service: u32, options: JsValue) -> Result<(), JsValue> {
+    let options: arguments::Options = serde_wasm_bindgen::from_value(options)?;
+    let Some(host) = INSTANCE.with_borrow(|instance| instance.as_ref().map(|instance| instance.host.clone())) else {
+        return Err(JsValue::from_str("start comes before open"));
+    };
+    let settings = Settings {
+        transport: transport::Settings {
+            base_url: options.base_url,
+            api_key: options.api_key,
+            timeout: options.timeout_ms.map_or(DEFAULT_TIMEOUT, |ms| Duration::from_secs_f64(ms / 1000.0)),
+            max_retries: options.max_retries,
+            max_connections: options.max_connections.map_or(DEFAULT_CONNECTIONS, |n| n as usize),
+        },
+        labels: Labels {
+            tags: options.tags,
+            user_metadata: options.user_metadata,
+            project_id: options.project_id,
+            display_name: options.display_name,
+        },
+    };
+    let platform = Browser::new(ServiceHost { host: host.clone(), service });
+    let (desk, address) = Desk::new();
+    Service::open(platform, settings, move |service| Rc::new(desk).spec(service));
+    INSTANCE.with_borrow_mut(|instance| {
+        if let Some(instance) = instance {
+            instance.services.insert(service, address);
+        }
+    });
+    Ok(())
+}
+
+/// Starts a call. Exactly one answer comes through the host.
+#[wasm_bindgen]
+pub fn call(key: u32, service: u32, client: u32, method: String, args: JsValue) {
+    INSTANCE.with_borrow(|instance| {
+        let Some(instance) = instance else { return };
+        let promise = Promise::new(instance.host.clone(), key);
+        let message = Message::Call { promise, client, method, args };
+        let Some(address) = instance.services.get(&service) else { return refuse(message) };
+        if let Err(message) = address.send(message) {
+            refuse(message);
+        }
+    });
+}
+
+/// Gives a call up. It is answered all the same: as given up, or with its result if that came first.
+#[wasm_bindgen]
+pub fn cancel(key: u32) {
+    INSTANCE.with_borrow(|instance| {
+        for address in instance.iter().flat_map(|instance| instance.services.values()) {
+            // A service that is closed has answered all its calls.
+            let _ = address.send(Message::Cancel(key));
+        }
+    });
+}
+
+fn refuse(message: Message) {
+    if let Message::Call { promise, .. } = message {
+        promise.settle(Err(Error::closed("this service", Outcome::NotSent)));
+    }
+}

@@ -1,0 +1,227 @@
+//! What can go wrong, in the words that a caller acts on: the kind, whether the server may have acted, and whether
+//! repeating is safe.
+
+use std::fmt;
+use std::rc::Rc;
+
+use tinkex_supervise::Exit;
+
+/// Whether the server may have acted on the call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing left this machine.
+    NotSent,
+    /// The server answered that it did not do it.
+    Refused,
+    /// It was sent, and no answer says what became of it.
+    Unknown,
+    /// It has its number and goes on without this caller.
+    Journaled,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::NotSent => "not_sent",
+            Outcome::Refused => "refused",
+            Outcome::Unknown => "unknown",
+            Outcome::Journaled => "journaled",
+        }
+    }
+}
+
+/// What kind of failure it is; JavaScript makes a class of each.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// An argument that can't be taken; `field` names it as the caller wrote it.
+    InvalidArgument { field: String },
+    /// The server answered with a status that is not 2xx; `body` is its text.
+    Api { status: u16, body: String },
+    /// No answer came: refused, reset, name not found, offline.
+    Connection,
+    /// No answer came in time.
+    Timeout,
+    /// The server took the request and then failed it, for this category of reasons (`user`, `server`, `unknown`).
+    RequestFailed { category: String },
+    /// The caller gave the call up.
+    Aborted,
+    /// The client was closed.
+    Closed,
+    /// A task of this package panicked: where, and on whose behalf.
+    Crashed { place: String, callers: Vec<String> },
+    /// The server's answer can't be read.
+    Protocol,
+    /// More calls than may be under way.
+    Refused,
+}
+
+impl Kind {
+    /// The name by which JavaScript picks the class.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Kind::InvalidArgument { .. } => "invalid_argument",
+            Kind::Api { .. } => "api",
+            Kind::Connection => "connection",
+            Kind::Timeout => "timeout",
+            Kind::RequestFailed { .. } => "request_failed",
+            Kind::Aborted => "aborted",
+            Kind::Closed => "closed",
+            Kind::Crashed { .. } => "crashed",
+            Kind::Protocol => "protocol",
+            Kind::Refused => "refused",
+        }
+    }
+}
+
+/// One failure. Cheap to clone, since one cause may reject many callers.
+#[derive(Clone, Debug)]
+pub struct Error(Rc<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: Kind,
+    message: String,
+    outcome: Outcome,
+    retryable: bool,
+}
+
+impl Error {
+    fn new(kind: Kind, message: String, outcome: Outcome, retryable: bool) -> Error {
+        Error(Rc::new(Inner { kind, message, outcome, retryable }))
+    }
+
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Error {
+        Error::new(Kind::InvalidArgument { field: field.into() }, message.into(), Outcome::NotSent, false)
+    }
+
+    /// A status that ends the request. The server said no, so it did not act; only 408, 429 and 5xx may pass.
+    pub fn api(status: u16, body: String) -> Error {
+        let passing = matches!(status, 408 | 429 | 500..);
+        let outcome = if status >= 500 || status == 408 { Outcome::Unknown } else { Outcome::Refused };
+        let message = format!("the server answered {status}: {}", detail_of(&body));
+        Error::new(Kind::Api { status, body }, message, outcome, passing)
+    }
+
+    pub fn connection(message: impl Into<String>) -> Error {
+        Error::new(Kind::Connection, message.into(), Outcome::Unknown, true)
+    }
+
+    pub fn timeout(message: impl Into<String>) -> Error {
+        Error::new(Kind::Timeout, message.into(), Outcome::Unknown, true)
+    }
+
+    /// The server took the request, tried, and answered that it failed.
+    pub fn request_failed(category: impl Into<String>, message: impl Into<String>) -> Error {
+        let category = category.into();
+        let retryable = category != "user";
+        Error::new(Kind::RequestFailed { category }, message.into(), Outcome::Refused, retryable)
+    }
+
+    pub fn aborted(outcome: Outcome) -> Error {
+        let message = match outcome {
+            Outcome::NotSent => "the call was given up before anything was sent",
+            _ => "the call was given up after it was sent: the server may still act on it",
+        };
+        Error::new(Kind::Aborted, message.into(), outcome, outcome == Outcome::NotSent)
+    }
+
+    pub fn closed(what: &str, outcome: Outcome) -> Error {
+        Error::new(Kind::Closed, format!("{what} is closed"), outcome, outcome == Outcome::NotSent)
+    }
+
+    pub fn crashed(message: impl Into<String>, place: String, callers: Vec<String>, outcome: Outcome) -> Error {
+        Error::new(Kind::Crashed { place, callers }, message.into(), outcome, outcome == Outcome::NotSent)
+    }
+
+    pub fn protocol(message: impl Into<String>) -> Error {
+        Error::new(Kind::Protocol, message.into(), Outcome::Unknown, false)
+    }
+
+    /// What an exit of a task means to the caller whose work it was.
+    pub fn from_exit(exit: &Exit, outcome: Outcome) -> Error {
+        match exit {
+            Exit::Panic(panic) => {
+                let callers = panic.callers.iter().map(|name| name.to_string()).collect();
+                let message = format!("a task of this package panicked: {}", panic.message);
+                Error::crashed(message, panic.place.to_string(), callers, outcome)
+            }
+            Exit::Refused => Error::too_many_calls(),
+            Exit::Error(_) => Error::crashed(exit.to_string(), String::new(), Vec::new(), outcome),
+            _ => Error::closed("the client", outcome),
+        }
+    }
+
+    /// There is a limit on calls that wait, so that a loop that never waits runs into an error and not out of memory.
+    pub fn too_many_calls() -> Error {
+        let message = "too many calls of this client are under way: await some before you make more";
+        Error::new(Kind::Refused, message.into(), Outcome::NotSent, true)
+    }
+
+    /// The same failure of a call about which more is known.
+    pub fn with_outcome(&self, outcome: Outcome) -> Error {
+        let retryable = self.0.retryable || outcome == Outcome::NotSent;
+        Error(Rc::new(Inner { outcome, retryable, ..(*self.0).clone() }))
+    }
+
+    /// The same failure, with what was tried said first.
+    pub fn context(&self, what: &str) -> Error {
+        Error(Rc::new(Inner { message: format!("{what}: {}", self.0.message), ..(*self.0).clone() }))
+    }
+
+    pub fn kind(&self) -> &Kind {
+        &self.0.kind
+    }
+
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome
+    }
+
+    /// Whether making the same call again is safe and may help.
+    pub fn retryable(&self) -> bool {
+        self.0.retryable
+    }
+
+    pub fn status(&self) -> Option<u16> {
+        match self.0.kind {
+            Kind::Api { status, .. } => Some(status),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A message of the protocol that can't be made from what the caller gave: the path names the argument.
+impl From<tinkex_protocol::Error> for Error {
+    fn from(error: tinkex_protocol::Error) -> Error {
+        Error::invalid(error.path(), error.to_string())
+    }
+}
+
+/// The text of an error body: `{"detail": "…"}` where it is that, else what it is, cut short.
+fn detail_of(body: &str) -> String {
+    const SHOWN: usize = 500; // characters: enough for a sentence and a list, too little to flood a console
+    let detail = serde_json::from_str::<serde_json::Value>(body)
+        .ok()
+        .and_then(|value| match value.get("detail") {
+            Some(serde_json::Value::String(text)) => Some(text.clone()),
+            Some(other) => Some(other.to_string()),
+            None => None,
+        })
+        .unwrap_or_else(|| body.to_owned());
+    match detail.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &detail[..end]),
+        None if detail.is_empty() => "(no text)".into(),
+        None => detail,
+    }
+}

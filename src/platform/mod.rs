@@ -1,0 +1,92 @@
+//! What the client needs of the world outside: a clock, timers and an executor (supervise's `Runtime`), HTTP,
+//! randomness, and a place for messages. The browser's stands in `browser`; tests bring a simulated one.
+
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use tinkex_supervise::Runtime;
+
+#[cfg(target_arch = "wasm32")]
+pub mod browser;
+
+/// The world outside, as the client sees it. Held as `Rc<dyn Platform>`.
+pub trait Platform: Runtime {
+    /// Sends one request over one connection. Dropping the future aborts it.
+    fn http(&self, request: HttpRequest) -> LocalBoxFuture<'static, Result<HttpResponse, HttpFailure>>;
+
+    /// 64 random bits; from a cryptographic source, where keys are made of them.
+    fn random(&self) -> u64;
+
+    /// Wall-clock time since 1970, for records that people read; never for waiting.
+    fn unix_time(&self) -> Duration;
+
+    /// A message for the developer who looks at the console.
+    fn log(&self, level: Level, message: &str);
+
+    /// This platform as the executor that `tinkex_supervise` runs on.
+    fn as_runtime(self: std::rc::Rc<Self>) -> std::rc::Rc<dyn Runtime>;
+}
+
+/// How much a message matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+}
+
+/// One HTTP request, whole.
+#[derive(Clone, Debug)]
+pub struct HttpRequest {
+    pub method: &'static str,
+    pub url: String,
+    pub headers: Vec<(&'static str, String)>,
+    /// Shared: the same bytes are sent again when a request is repeated.
+    pub body: Option<std::rc::Rc<[u8]>>,
+}
+
+/// One HTTP response, whole. Header names are in lower case.
+#[derive(Clone, Debug, Default)]
+pub struct HttpResponse {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl HttpResponse {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// No response came; the platform's own words for why.
+#[derive(Clone, Debug)]
+pub struct HttpFailure(pub String);
+
+/// A random UUID (version 4), as the service's idempotency keys are.
+pub fn uuid(platform: &dyn Platform) -> String {
+    let bits = (u128::from(platform.random()) << 64) | u128::from(platform.random());
+    let bits = (bits & !(0xf000 << 64) & !(0xc000 << 48)) | (0x4000 << 64) | (0x8000 << 48);
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
