@@ -20,7 +20,6 @@ mod results;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 use tinkex_supervise::Address;
@@ -74,7 +73,7 @@ pub fn open(service: u32, options: JsValue) -> Result<(), JsValue> {
     };
     let platform = Browser::new(ServiceHost { host: host.clone(), service });
     let (desk, address) = Desk::new();
-    Service::open(platform, settings, move |service| Rc::new(desk).spec(service));
+    Service::open(platform, settings, move |service| Some(desk.spec(service)));
     INSTANCE.with_borrow_mut(|instance| {
         if let Some(instance) = instance {
             instance.services.insert(service, address);

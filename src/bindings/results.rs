@@ -256,9 +256,15 @@ pub fn failure(error: &Error) -> JsValue {
     };
     match error.kind() {
         Kind::InvalidArgument { field } => failure.field = Some(field),
-        Kind::Api { status, body } => (failure.status, failure.body) = (Some(*status), Some(body)),
+        Kind::Api { status, body } => {
+            failure.status = Some(*status);
+            failure.body = Some(body);
+        }
         Kind::RequestFailed { category } => failure.category = Some(category),
-        Kind::Crashed { place, callers } => (failure.place, failure.callers) = (Some(place), Some(callers)),
+        Kind::Crashed { place, callers } => {
+            failure.place = Some(place);
+            failure.callers = Some(callers);
+        }
         _ => {}
     }
     to_js(&failure).unwrap_or_else(|_| JsValue::from_str(error.message()))

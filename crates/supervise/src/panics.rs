@@ -8,6 +8,8 @@ use std::{
     sync::Once,
 };
 
+use crate::{exit::PanicInfo, process::Process};
+
 /// A panic that was caught: what it said, and where.
 pub(crate) struct Caught {
     pub(crate) message: Rc<str>,
@@ -61,4 +63,17 @@ fn caught(payload: Box<dyn Any + Send>) -> Caught {
     }
     DEPTH.set(DEPTH.get() - 1);
     Caught { message: message.into(), place: place.into() }
+}
+
+/// Runs code and catches its panic, for a process that handles one message after another and must survive a panic over
+/// one of them. The code must leave what it shares with others consistent at every place where it may panic.
+pub fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Rc<PanicInfo>> {
+    catch(run).map_err(|Caught { message, place }| {
+        let callers = Process::current().map_or_else(Vec::new, |process| {
+            let mut callers = process.callers();
+            callers.insert(0, process.name.clone());
+            callers
+        });
+        Rc::new(PanicInfo { message, place, callers, in_destructor: false })
+    })
 }
