@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     cancel::{CancelToken, Cancelled, CancelledFuture},
+    names::NameTaken,
     process::{Pid, Process},
     system::System,
 };
@@ -94,6 +95,11 @@ impl Context {
     /// Shows the length of a queue of this process in the tree, as long as the process lives.
     pub fn show_queue(&self, name: &'static str, length: impl Fn() -> usize + 'static) {
         self.0.show_queue(name, Box::new(length));
+    }
+
+    /// Gives a name to a value, as long as this process lives: see [`Names`](crate::Names).
+    pub fn register(&self, name: impl Into<Rc<str>>, value: impl Any) -> Result<(), NameTaken> {
+        self.0.system.names().register(&self.pid(), name, value)
     }
 
     /// The handle by which others know this process.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    future::Future,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };

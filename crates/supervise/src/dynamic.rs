@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// Keeps any number of children, up to a limit, that don't know of each other: each starts, is restarted and stops by
-/// itself; at the end all are stopped together. What has ended for good is forgotten, ids need not differ.
+/// itself; at the end all are stopped together. What has ended for good is forgotten, ids need not
+/// differ, and no child is significant.
 ///
 /// It is a handle, as [`Supervisor`](crate::Supervisor) is. Defaults: no limit, one restart in five seconds.
 ///
@@ -49,30 +50,19 @@ struct Seat {
 #[derive(Clone, Copy)]
 struct Plan {
     intensity: Intensity,
-    auto_shutdown: AutoShutdown,
     max_children: usize,
 }
 
 impl DynamicSupervisor {
     /// A supervisor without children that is not started.
     pub fn new(name: impl Into<Rc<str>>) -> Self {
-        let plan = Plan {
-            intensity: Intensity::default(),
-            auto_shutdown: AutoShutdown::default(),
-            max_children: usize::MAX,
-        };
+        let plan = Plan { intensity: Intensity::default(), max_children: usize::MAX };
         Self(Rc::new(Seat { name: name.into(), plan: RefCell::new(plan), current: RefCell::default() }))
     }
 
     /// How many restarts, of all children together, in which sliding time it bears.
     pub fn intensity(self, restarts: u32, period: Duration) -> Self {
         self.0.plan.borrow_mut().intensity = Intensity { restarts, period };
-        self
-    }
-
-    /// Whether it stops by itself when significant children have.
-    pub fn auto_shutdown(self, auto_shutdown: AutoShutdown) -> Self {
-        self.0.plan.borrow_mut().auto_shutdown = auto_shutdown;
         self
     }
 
@@ -85,7 +75,7 @@ impl DynamicSupervisor {
     /// Whether what it was told holds together.
     pub fn check(&self) -> Result<(), SpecError> {
         let plan = self.0.plan.borrow();
-        check_children(plan.intensity, plan.auto_shutdown, &[])
+        check_children(plan.intensity, AutoShutdown::Never, &[])
     }
 
     /// Starts it alone, as a root of the tree.
@@ -113,8 +103,7 @@ impl DynamicSupervisor {
     /// Starts a child. The request is made in this call, whether or not the future is awaited; it resolves when the
     /// child is ready. Starts don't wait for each other.
     pub fn start_child(&self, spec: ChildSpec) -> impl Future<Output = Result<Started, ChildError>> + use<> {
-        let auto_shutdown = self.0.plan.borrow().auto_shutdown;
-        let answer = match (spec.check_under(auto_shutdown), self.shell()) {
+        let answer = match (spec.check_under(AutoShutdown::Never), self.shell()) {
             (Err(error), _) => Answering::refused(ChildError::Spec(error)),
             (Ok(()), None) => Answering::refused(ChildError::NoProcess),
             (Ok(()), Some(shell)) => shell.ask_for_start(spec),
@@ -122,12 +111,14 @@ impl DynamicSupervisor {
         answer.started()
     }
 
-    /// Stops a child and forgets it. Also ends the restarts of the one whose latest start this was.
+    /// Stops a child and forgets it. Also ends the restarts of the one whose latest start this was. A process that
+    /// has ended is no error; one that is alive and not a child is [`ChildError::NotFound`].
     pub fn terminate_child(&self, child: &Pid) -> impl Future<Output = Result<(), ChildError>> + use<> {
         let answer = match self.shell() {
             None => Answering::refused(ChildError::NoProcess),
             Some(shell) => match shell.key_of(child) {
-                None => Answering::refused(ChildError::NotFound),
+                None if child.is_alive() => Answering::refused(ChildError::NotFound),
+                None => Answering::done_already(),
                 Some(key) => shell.ask(Request::Terminate(Which::Key(key))),
             },
         };
@@ -169,8 +160,8 @@ impl Seat {
         if self.current.borrow().is_some() {
             return Box::pin(async { Exit::error("this supervisor runs already") });
         }
-        let Plan { intensity, auto_shutdown, max_children } = *self.plan.borrow();
-        let machine = Dynamic::new(intensity, auto_shutdown, max_children);
+        let Plan { intensity, max_children } = *self.plan.borrow();
+        let machine = Dynamic::new(intensity, max_children);
         let shell = Shell::new(self.name.clone(), &ctx, Box::new(machine), &[]);
         self.current.replace(Some(shell.clone()));
         let vacate = Vacate(self);

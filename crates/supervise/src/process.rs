@@ -7,7 +7,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Context as TaskContext, Poll, Waker},
     time::Duration,
 };
@@ -20,7 +20,9 @@ use crate::{
     panics::{self, Caught},
     report::Report,
     runtime::LocalBoxFuture,
+    shell::Shell,
     system::System,
+    tree::Node,
     waiters::Waiters,
 };
 
@@ -48,6 +50,10 @@ pub enum State {
     Stopping,
     /// Gone.
     Exited,
+    /// Gone, and the attempt to start it again has failed; the next is due. Said of children in the tree only.
+    Restarting,
+    /// Gone, and its supervisor keeps its spec. Said of children in the tree only.
+    Stopped,
 }
 
 impl State {
@@ -58,6 +64,8 @@ impl State {
             Self::Running => "running",
             Self::Stopping => "stopping",
             Self::Exited => "exited",
+            Self::Restarting => "restarting",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -90,7 +98,7 @@ impl Pid {
 
     /// Why it ended, if it has.
     pub fn exit_reason(&self) -> Option<Exit> {
-        self.0.exit.get().cloned()
+        self.0.exit_reason()
     }
 
     /// Resolves with the exit of this process; at once if it has ended. Dropping it ends the watch.
@@ -174,6 +182,9 @@ impl Future for BecomesReady {
 /// What a process starts from: called in its first poll, so that a panic of it is the process's own.
 pub(crate) type Body = Box<dyn FnOnce(Context) -> LocalBoxFuture<'static, Exit>>;
 
+/// Gives the length of a queue.
+type Length = Box<dyn Fn() -> usize>;
+
 /// Who started a process and hears of it. Each call comes at most once for a process, `exited` exactly once.
 pub(crate) trait Owner {
     fn ready(self: Rc<Self>, process: &Rc<Process>, info: Option<Rc<dyn Any>>);
@@ -235,8 +246,12 @@ pub(crate) struct Process {
     waker: Cell<Option<Waker>>,
     waiting: RefCell<Option<(Cow<'static, str>, Duration)>>,
     /// Queues shown in the tree, and processes that share this one's fate: rarely any.
-    queues: RefCell<Vec<(&'static str, Box<dyn Fn() -> usize>)>>,
+    queues: RefCell<Vec<(&'static str, Length)>>,
     links: RefCell<Vec<Pid>>,
+    /// Knows the children that don't run, if this is a supervisor.
+    keeper: RefCell<Option<Weak<Shell>>>,
+    /// Names may be registered for it.
+    pub(crate) named: Cell<bool>,
 }
 
 /// The future, or what it will be made from; and its share in the count of live futures, which ends with it.
@@ -295,9 +310,11 @@ pub(crate) fn spawn(system: &System, start: Start) -> Pid {
         waiting: RefCell::new(None),
         queues: RefCell::default(),
         links: RefCell::default(),
+        keeper: RefCell::default(),
+        named: Cell::new(false),
     });
     system.register(&process);
-    system.runtime().spawn(Box::pin(Shell(process.clone())));
+    system.runtime().spawn(Box::pin(Held(process.clone())));
     Pid(process)
 }
 
@@ -338,7 +355,7 @@ impl Process {
             owner.ready(self, info);
         }
         self.watchers.wake_all();
-        self.system.changed(self.id);
+        self.system.changed();
     }
 
     pub(crate) fn set_waiting(
@@ -346,7 +363,7 @@ impl Process {
         waiting: Option<(Cow<'static, str>, Duration)>,
     ) -> Option<(Cow<'static, str>, Duration)> {
         let former = self.waiting.replace(waiting);
-        self.system.changed(self.id);
+        self.system.changed();
         former
     }
 
@@ -354,12 +371,25 @@ impl Process {
         self.waiting.borrow().clone()
     }
 
-    pub(crate) fn show_queue(&self, name: &'static str, length: Box<dyn Fn() -> usize>) {
+    pub(crate) fn show_queue(&self, name: &'static str, length: Length) {
         self.queues.borrow_mut().push((name, length));
     }
 
     pub(crate) fn queues(&self) -> Vec<(&'static str, usize)> {
         self.queues.borrow().iter().map(|(name, length)| (*name, length())).collect()
+    }
+
+    pub(crate) fn set_keeper(&self, keeper: Weak<Shell>) {
+        self.keeper.replace(Some(keeper));
+    }
+
+    pub(crate) fn absent_children(&self) -> Vec<Node> {
+        let keeper = self.keeper.borrow().as_ref().and_then(Weak::upgrade);
+        keeper.map_or_else(Vec::new, |keeper| keeper.absent())
+    }
+
+    pub(crate) fn exit_reason(&self) -> Option<Exit> {
+        self.exit.get().cloned()
     }
 
     /// Binds two fates: a crash of one ends the other with the same exit. A graceful end does not.
@@ -371,7 +401,7 @@ impl Process {
     pub(crate) fn ask(&self) {
         if self.exit.get().is_none() && !self.stop.is_cancelled() {
             self.stop.cancel();
-            self.system.changed(self.id);
+            self.system.changed();
         }
     }
 
@@ -426,7 +456,7 @@ impl Process {
             return;
         }
         self.queues.borrow_mut().clear();
-        self.system.unregister(self, &exit);
+        self.system.unregister(self);
         if let Some(owner) = self.owner.take() {
             owner.exited(self, exit.clone());
         }
@@ -480,9 +510,9 @@ impl Process {
 }
 
 /// What the executor holds. Dropped before its end, it ends the process with it.
-struct Shell(Rc<Process>);
+struct Held(Rc<Process>);
 
-impl Future for Shell {
+impl Future for Held {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
@@ -490,7 +520,7 @@ impl Future for Shell {
     }
 }
 
-impl Drop for Shell {
+impl Drop for Held {
     fn drop(&mut self) {
         self.0.kill(Exit::Killed);
     }

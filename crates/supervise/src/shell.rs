@@ -18,10 +18,11 @@ use crate::{
     faults,
     machine::{Answer, Effect, Event, Key, Machine, Meta, Phase, Request, Token, Which},
     panics,
-    process::{self, Kind, Owner, Pid, Process, Start},
+    process::{self, Kind, Owner, Pid, Process, Start, State},
     report::Report,
     runtime::LocalBoxFuture,
     spec::{ChildSpec, SpecError},
+    tree::Node,
 };
 
 /// So many events are handled before everything else that is ready gets its turn.
@@ -120,6 +121,7 @@ impl Shell {
             end: RefCell::default(),
         });
         let _ = shell.pid.set(ctx.pid());
+        ctx.0.set_keeper(Rc::downgrade(&shell));
         shell
     }
 
@@ -230,7 +232,7 @@ impl Shell {
             Effect::Retry { key, generation } => self.post(Event::Retry { key, generation }),
             Effect::Forget { key } => {
                 let forgotten = self.slots.borrow_mut().remove(&key);
-                ctx.system().changed(ctx.0.id);
+                ctx.system().changed();
                 // What its factory has captured is dropped here, not borrowed, since it may do anything.
                 drop(forgotten);
             }
@@ -365,16 +367,29 @@ impl Shell {
         let info = |key| {
             let slot = slots.get(&key)?;
             let phase = machine.phase(key)?;
-            let alive = matches!(phase, Phase::Starting | Phase::Running | Phase::Stopping);
+            // OTP answers between the attempts to start a child, never during one: here one sees the same.
+            let starts_again = *phase == Phase::Starting && machine.restarts(key) > 0;
             Some(ChildInfo {
                 id: slot.spec.id.clone(),
                 kind: slot.spec.kind,
-                pid: slot.pid.clone().filter(|_| alive),
-                restarting: *phase == Phase::Restarting,
+                pid: slot.pid.clone().filter(|_| matches!(phase, Phase::Running | Phase::Stopping)),
+                restarting: *phase == Phase::Restarting || starts_again,
                 restarts: machine.restarts(key),
             })
         };
         machine.keys().into_iter().filter_map(info).collect()
+    }
+
+    /// The children that don't run, as lines of the tree.
+    pub(crate) fn absent(&self) -> Vec<Node> {
+        let machine = self.machine.borrow();
+        let slots = self.slots.borrow();
+        let absent = slots.iter().filter_map(|(key, slot)| {
+            let pid = slot.pid.as_ref().filter(|pid| !pid.is_alive())?;
+            let waits = machine.phase(*key) == Some(&Phase::Restarting);
+            Some(Node::of(&pid.0, if waits { State::Restarting } else { State::Stopped }))
+        });
+        absent.collect()
     }
 }
 
@@ -417,6 +432,13 @@ impl Drop for Reaper {
 pub(crate) struct Answering(pub(crate) Result<oneshot::Receiver<Result<Outcome, ChildError>>, ChildError>);
 
 impl Answering {
+    pub(crate) fn done_already() -> Self {
+        let (sender, receiver) = oneshot::channel();
+        // The receiver is right here.
+        let _ = sender.send(Ok(Outcome::Done));
+        Self(Ok(receiver))
+    }
+
     pub(crate) fn refused(error: ChildError) -> Self {
         Self(Err(error))
     }
@@ -444,9 +466,9 @@ pub struct ChildInfo {
     pub id: Rc<str>,
     /// Worker or supervisor.
     pub kind: Kind,
-    /// Its process; `None` when it doesn't run.
+    /// Its process, from the end of its init phase; `None` when it doesn't run.
     pub pid: Option<Pid>,
-    /// Whether a restart failed and the next attempt is due.
+    /// Whether it is being started again, or a restart failed and the next attempt is due.
     pub restarting: bool,
     /// How often it was restarted.
     pub restarts: u32,
@@ -470,7 +492,7 @@ impl Counts {
         let workers = children.iter().filter(|child| child.kind == Kind::Worker).count();
         Self {
             specs: children.len(),
-            active: children.iter().filter(|child| child.pid.is_some()).count(),
+            active: children.iter().filter(|child| child.pid.as_ref().is_some_and(Pid::is_alive)).count(),
             supervisors: children.len() - workers,
             workers,
         }

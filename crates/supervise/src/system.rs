@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{exit::Exit, panics, process::Process, report::Report, runtime::Runtime};
+use crate::{names::Names, panics, process::Process, report::Report, runtime::Runtime, waiters::Waiters};
 
 /// The ground on which supervision trees stand. Clones are the same system; one for a page or a thread is usual.
 #[derive(Clone)]
@@ -19,8 +19,14 @@ struct Inner {
     live: Cell<usize>,
     processes: RefCell<BTreeMap<u64, Rc<Process>>>,
     slow_poll: Cell<Option<Duration>>,
-    listeners: RefCell<Vec<Rc<dyn Fn(&Report)>>>,
+    listeners: RefCell<Vec<Listener>>,
+    names: Names,
+    /// Counts changes of the tree, from 1: a listener has seen 0.
+    version: Cell<u64>,
+    watchers: Waiters,
 }
+
+type Listener = Rc<dyn Fn(&Report)>;
 
 /// Polls that take longer are reported: three frames of a page that draws 60 of them a second.
 const SLOW_POLL: Duration = Duration::from_millis(50);
@@ -36,6 +42,9 @@ impl System {
             processes: RefCell::default(),
             slow_poll: Cell::new(Some(SLOW_POLL)),
             listeners: RefCell::default(),
+            names: Names::default(),
+            version: Cell::new(1),
+            watchers: Waiters::default(),
         }))
     }
 
@@ -52,6 +61,11 @@ impl System {
     /// How many futures that this system started have not been dropped yet.
     pub fn live(&self) -> usize {
         self.0.live.get()
+    }
+
+    /// The names of its parts.
+    pub fn names(&self) -> &Names {
+        &self.0.names
     }
 
     /// From which length on a poll is reported; `None` spares the two readings of the clock for each poll.
@@ -100,13 +114,32 @@ impl System {
 
     pub(crate) fn register(&self, process: &Rc<Process>) {
         self.0.processes.borrow_mut().insert(process.id, process.clone());
-        self.changed(process.id);
+        self.changed();
     }
 
-    pub(crate) fn unregister(&self, process: &Rc<Process>, _exit: &Exit) {
+    pub(crate) fn unregister(&self, process: &Rc<Process>) {
         self.0.processes.borrow_mut().remove(&process.id);
-        self.changed(process.id);
+        if process.named.get() {
+            self.0.names.release(process.id);
+        }
+        self.changed();
     }
 
-    pub(crate) fn changed(&self, _id: u64) {}
+    pub(crate) fn processes(&self) -> Vec<Rc<Process>> {
+        self.0.processes.borrow().values().cloned().collect()
+    }
+
+    /// Something of the tree is not what it was.
+    pub(crate) fn changed(&self) {
+        self.0.version.set(self.0.version.get() + 1);
+        self.0.watchers.wake_all();
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.0.version.get()
+    }
+
+    pub(crate) fn watchers(&self) -> &Waiters {
+        &self.0.watchers
+    }
 }

@@ -9,7 +9,6 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context as TaskContext, Poll},
-    time::Duration,
 };
 
 use crate::{

@@ -15,12 +15,11 @@ use super::{
 use crate::{
     exit::Exit,
     report::ReportContext,
-    spec::{AutoShutdown, Intensity, Restart, Shutdown},
+    spec::{Intensity, Shutdown},
 };
 
 #[derive(Debug)]
 pub(crate) struct Dynamic {
-    auto_shutdown: AutoShutdown,
     max_children: usize,
     window: Window,
     children: BTreeMap<Key, Child>,
@@ -51,9 +50,8 @@ enum Timed {
 }
 
 impl Dynamic {
-    pub(crate) fn new(intensity: Intensity, auto_shutdown: AutoShutdown, max_children: usize) -> Self {
+    pub(crate) fn new(intensity: Intensity, max_children: usize) -> Self {
         Self {
-            auto_shutdown,
             max_children,
             window: Window::new(intensity),
             children: BTreeMap::new(),
@@ -157,7 +155,6 @@ impl Dynamic {
 
     fn ended_by_itself(&mut self, now: Duration, key: Key, exit: Exit, effects: &mut Vec<Effect>) {
         let Some(child) = self.children.get(&key) else { return };
-        let significant = child.meta.significant;
         let restarts = wants_restart(&child.meta, &exit);
         if worth_a_report(&child.meta, &exit) {
             let offender = child.meta.id.clone();
@@ -167,17 +164,6 @@ impl Dynamic {
             return self.recover(now, key, effects);
         }
         self.remove(key, effects);
-        if significant && self.shuts_down_now() {
-            self.end(Exit::Shutdown, effects);
-        }
-    }
-
-    fn shuts_down_now(&self) -> bool {
-        match self.auto_shutdown {
-            AutoShutdown::Never => false,
-            AutoShutdown::AnySignificant => true,
-            AutoShutdown::AllSignificant => !self.children.values().any(|child| child.meta.significant),
-        }
     }
 
     fn recover(&mut self, now: Duration, key: Key, effects: &mut Vec<Effect>) {
