@@ -105,7 +105,7 @@ function wireTensor(value: unknown, field: string, wire: string): WireTensor {
   if (product(shape) !== data.length) {
     throw new InvalidArgumentError(
       `${field}.shape`,
-      `${field}.shape [${shape}] holds ${product(shape)} numbers and data has ${data.length}`,
+      `${field}.shape [${shape.join(", ")}] holds ${product(shape)} numbers and data has ${data.length}`,
     );
   }
   const toBytes =

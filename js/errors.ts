@@ -41,19 +41,13 @@ export class TinkexError extends Error {
     value: unknown,
   ): value is T {
     const kinds = (value as { [KINDS]?: unknown } | null | undefined)?.[KINDS];
-    return Array.isArray(kinds) && kinds.includes(this.prototype.name);
+    return Array.isArray(kinds) && kinds.includes((this.prototype as T).name);
   }
 
   /** The names of this error's classes, from its own up. They are written out, as minifiers rename classes. */
   get [KINDS](): string[] {
     const kinds: string[] = [];
-    for (
-      let kind = Object.getPrototypeOf(this);
-      kind !== Error.prototype;
-      kind = Object.getPrototypeOf(kind)
-    ) {
-      kinds.push(kind.name);
-    }
+    for (let kind = above(this); kind !== Error.prototype; kind = above(kind)) kinds.push(kind.name);
     return kinds;
   }
 }
@@ -282,4 +276,8 @@ export class InstanceLostError extends TinkexError {
 /** On the prototype, so that a stack trace begins with it. */
 function named(kind: { prototype: Error }, name: string): void {
   Object.defineProperty(kind.prototype, "name", { value: name, configurable: true, writable: true });
+}
+
+function above(kind: Error): Error {
+  return Object.getPrototypeOf(kind) as Error;
 }

@@ -14,17 +14,19 @@ export class Link {
     this.#settings = settings;
   }
 
-  /** Whether anything was asked of it yet. */
-  get opened(): boolean {
-    return this.#number !== undefined;
-  }
-
   /** `name` is the method's as the user knows it. */
   call(name: string, client: number, method: string, args: object, signal?: AbortSignal): Promise<unknown> {
     const page = pageFor(name);
     const { wire, logger, fetch } = this.#settings;
     this.#number ??= page.open(wire, logger, fetch);
     return page.call(this.#number, client, method, args, signal);
+  }
+
+  /** Closes a client, or the service itself (0). What was never opened is closed. */
+  async close(name: string, client: number): Promise<void> {
+    if (this.#number === undefined) return;
+    await this.call(name, client, "close", {});
+    if (!client) pageFor(name).forget(this.#number);
   }
 }
 
@@ -59,9 +61,7 @@ export class Handle<M extends Methods<M>> {
 
   /** The same promise however often it is called. */
   close(): Promise<void> {
-    this.#closing ??= this.link.opened
-      ? this.link.call(`${this.#name}.close`, this.#client, "close", {}).then(() => undefined)
-      : Promise.resolve();
+    this.#closing ??= this.link.close(`${this.#name}.close`, this.#client);
     return this.#closing;
   }
 }

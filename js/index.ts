@@ -1,5 +1,7 @@
 // The package: what a page imports. Importing it does nothing; `init()` is the first call.
 
+/// <reference lib="esnext.disposable" preserve="true" />
+
 export {
   AbortedError,
   APIConnectionError,

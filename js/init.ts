@@ -72,7 +72,7 @@ async function moduleFrom(options: InitOptions): Promise<WebAssembly.Module> {
     throw new InitError(`${href} can't be fetched (${wordsOf(cause)}). ${OTHER_WAYS}`, cause);
   }
   if (!response.ok) throw new InitError(`${href} was answered with ${response.status}. ${OTHER_WAYS}`);
-  if (response.headers.get("content-type")?.startsWith("application/wasm")) {
+  if ("compileStreaming" in WebAssembly && isWasm(response.headers.get("content-type"))) {
     return compile(response, href);
   }
   // A server that doesn't know the type: the bytes are as good, and say whether they are WebAssembly at all.
@@ -94,7 +94,7 @@ async function compile(source: Response | BufferSource, from: string): Promise<W
   } catch (cause) {
     if (cause instanceof InitError) throw cause;
     const why = wordsOf(cause);
-    const fix = /unsafe-eval|Security Policy/i.test(why) ? CSP : OTHER_WAYS;
+    const fix = /unsafe-eval|Security Policy|CSP/i.test(why) ? CSP : OTHER_WAYS;
     throw new InitError(`${from} can't be compiled (${why}). ${fix}`, cause);
   }
 }
@@ -112,7 +112,9 @@ async function readFile(href: string): Promise<BufferSource> {
   // By a name that bundlers for browsers don't follow; only runtimes with files come here.
   const fs = "node:fs/promises";
   try {
-    const { readFile } = await import(/* @vite-ignore */ /* webpackIgnore: true */ fs);
+    const { readFile } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ fs)) as {
+      readFile(this: void, url: URL): Promise<Uint8Array<ArrayBuffer>>;
+    };
     return await readFile(new URL(href));
   } catch (cause) {
     throw new InitError(`${href} can't be read (${wordsOf(cause)}). ${OTHER_WAYS}`, cause);
@@ -125,6 +127,10 @@ const HTML =
   "It is HTML: a server answers so for a file that it doesn't have. With Vite, add " +
   'optimizeDeps: { exclude: ["tinkex"] } to vite.config; else say where the file is, with init({ url })';
 const CSP = "The page's Content-Security-Policy needs 'wasm-unsafe-eval' in script-src";
+
+function isWasm(contentType: string | null): boolean {
+  return contentType?.startsWith("application/wasm") ?? false;
+}
 
 function wordsOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);

@@ -8,6 +8,8 @@ export interface InstanceGlobals {
   setTimeout: (callback: () => void, ms?: number) => unknown;
   clearTimeout: (handle: unknown) => void;
   queueMicrotask: (callback: () => void) => void;
+  /** Undefined where the runtime has none. */
+  FinalizationRegistry: typeof FinalizationRegistry | undefined;
 }
 
 /** What `fetch` is given; the body of its answer is read by `arrayBuffer()`. */

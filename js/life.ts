@@ -113,6 +113,18 @@ export class Life {
         clearTimeout(timer as number);
       },
       queueMicrotask: (callback) => queueMicrotask(() => this.#guarded(callback)),
+      FinalizationRegistry: this.#finalizationRegistry(),
+    };
+  }
+
+  /** The glue frees what JavaScript has let go of; of a dead instance there is nothing to free. */
+  #finalizationRegistry(): typeof FinalizationRegistry | undefined {
+    if (!globalThis.FinalizationRegistry) return undefined;
+    const guarded = (run: () => void) => this.#guarded(run);
+    return class<T> extends FinalizationRegistry<T> {
+      constructor(finalize: (held: T) => void) {
+        super((held) => guarded(() => finalize(held)));
+      }
     };
   }
 
@@ -137,7 +149,7 @@ export class Life {
     this.#requests.add(request);
     try {
       // Not within the instance's own call: a `fetch` of the user's may call methods of this package.
-      await undefined;
+      await Promise.resolve();
       const response = await this.#surroundings.fetch(service, url, { ...init, signal: request.signal });
       const read = response.arrayBuffer.bind(response);
       Object.defineProperty(response, "arrayBuffer", { value: () => this.#whileAlive(read()) });
@@ -165,6 +177,6 @@ function endsInstance(thrown: unknown): boolean {
 }
 
 function holdProcess(timer: unknown, held: boolean): void {
-  const { ref, unref } = timer as Timer;
-  (held ? ref : unref)?.call(timer);
+  if (held) (timer as Timer).ref?.();
+  else (timer as Timer).unref?.();
 }

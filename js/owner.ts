@@ -35,7 +35,7 @@ export class Owner {
   #life: Life;
   /** When the last restarts were. */
   #restarts: number[] = [];
-  /** Set when no instance will be made any more. */
+  /** What happened, when no instance will be made any more. */
   #terminal: string | undefined;
 
   /** Throws what the module throws when it is instantiated and started. */
@@ -161,14 +161,18 @@ export class Owner {
     });
   }
 
-  #lost({ key, client, method }: Call, why: string, outcome: "not_sent" | "unknown"): void {
+  /** Rejects a call with what happened, what that means for the server, and what to do. */
+  #lost({ key, client, method }: Call, happened: string, outcome: "not_sent" | "unknown"): void {
     if (method === "close") return this.#settle(key, undefined);
+    const ended = this.#terminal !== undefined;
+    const sent = outcome === "unknown" ? "The server may have got this call" : "This call was not sent";
+    const next = ended ? LAST : client ? NEW_CLIENT : "Call it again";
     this.#fail(key, {
       kind: "instance_lost",
-      message: `${method}: ${why}`,
+      message: `${method}: ${happened}. ${sent}. ${next}`,
       outcome,
       // What a service is asked for itself may be asked again: it reads, or makes something that is in nobody's way.
-      retryable: !client && this.#terminal === undefined,
+      retryable: !client && !ended,
     });
   }
 
@@ -192,9 +196,9 @@ export class Owner {
     this.#restarts = this.#restarts.filter((at) => now - at < RESTART_WINDOW);
     if (this.#restarts.length >= MOST_RESTARTS) {
       const often = `${this.#restarts.length + 1} times within ${RESTART_WINDOW / 1000} s`;
-      this.#terminal = `${cause}, ${often}, and no other is made: reload the page, or start the process again`;
+      this.#terminal = `${cause}, ${often}`;
     }
-    for (const { call } of held) this.#lost(call, `${this.#terminal ?? cause}. ${MAY_BE_SENT}`, "unknown");
+    for (const { call } of held) this.#lost(call, this.#terminal ?? cause, "unknown");
     if (this.#terminal === undefined) {
       this.#restarts.push(now);
       try {
@@ -211,11 +215,15 @@ export class Owner {
 }
 
 const DEFECT = "This is a defect of tinkex";
-const MAY_BE_SENT = "It may have reached the server";
-const CLIENT_LOST =
-  "the WebAssembly instance that had this client died: make a new client, with " +
-  "createTrainingClientFromStateWithOptimizer() from the last checkpoint, or createSamplingClient()";
+const CLIENT_LOST = "the WebAssembly instance that had this client died";
+const NEW_CLIENT =
+  "Make a new client: createTrainingClientFromStateWithOptimizer() with the last checkpoint, or createSamplingClient()";
+const LAST = "No other instance is made: reload the page, or start the process again";
 
 function wordsOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown ?? "for no known reason");
+  return thrown instanceof Error
+    ? thrown.message
+    : typeof thrown === "string"
+      ? thrown
+      : "for no known reason";
 }

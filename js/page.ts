@@ -7,7 +7,7 @@ import { errorOf } from "./failures.js";
 import type { Logger } from "./types.js";
 
 interface Waiting {
-  service: number;
+  service: Service | undefined;
   signal: AbortSignal | undefined;
   resolve(value: unknown): void;
   reject(reason: Error): void;
@@ -54,7 +54,7 @@ export class Page {
         return reject(new AbortedError(message, { retryable: true, cause: signal.reason }));
       }
       const key = ++this.#lastKey;
-      this.#waiting.set(key, { service, signal, resolve, reject });
+      this.#waiting.set(key, { service: this.#services.get(service), signal, resolve, reject });
       if (signal) this.#signals.add(signal, key, () => this.#post({ type: "cancel", key }));
       this.#post({ type: "call", key, service, client, method, args });
     });
@@ -68,7 +68,7 @@ export class Page {
       case "failed": {
         const waiting = this.#take(message.key);
         if (!waiting) break;
-        const failure = this.#withoutSecret(waiting.service, message.failure);
+        const failure = withoutSecret(waiting.service, message.failure);
         const cause: unknown = failure.kind === "aborted" ? waiting.signal?.reason : undefined;
         waiting.reject(errorOf(failure, cause));
         break;
@@ -77,6 +77,11 @@ export class Page {
         this.#log(message.service, message.level, message.message);
         break;
     }
+  }
+
+  /** Forgets a closed service, and its key. */
+  forget(service: number): void {
+    this.#services.delete(service);
   }
 
   /** The `fetch` of a service: its own, else the global one of this moment. */
@@ -97,18 +102,17 @@ export class Page {
     const to = this.#services.get(service);
     if (to) queueMicrotask(() => to.logger[level](message.replaceAll(to.secret, HIDDEN)));
   }
-
-  /** A server may repeat the key that it refuses. */
-  #withoutSecret(service: number, failure: Failure): Failure {
-    const secret = this.#services.get(service)?.secret;
-    if (!secret) return failure;
-    const cleaned = { ...failure, message: failure.message.replaceAll(secret, HIDDEN) };
-    if (failure.body !== undefined) cleaned.body = failure.body.replaceAll(secret, HIDDEN);
-    return cleaned;
-  }
 }
 
 const HIDDEN = "[API key]";
+
+/** A server may repeat the key that it refuses. */
+function withoutSecret(service: Service | undefined, failure: Failure): Failure {
+  if (!service) return failure;
+  const cleaned = { ...failure, message: failure.message.replaceAll(service.secret, HIDDEN) };
+  if (failure.body !== undefined) cleaned.body = failure.body.replaceAll(service.secret, HIDDEN);
+  return cleaned;
+}
 
 /** One listener on each signal, however many calls share it, and none once they are settled. */
 class Signals {

@@ -47,7 +47,7 @@ export function settingsOf(given: ServiceOptions): Settings {
       projectId: text,
       displayName: text,
     });
-  const key = keyOf(apiKey ?? environment("TINKER_API_KEY"));
+  const key = keyOf(apiKey === undefined ? environment("TINKER_API_KEY") : apiKey);
   const url = urlOf(baseURL ?? (environment("TINKER_BASE_URL") || HOSTED_SERVICE));
   if (!dangerouslyAllowBrowser && inBrowser() && !isLoopback(url.hostname)) {
     throw new InvalidArgumentError(

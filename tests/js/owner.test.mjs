@@ -1,0 +1,308 @@
+// An instance that dies: its calls are answered, its services come back, and nothing of it reaches the page any more.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { KEY, silent, startedCopy, trainingCopy, turn, WASM, freshCopy } from "./stub.mjs";
+
+/** The owner alone, with a clock that the test sets. */
+async function owned(world = {}) {
+  const copy = freshCopy();
+  const { Owner } = await copy.load("owner");
+  const replies = [];
+  const surroundings = {
+    createInstance: copy.createInstance,
+    fetch: async () => new Response(""),
+    now: () => 0,
+    ...world,
+  };
+  const owner = new Owner(await WebAssembly.compile(WASM), surroundings, (message) => replies.push(message));
+  const open = (service) => owner.post({ type: "open", service, options: { apiKey: KEY } });
+  const call = (key, method = "getServerCapabilities", { service = 1, client = 0 } = {}) =>
+    owner.post({ type: "call", key, service, client, method, args: {} });
+  return Object.assign(copy, { owner, replies, open, call });
+}
+
+for (const saysSo of [true, false]) {
+  const how = saysSo ? "by its abort hook" : "by the trap alone";
+  test(`a trap is noticed ${how}: pending calls reject as unknown, and the next instance serves`, async () => {
+    const { service, training, instances, instance, tinkex } = await trainingCopy();
+    const pending = [training.optimStep(), service.getServerCapabilities()];
+    instance.trapOnCall({ saysSo });
+    pending.push(training.optimStep());
+    const reasons = (await Promise.allSettled(pending)).map(({ reason }) => reason);
+    for (const error of reasons) {
+      assert.ok(error instanceof tinkex.InstanceLostError);
+      assert.equal(error.outcome, "unknown");
+      assert.match(error.message, /unreachable/);
+    }
+    assert.deepEqual(
+      reasons.map(({ retryable }) => retryable),
+      [false, true, false],
+    );
+    assert.equal(instances.length, 2);
+    assert.equal(instances[1].opened.length, 1);
+    assert.equal(instances[1].module, instance.module, "compiled once");
+    const capabilities = service.getServerCapabilities();
+    instances[1].settle({ supportedModels: [] });
+    assert.deepEqual(await capabilities, { supportedModels: [] });
+  });
+}
+
+test("a client of a dead instance says what to do, though the next has a client of its number", async () => {
+  const copy = await trainingCopy();
+  const { service, training, tinkex } = copy;
+  copy.instance.host.aborted();
+  await turn();
+  const made = service.createLoraTrainingClient("model");
+  copy.instance.settle({ client: 1, modelId: "m" });
+  const next = await made;
+  await assert.rejects(training.optimStep(), (error) => {
+    assert.ok(error instanceof tinkex.InstanceLostError);
+    assert.equal(error.outcome, "not_sent");
+    assert.match(error.message, /createTrainingClientFromStateWithOptimizer/);
+    return true;
+  });
+  void next.optimStep();
+  assert.deepEqual([copy.instance.lastCall.method, copy.instance.lastCall.client], ["optimStep", 1]);
+  await training.close();
+  assert.equal(copy.instance.lastCall.method, "optimStep", "there is nothing to close any more");
+});
+
+test("calls made while no instance lives wait for the next one, in their order", async () => {
+  const { open, call, replies, instances } = await owned();
+  open(1);
+  instances[0].host.aborted();
+  call(1, "a");
+  call(2, "b");
+  open(2);
+  call(3, "c", { service: 2 });
+  assert.deepEqual(instances[0].calls, []);
+  await turn();
+  assert.deepEqual(
+    instances[1].calls.map(({ key, method, service }) => [key, method, service]),
+    [
+      [1, "a", 1],
+      [2, "b", 1],
+      [3, "c", 2],
+    ],
+  );
+  assert.deepEqual(
+    instances[1].opened.map(({ service }) => service),
+    [1, 2],
+  );
+  assert.deepEqual(replies, []);
+});
+
+test("a call that is given up while no instance lives was not sent", async () => {
+  const { open, call, owner, replies, instances } = await owned();
+  open(1);
+  instances[0].host.aborted();
+  call(1);
+  owner.post({ type: "cancel", key: 1 });
+  await turn();
+  assert.deepEqual(instances[1].calls, []);
+  assert.equal(replies.length, 1);
+  assert.deepEqual(
+    [replies[0].type, replies[0].key, replies[0].failure.kind, replies[0].failure.outcome],
+    ["failed", 1, "aborted", "not_sent"],
+  );
+});
+
+test("an answer that a dead instance gives is dropped, and no call is answered twice", async () => {
+  const { open, call, replies, instances } = await owned();
+  open(1);
+  call(1);
+  instances[0].host.aborted();
+  instances[0].host.settle(1, "late");
+  await turn();
+  instances[0].host.settle(1, "later");
+  instances[1].host.settle(1, "from another");
+  assert.equal(replies.length, 1);
+  assert.equal(replies[0].failure.kind, "instance_lost");
+  call(2);
+  instances[1].host.settle(2, "answer");
+  instances[1].host.fail(2, { kind: "closed", message: "", outcome: "not_sent", retryable: false });
+  assert.deepEqual(replies.slice(1), [{ type: "settled", key: 2, value: "answer" }]);
+});
+
+test("what a dead instance has started is cut off: timers, microtasks, requests", async () => {
+  const aborted = [];
+  const { instances } = await owned({
+    fetch: (_service, url, { signal }) => {
+      signal.addEventListener("abort", () => aborted.push(url));
+      return new Promise(() => {});
+    },
+  });
+  const [{ globals, host }] = instances;
+  const ran = [];
+  host.fetch(1, "http://held", { method: "POST", headers: {} }).then(
+    () => ran.push("answer"),
+    () => ran.push("rejection"),
+  );
+  await turn();
+  globals.setTimeout(() => ran.push("timer"), 0);
+  globals.queueMicrotask(() => ran.push("microtask"));
+  host.aborted();
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.deepEqual(ran, []);
+  assert.deepEqual(aborted, ["http://held"]);
+});
+
+test("a body that is read when the instance dies is never given to it", async () => {
+  const { instances } = await owned();
+  const response = await instances[0].host.fetch(1, "http://x", { method: "GET", headers: {} });
+  let heard = false;
+  void response.arrayBuffer().finally(() => (heard = true));
+  instances[0].host.aborted();
+  await turn();
+  assert.equal(heard, false);
+});
+
+test("a trap in a timer or a microtask ends the instance, and not the page", async () => {
+  for (const start of ["setTimeout", "queueMicrotask"]) {
+    const { open, call, replies, instances } = await owned();
+    open(1);
+    call(1);
+    instances[0].globals[start](() => {
+      throw new WebAssembly.RuntimeError("memory access out of bounds");
+    });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(instances.length, 2, start);
+    assert.match(replies[0].failure.message, /memory access out of bounds/);
+  }
+});
+
+test("an overflow of the stack ends the instance; a panic that comes out ends only its call", async () => {
+  const { open, call, replies, instances } = await owned();
+  open(1);
+  instances[0].call = () => {
+    throw new Error("a panic");
+  };
+  call(1);
+  await turn();
+  assert.equal(instances.length, 1);
+  assert.deepEqual([replies[0].failure.kind, replies[0].failure.outcome], ["crashed", "unknown"]);
+  instances[0].call = function again() {
+    again();
+  };
+  call(2);
+  await turn();
+  assert.equal(instances.length, 2);
+  assert.equal(replies[1].failure.kind, "instance_lost");
+});
+
+test("three deaths within 5 s are met, the fourth is the last; what waits is rejected by name", async () => {
+  let now = 0;
+  const { open, call, replies, instances } = await owned({ now: () => now });
+  open(1);
+  for (let death = 1; death <= 4; death += 1) {
+    now += 1_000;
+    instances.at(-1).host.aborted();
+    if (death === 4) call(1);
+    await turn();
+  }
+  assert.equal(instances.length, 4);
+  call(2);
+  call(3, "close");
+  assert.deepEqual(
+    replies.map(({ type, key, failure }) => [type, key, failure?.kind, failure?.outcome, failure?.retryable]),
+    [
+      ["failed", 1, "instance_lost", "not_sent", false],
+      ["failed", 2, "instance_lost", "not_sent", false],
+      ["settled", 3, undefined, undefined, undefined],
+    ],
+  );
+  assert.match(replies[0].failure.message, /4 times within 5 s.*reload the page/);
+});
+
+test("deaths that are far apart are met for ever", async () => {
+  let now = 0;
+  const { open, call, replies, instances } = await owned({ now: () => now });
+  open(1);
+  for (let death = 1; death <= 20; death += 1) {
+    now += 2_500;
+    instances.at(-1).host.aborted();
+    await turn();
+  }
+  assert.equal(instances.length, 21);
+  call(1);
+  instances.at(-1).settle("served");
+  assert.deepEqual(replies, [{ type: "settled", key: 1, value: "served" }]);
+});
+
+test("an instance that can't be made counts as one that died", async () => {
+  const copy = await owned();
+  copy.open(1);
+  copy.onInstance = (instance) => {
+    instance.initSync = () => {
+      throw new RangeError("out of memory");
+    };
+  };
+  copy.instance.host.aborted();
+  copy.call(1);
+  await turn();
+  assert.equal(copy.instances.length, 4);
+  assert.equal(copy.replies.length, 1);
+  assert.match(copy.replies[0].failure.message, /out of memory.*reload the page/);
+});
+
+test("a close that the instance does not survive is done", async () => {
+  const { service, training, instance, tinkex } = await trainingCopy();
+  const closing = [training.close(), service.close()];
+  instance.host.aborted();
+  await Promise.all(closing);
+  await assert.rejects(service.getServerCapabilities(), tinkex.ClosedError);
+});
+
+test("a closed service is not opened again", async () => {
+  const copy = await trainingCopy();
+  const other = new copy.tinkex.ServiceClient({ apiKey: KEY, baseURL: "http://localhost", logger: silent });
+  void other.getServerCapabilities().catch(() => {});
+  const closing = copy.service.close();
+  copy.instance.settle({});
+  await closing;
+  copy.instance.host.aborted();
+  await turn();
+  assert.deepEqual(
+    copy.instance.opened.map(({ service }) => service),
+    [2],
+  );
+});
+
+test("timers keep the process only while a call waits", async () => {
+  const { open, call, instances } = await owned();
+  open(1);
+  const [instance] = instances;
+  const heartbeat = instance.globals.setTimeout(() => {}, 60_000);
+  assert.equal(heartbeat.hasRef(), false);
+  call(1);
+  assert.equal(heartbeat.hasRef(), true);
+  const poll = instance.globals.setTimeout(() => {}, 60_000);
+  assert.equal(poll.hasRef(), true);
+  instance.settle("answer");
+  assert.deepEqual([heartbeat.hasRef(), poll.hasRef()], [false, false]);
+  instance.globals.clearTimeout(poll);
+  call(2);
+  assert.deepEqual([heartbeat.hasRef(), poll.hasRef()], [true, false]);
+  instance.host.aborted();
+  await turn();
+});
+
+test("a page's services have one owner, and its clients numbers of their own", async () => {
+  const copy = await startedCopy();
+  const second = new copy.tinkex.ServiceClient({ apiKey: KEY, baseURL: "http://localhost", logger: silent });
+  const made = [];
+  for (const service of [copy.service, second]) {
+    const client = service.createSamplingClient({ baseModel: "model" });
+    // The same number twice, as an instance may count by service.
+    copy.instance.settle({ client: 7, samplingSessionId: "s" });
+    made.push(await client);
+  }
+  for (const client of made) void client.computeLogprobs([1]);
+  assert.deepEqual(
+    copy.instance.calls.slice(-2).map(({ service, client }) => [service, client]),
+    [
+      [1, 7],
+      [2, 7],
+    ],
+  );
+});

@@ -1,0 +1,138 @@
+// The package's classes on an instance that tests play themselves: js/ compiled into a folder of its own, so that each
+// copy has its own state, beside a glue that gives what the test says.
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { buildSync } from "esbuild";
+
+const js = fileURLToPath(new URL("../../js/", import.meta.url));
+
+const folders = [];
+process.once("exit", () => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })));
+
+/** The smallest module there is: magic number and version. */
+export const WASM = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+
+/** A key that looks like one. */
+export const KEY = "tml-a-secret-of-somebody";
+
+/**
+ * A copy of the package that nothing has touched yet. `load(name)` imports one of its modules; `instances` are the ones
+ * that were made, the newest last, and `onInstance` may spoil one before it starts.
+ */
+export function freshCopy() {
+  const folder = mkdtempSync(join(tmpdir(), "tinkex-js-"));
+  folders.push(folder);
+  buildSync({
+    entryPoints: readdirSync(js)
+      .filter((name) => name.endsWith(".ts") && !name.endsWith(".d.ts"))
+      .map((name) => join(js, name)),
+    outdir: folder,
+    format: "esm",
+    target: "es2022",
+  });
+  const stubs = (globalThis.tinkexStubs ??= new Map());
+  writeFileSync(join(folder, "package.json"), '{ "type": "module" }');
+  writeFileSync(
+    join(folder, "instance.js"),
+    `export const createInstance = (globals) => globalThis.tinkexStubs.get(${JSON.stringify(folder)})(globals);`,
+  );
+  const copy = {
+    folder,
+    instances: [],
+    onInstance() {},
+    createInstance(globals) {
+      const instance = new StubInstance(globals);
+      copy.instances.push(instance);
+      copy.onInstance(instance);
+      return instance;
+    },
+    /** The living instance. */
+    get instance() {
+      return copy.instances.at(-1);
+    },
+    load: (name) => import(pathToFileURL(join(folder, `${name}.js`)).href),
+  };
+  stubs.set(folder, copy.createInstance);
+  return copy;
+}
+
+/** A copy that is initialized, with a service. */
+export async function startedCopy(options = {}) {
+  const copy = freshCopy();
+  const tinkex = await copy.load("index");
+  await tinkex.init({ bytes: WASM });
+  const service = new tinkex.ServiceClient({
+    apiKey: KEY,
+    baseURL: "http://127.0.0.1:1",
+    logger: silent,
+    ...options,
+  });
+  return Object.assign(copy, { tinkex, service });
+}
+
+/** The same, with a training client. */
+export async function trainingCopy(options) {
+  const copy = await startedCopy(options);
+  const made = copy.service.createLoraTrainingClient("model");
+  copy.instance.settle({ client: 1, modelId: "session:train:0" });
+  return Object.assign(copy, { training: await made });
+}
+
+export const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** Notes what it is asked; a test answers in its place. */
+class StubInstance {
+  opened = [];
+  calls = [];
+  cancelled = [];
+
+  constructor(globals) {
+    this.globals = globals;
+  }
+
+  initSync({ module }) {
+    this.module = module;
+  }
+
+  start(host) {
+    this.host = host;
+  }
+
+  open(service, options) {
+    this.opened.push({ service, options });
+  }
+
+  call(key, service, client, method, args) {
+    this.calls.push({ key, service, client, method, args });
+  }
+
+  cancel(key) {
+    this.cancelled.push(key);
+  }
+
+  get lastCall() {
+    return this.calls.at(-1);
+  }
+
+  /** Answers a call, the last one unless it is named. */
+  settle(value, { key } = this.lastCall) {
+    this.host.settle(key, value);
+  }
+
+  fail(failure, { key } = this.lastCall) {
+    this.host.fail(key, { message: "it failed", outcome: "unknown", retryable: false, ...failure });
+  }
+
+  /** From now on every call traps, as the calls of a dead instance do; the hook may come first. */
+  trapOnCall({ saysSo = true } = {}) {
+    this.call = () => {
+      if (saysSo) this.host.aborted();
+      throw new WebAssembly.RuntimeError("unreachable");
+    };
+  }
+}
+
+/** Lets everything run that is due now: microtasks, and what they start. */
+export const turn = () => new Promise((resolve) => setImmediate(resolve));

@@ -1,0 +1,134 @@
+// The public types, held against the boundary and against what users write. Compiled, never run.
+import type {
+  MadeSamplingClient,
+  MadeTrainingClient,
+  SamplingMethods,
+  ServiceMethods,
+  TrainingMethods,
+  WireDatum,
+  WireOptions,
+  WireSample,
+  WireSampleOutput,
+  WireTensor,
+} from "../../js/boundary.js";
+import {
+  type AdamParams,
+  APIError,
+  type CallOptions,
+  type Datum,
+  type FromStateOptions,
+  init,
+  InvalidArgumentError,
+  type LoraOptions,
+  RateLimitError,
+  type SampledSequence,
+  type SampleOptions,
+  type SampleOutput,
+  type SamplingClient,
+  type SamplingClientOptions,
+  type SamplingParams,
+  type SaveOptions,
+  type SaveStateOptions,
+  ServiceClient,
+  type ServiceOptions,
+  type Tensor,
+  TinkexError,
+  type TopkLogprobs,
+  type TrainingClient,
+} from "../../js/index.js";
+
+/** Compiles only for two types that are the same. */
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : never;
+type Args<M, K extends keyof M> = M[K] extends { args: infer A } ? A : never;
+type Result<M, K extends keyof M> = M[K] extends { result: infer R } ? R : never;
+/** The names that a user may choose; `signal` does not cross. */
+type Names<T> = Exclude<keyof T, keyof CallOptions>;
+
+function hold<Holds extends true>(): Holds | void {}
+
+// Every option has its place on the boundary, and nothing crosses that a user can't say.
+hold<Same<Names<LoraOptions> | "baseModel", keyof Args<ServiceMethods, "createLoraTrainingClient">>>();
+hold<
+  Same<
+    Names<FromStateOptions> | "path" | "optimizer",
+    keyof Args<ServiceMethods, "createTrainingClientFromState">
+  >
+>();
+hold<Same<Names<SamplingClientOptions>, keyof Args<ServiceMethods, "createSamplingClient">>>();
+hold<Same<Names<AdamParams>, keyof Args<TrainingMethods, "optimStep">>>();
+hold<Same<Names<SaveStateOptions> | "name", keyof Args<TrainingMethods, "saveState">>>();
+hold<Same<Names<SaveOptions> | "name", keyof Args<TrainingMethods, "saveWeightsForSampler">>>();
+hold<Same<Names<SampleOptions> | "prompt", keyof WireSample>>();
+hold<Same<SamplingParams, WireSample["samplingParams"]>>();
+hold<Same<keyof Datum, keyof WireDatum>>();
+hold<
+  Same<
+    Exclude<keyof ServiceOptions, "timeout" | "fetch" | "logger" | "dangerouslyAllowBrowser"> | "timeoutMs",
+    keyof WireOptions
+  >
+>();
+
+// What comes back is what crossed, with typed arrays for its bytes.
+hold<Same<keyof Tensor, keyof WireTensor>>();
+hold<Same<keyof SampledSequence, keyof WireSampleOutput["sequences"][number]>>();
+hold<Same<keyof SampleOutput, keyof WireSampleOutput>>();
+hold<Same<keyof TopkLogprobs, keyof NonNullable<WireSampleOutput["topkPromptLogprobs"]>>>();
+hold<
+  Same<keyof Awaited<ReturnType<TrainingClient["forward"]>>, keyof Result<TrainingMethods, "forwardBackward">>
+>();
+hold<Same<Exclude<keyof MadeTrainingClient, "client">, keyof TrainingClient & "modelId">>();
+hold<Same<Exclude<keyof MadeSamplingClient, "client">, keyof SamplingClient & "samplingSessionId">>();
+
+// Every method of the boundary is one that a user can call.
+hold<Same<Exclude<keyof ServiceMethods, keyof ServiceClient>, never>>();
+hold<Same<Exclude<keyof TrainingMethods, keyof TrainingClient>, never>>();
+hold<Same<Exclude<keyof SamplingMethods, keyof SamplingClient>, never>>();
+
+/** What users write, and what their compiler tells them. */
+export async function use(signal: AbortSignal): Promise<number> {
+  await init();
+  await init({ url: new URL("https://example.com/tinkex_bg.wasm") });
+  await using service = new ServiceClient({ apiKey: "tml-a", fetch, logger: console, tags: ["a"] });
+  const training = await service.createLoraTrainingClient("model", { rank: 8, seed: 1, signal });
+  const tokens = Int32Array.of(1, 2, 3);
+  const data = [
+    {
+      modelInput: tokens.slice(0, -1),
+      lossFnInputs: { targetTokens: tokens.slice(1), weights: [1, 1], mine: { data: [1], shape: [1] } },
+    },
+  ];
+  const forward = training.forwardBackward(data, "cross_entropy", { lossFnConfig: { clip: 0.2 } });
+  const { metrics } = await training.optimStep({ learningRate: 3e-3 });
+  const output = await forward;
+  const logprobs: Float32Array | BigInt64Array | undefined = output.lossFnOutputs[0]?.logprobs.data;
+  const sampler = await training.saveWeightsAndGetSamplingClient();
+  const { sequences } = await sampler.sample([1, 2], {
+    numSamples: 2,
+    samplingParams: { maxTokens: 4, stop: ["\n"] },
+  });
+  const first: Int32Array | undefined = sequences[0]?.tokens;
+
+  // @ts-expect-error -- one word, two capitals
+  new ServiceClient({ baseUrl: "http://localhost" });
+  // @ts-expect-error -- snake_case is the wire's
+  void training.optimStep({ learning_rate: 1 });
+  // @ts-expect-error -- text is not tokens
+  void sampler.sample("text");
+  // @ts-expect-error -- no such loss
+  void training.forward(data, "crossEntropy");
+  // @ts-expect-error -- sampling parameters have a place of their own
+  void sampler.sample([1], { maxTokens: 3 });
+  // @ts-expect-error -- a datum has an input
+  void training.forward([{ lossFnInputs: {} }], "cross_entropy");
+  // @ts-expect-error -- the answer is read only
+  training.modelId = "another";
+
+  return (first?.length ?? 0) + (logprobs?.length ?? 0) + (metrics["x"] ?? 0);
+}
+
+export function tell(error: unknown): string {
+  if (InvalidArgumentError.isInstance(error)) return error.field;
+  if (RateLimitError.isInstance(error) || error instanceof APIError) return `${error.status}: ${error.body}`;
+  if (TinkexError.isInstance(error)) return `${error.code} ${error.outcome} ${error.retryable}`;
+  return "not ours";
+}
