@@ -16,14 +16,14 @@ import { NoTokenizerError } from "./tokenizer.ts";
 import { DivergedError } from "./training.ts";
 
 /** What the button beside an error does. */
-export type Remedy = "retry" | "server" | "settings" | "reload";
+export type Remedy = "retry" | "server" | "settings" | "reload" | "wait";
 
 export interface Advice {
   /** What happened, in a few words. */
   title: string;
   /** What to do. */
   todo: string;
-  /** The error's own words, for whoever wants them. */
+  /** The error's own words, for whoever wants them. Empty: it has none. */
   detail: string;
   remedy: Remedy;
 }
@@ -97,6 +97,16 @@ export function advise(error: unknown, server: string): Advice {
     "Reload the page. If it happens again, report the words below.",
     "reload",
   );
+}
+
+/** Nothing answers, and the client is still trying. */
+export function adviseToWait(server: string): Advice {
+  return {
+    title: `No answer from ${host(server)}`,
+    todo: "Start the server again (npm start): the run goes on as soon as it answers. Or stop.",
+    detail: "",
+    remedy: "wait",
+  };
 }
 
 /** `fetch` rejects with a TypeError when nothing answers: the page's own requests for a tokenizer or a data set. */

@@ -4,6 +4,7 @@ import type { ServiceClient } from "tinkex";
 import { advise, isAbandoned, type Advice } from "./advice.ts";
 import { Curve } from "./curve.ts";
 import { Pace } from "./pace.ts";
+import { answers } from "./reach.ts";
 import type { TextCodec } from "./tokenizer.ts";
 import { train, type TrainingEvent, type TrainingPlan } from "./training.ts";
 
@@ -24,6 +25,8 @@ export interface SamplePair {
 
 /** How often the figures that change by themselves are brought up to date, in ms. */
 const TICK = 500;
+/** After so many seconds without a result, and again after as many, the page asks whether the server is there at all. */
+const LONG_SILENCE = 5;
 
 export class Run {
   readonly plan: TrainingPlan;
@@ -35,6 +38,7 @@ export class Run {
   readonly #startedAt = performance.now();
   #heardAt = this.#startedAt;
   #tokens = 0;
+  #askedAt = 0;
 
   status = $state<RunStatus>("baseline");
   /** Counts up with each change of `curve`, which is plain data: proxies would cost more than the drawing. */
@@ -45,8 +49,10 @@ export class Run {
   tokensPerSecond = $state<number | null>(null);
   secondsLeft = $state<number | null>(null);
   elapsed = $state(0);
-  /** Seconds since the server was last heard of. */
+  /** Seconds since the last result. */
   silence = $state(0);
+  /** Nothing answers at the server's address. The client goes on trying, so the run is not over. */
+  unreachable = $state(false);
   samples = $state<SamplePair[]>([]);
   advice = $state.raw<Advice | null>(null);
 
@@ -93,12 +99,14 @@ export class Run {
       }
     } finally {
       clearInterval(ticking);
+      this.unreachable = false;
       this.#tick();
     }
   }
 
   #take(event: TrainingEvent): void {
     this.#heardAt = performance.now();
+    this.unreachable = false;
     switch (event.type) {
       case "phase":
         if (event.phase === "training") this.#pace.mark(this.#heardAt, 0, 0);
@@ -127,9 +135,17 @@ export class Run {
     const now = performance.now();
     this.elapsed = (now - this.#startedAt) / 1_000;
     this.silence = this.active ? (now - this.#heardAt) / 1_000 : 0;
+    if (this.silence > LONG_SILENCE && now - this.#askedAt > LONG_SILENCE * 1_000) void this.#ask(now);
     const moving = this.status === "training" || this.status === "stopping";
     if (moving) this.tokensPerSecond = this.#pace.tokensPerSecond(now);
     this.secondsLeft =
       this.status === "training" ? this.#pace.secondsLeft(now, this.plan.settings.steps) : null;
+  }
+  /** An answer that comes after a result says nothing about now. */
+  async #ask(now: number): Promise<void> {
+    this.#askedAt = now;
+    const heardAt = this.#heardAt;
+    const reachable = await answers(this.server);
+    if (this.#heardAt === heardAt) this.unreachable = this.active && !reachable;
   }
 }

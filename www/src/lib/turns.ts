@@ -6,7 +6,7 @@ const END = "<|end|>";
 
 /** Everything up to where the answer begins. */
 export function promptText(prompt: string): string {
-  return `${USER}${prompt}${END}${ASSISTANT}`;
+  return `${USER}${prompt}${ASSISTANT}`;
 }
 
 /** The answer, with the marker that says that it is over. */

@@ -25,6 +25,15 @@ export class Workbench {
     if (this.busy || state.kind !== "connected" || !plan) return;
     this.#run = new Run(state.service, state.codec, plan, server.address);
   }
+
+  /** Starts again after a failure, over a new connection: the old one may be what failed. What fails now, `connection` says. */
+  async startAgain(): Promise<void> {
+    await this.connection.connect();
+    const { state } = this.connection;
+    if (state.kind !== "connected") return;
+    await this.setup.use(state, this.setup.set);
+    this.start();
+  }
 }
 
 export const [getWorkbench, setWorkbench] = createContext<Workbench>();
