@@ -31,7 +31,7 @@ pub fn split(batched: &proto::BatchedTensor) -> Result<Vec<Tensor>, Error> {
                 },
             )?;
         let count = bytes.len() / size;
-        let rows = if width == 0 { 0 } else { count / width };
+        let rows = count.checked_div(width).unwrap_or(0);
         if rows * width != count {
             let problem = format!("{count} values are not whole rows of {trailing:?}");
             return Err(Error::field(place(), problem));
@@ -51,7 +51,7 @@ pub fn split(batched: &proto::BatchedTensor) -> Result<Vec<Tensor>, Error> {
 
 fn offsets(batched: &proto::BatchedTensor) -> Result<Vec<usize>, Error> {
     let bytes = &batched.offsets;
-    if bytes.len() % 8 != 0 {
+    if !bytes.len().is_multiple_of(8) {
         return Err(Error::field(
             "offsets",
             format!("{} bytes are not a whole number of int64", bytes.len()),

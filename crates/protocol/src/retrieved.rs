@@ -94,18 +94,17 @@ impl QueueState {
 }
 
 impl<'a> Retrieved<'a> {
-    /// Reads the body of a 200 answer. Any JSON object with a key `error` is a failure. Refuses what is neither protobuf
-    /// by its content type nor a JSON object.
+    /// Reads the body of a 200 answer. What is neither of the first two and has a key `error` is a failure, whatever else it
+    /// has. Refuses what is neither protobuf by its content type nor a JSON object.
     pub fn read(content_type: &str, body: &'a [u8]) -> Result<Retrieved<'a>, Error> {
         if is_protobuf(content_type) {
             return Ok(Retrieved::Protobuf(body));
         }
-        let said: Said = json::decode(body)?;
-        if let Some(error) = said.error {
-            let category =
-                said.category.map_or(Category::Unknown, |category| Category::named(&text(category)));
-            return Ok(Retrieved::Failed(Failed { error: text(error), category }));
+        // A list of the right length would do for serde.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Error::Json { path: String::new(), problem: "is not a JSON object".to_owned() });
         }
+        let said: Said = json::decode(body)?;
         if said.r#type.is_some_and(|kind| kind == "try_again") {
             return Ok(Retrieved::TryAgain(TryAgain {
                 request_id: said.request_id.map(|id| text(id).into()),
@@ -119,6 +118,11 @@ impl<'a> Retrieved<'a> {
             return Ok(Retrieved::Complete(CompleteMetadata {
                 response_payload_size: size.ok_or_else(missing)?,
             }));
+        }
+        if let Some(error) = said.error {
+            let category =
+                said.category.map_or(Category::Unknown, |category| Category::named(&text(category)));
+            return Ok(Retrieved::Failed(Failed { error: text(error), category }));
         }
         Ok(Retrieved::Json(body))
     }
@@ -194,5 +198,65 @@ impl Serialize for Failed {
             category: Category,
         }
         Wire { error: &self.error, category: self.category }.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Retrieved<'_>, Error> {
+        Retrieved::read("application/json", body.as_bytes())
+    }
+
+    #[test]
+    fn the_content_type_decides_what_is_protobuf() {
+        for kind in ["application/x-protobuf", "Application/X-Protobuf; charset=binary"] {
+            assert_eq!(Retrieved::read(kind, b"{}"), Ok(Retrieved::Protobuf(b"{}")));
+        }
+        for kind in ["", "application/json", "text/plain"] {
+            assert_eq!(Retrieved::read(kind, b"{}"), Ok(Retrieved::Json(b"{}")));
+        }
+    }
+
+    #[test]
+    fn any_object_with_an_error_is_a_failure() {
+        let failed =
+            |error: &str, category| Ok(Retrieved::Failed(Failed { error: error.to_owned(), category }));
+        assert_eq!(read(r#"{"error":"why","category":"user"}"#), failed("why", Category::User));
+        assert_eq!(read(r#"{"error":"why","category":"novel"}"#), failed("why", Category::Unknown));
+        assert_eq!(read(r#"{"error":null,"path":"p"}"#), failed("null", Category::Unknown));
+        assert_eq!(read(r#"{"error":{"a":1}}"#), failed(r#"{"a":1}"#, Category::Unknown));
+    }
+
+    #[test]
+    fn an_unknown_queue_state_is_not_reported() {
+        for body in [
+            r#"{"type":"try_again"}"#,
+            r#"{"type":"try_again","queue_state":"novel"}"#,
+            r#"{"type":"try_again","queue_state":null}"#,
+        ] {
+            let Ok(Retrieved::TryAgain(answer)) = read(body) else { panic!("{body}") };
+            assert_eq!(answer.queue_state, None);
+        }
+    }
+
+    #[test]
+    fn a_result_that_uses_the_same_names_is_a_result() {
+        for body in [
+            r#"{"type":"save_weights","status":{"ok":true},"path":"p"}"#,
+            r#"{"status":"done","request_id":12}"#,
+        ] {
+            assert_eq!(read(body), Ok(Retrieved::Json(body.as_bytes())));
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_refused() {
+        for body in
+            ["", "[]", "[1,2,3,4,5,6,7,8]", "null", "\"try_again\"", "{", r#"{"status":"complete_metadata"}"#]
+        {
+            assert!(read(body).is_err(), "{body}");
+        }
     }
 }

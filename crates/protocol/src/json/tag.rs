@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A request that is named by its `type`.
@@ -21,13 +22,31 @@ impl<T: Named> Serialize for Tag<T> {
 
 impl<'de, T: Named> Deserialize<'de> for Tag<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tag<T>, D::Error> {
-        // Null counts as left out.
-        match Option::<String>::deserialize(deserializer)? {
-            Some(name) if name != T::NAME => {
-                Err(serde::de::Error::custom(format!("must be \"{}\", and is \"{name}\"", T::NAME)))
-            }
-            _ => Ok(Tag::default()),
-        }
+        deserializer.deserialize_option(Expected(T::NAME))?;
+        Ok(Tag::default())
+    }
+}
+
+/// Checks the text while it is read, so that the error has its place. Null counts as left out.
+struct Expected(&'static str);
+
+impl<'de> Visitor<'de> for Expected {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<(), E> {
+        if name == self.0 { Ok(()) } else { Err(E::invalid_value(Unexpected::Str(name), &self)) }
     }
 }
 
