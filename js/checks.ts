@@ -11,10 +11,13 @@ export function refuse(field: string, value: unknown, takes: string): never {
   throw new InvalidArgumentError(field, `${field} is ${shown(value)}: it takes ${takes}`);
 }
 
-/** An options object: every name known, every value checked. A name that is undefined counts as left out. */
-export function choices<C extends Record<string, Check<unknown>>>(
-  given: unknown,
-  checks: C,
+/**
+ * An options object: every name known, every value checked. A name that is undefined counts as left out. The compiler
+ * asks for a check of each name that the type of `given` has.
+ */
+export function choices<T extends object, C extends Record<keyof T | string, Check<unknown>>>(
+  given: T,
+  checks: C & Record<keyof T, unknown>,
   at = "",
 ): { -readonly [K in keyof C]?: ReturnType<C[K]> } {
   const names = Object.keys(checks);

@@ -5,6 +5,7 @@ import type { WireChunk, WireDatum, WireTensor } from "./boundary.js";
 import { type Check, choices, isRecord, refuse } from "./checks.js";
 import { InvalidArgumentError } from "./errors.js";
 import { float32sToBytes, int64sToBytes, list, targetsToBytes, tokensToBytes } from "./numbers.js";
+import type { Datum, EncodedText, ModelInput, TensorInput } from "./types.js";
 
 /** The service's names of what a loss function takes. */
 const WIRE_NAMES: Record<string, string> = {
@@ -29,7 +30,7 @@ export function wireData(data: unknown): WireDatum[] {
 /** Token ids, or chunks of them. */
 export const wirePrompt: Check<WireChunk[]> = (prompt, field) => {
   const chunks: WireChunk[] = isRecord(prompt)
-    ? wireChunks(choices(prompt, { chunks: every }, field).chunks, `${field}.chunks`)
+    ? wireChunks(choices(prompt as object as ModelInput, { chunks: every }, field).chunks, `${field}.chunks`)
     : [{ type: "encoded_text", tokens: tokensToBytes(list(prompt, field), field) }];
   if (!lengthOf(chunks))
     throw new InvalidArgumentError(field, `${field} has no tokens: it takes at least one`);
@@ -37,7 +38,7 @@ export const wirePrompt: Check<WireChunk[]> = (prompt, field) => {
 };
 
 function wireDatum(datum: unknown, field: string): WireDatum {
-  const given = choices(datum, { modelInput: wirePrompt, lossFnInputs: every }, field);
+  const given = choices(datum as Datum, { modelInput: wirePrompt, lossFnInputs: every }, field);
   const modelInput = given.modelInput ?? refuse(`${field}.modelInput`, undefined, "the datum's token ids");
   const lossFnInputs = wireInputs(given.lossFnInputs, `${field}.lossFnInputs`, lengthOf(modelInput));
   return { modelInput, lossFnInputs };
@@ -47,7 +48,7 @@ function wireChunks(chunks: unknown, field: string): WireChunk[] {
   if (!Array.isArray(chunks)) refuse(field, chunks, "an array of chunks");
   return Array.from(chunks, (chunk: unknown, i) => {
     const at = `${field}[${i}]`;
-    const { type, tokens } = choices(chunk, { type: every, tokens: every }, at);
+    const { type, tokens } = choices(chunk as EncodedText, { type: every, tokens: every }, at);
     if (type !== "encoded_text") refuse(`${at}.type`, type, '"encoded_text"');
     return { type, tokens: tokensToBytes(list(tokens, `${at}.tokens`), `${at}.tokens`) };
   });
@@ -92,7 +93,7 @@ function wireInputs(given: unknown, field: string, length: number): Record<strin
 
 function wireTensor(value: unknown, field: string, wire: string): WireTensor {
   const tensor = isRecord(value)
-    ? choices(value, { data: every, shape: every, dtype: every }, field)
+    ? choices(value as object as TensorInput, { data: every, shape: every, dtype: every }, field)
     : undefined;
   const at = tensor ? `${field}.data` : field;
   const data = list(tensor ? tensor.data : value, at);

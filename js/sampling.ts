@@ -6,7 +6,7 @@ import { wirePrompt } from "./data.js";
 import { Handle, type Link } from "./handle.js";
 import { float32s, LAST_TOKEN } from "./numbers.js";
 import { sampleOutput } from "./results.js";
-import type { CallOptions, Prompt, SampleOptions, SampleOutput } from "./types.js";
+import type { CallOptions, Prompt, SampleOptions, SampleOutput, SamplingParams } from "./types.js";
 
 const MOST = 2 ** 32 - 1;
 
@@ -67,7 +67,7 @@ export class SamplingClient implements AsyncDisposable {
 
 const samplingParams = (value: unknown, field: string) =>
   choices(
-    value,
+    value as SamplingParams,
     {
       maxTokens: integer(1, MOST),
       seed: integer(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),

@@ -37,8 +37,8 @@ import {
   type TrainingClient,
 } from "../../js/index.js";
 
-/** Compiles only for two types that are the same. */
-type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : never;
+/** True for two types that are the same. */
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 type Args<M, K extends keyof M> = M[K] extends { args: infer A } ? A : never;
 type Result<M, K extends keyof M> = M[K] extends { result: infer R } ? R : never;
 /** The names that a user may choose; `signal` does not cross. */
