@@ -2,8 +2,9 @@
 
     golden_responses.py write FILE   makes the golden file
     golden_responses.py check FILE   makes it again and compares
-    golden_responses.py read FILE    takes on standard input what another implementation wrote of each line of FILE, and
-                                     checks that the client's types read the same values out of it
+    golden_responses.py read FILE WRITTEN
+                                     checks that the client's types read the same values out of WRITTEN, where another
+                                     implementation wrote what it made of each line of FILE
 
 Runs with the Python of a venv that holds tinker==0.38.0.
 """
@@ -535,11 +536,18 @@ def line(entry):
     return json.dumps(entry, ensure_ascii=False, sort_keys=True)
 
 
-def read_back(path):
-    adapters = {kind: TypeAdapter(cls) for kind, cls, _ in JSON}
+def check(path):
+    lines = [line(entry) for entry in golden()]
     with open(path, encoding="utf-8") as file:
-        originals = [json.loads(text) for text in file]
-    written = [json.loads(text) for text in sys.stdin]
+        held = file.read().splitlines()
+    for number, (made, there) in enumerate(zip(lines, held, strict=True), 1):
+        assert made == there, f"{path}:{number}: the client makes {made} and the file has {there}"
+    print(f"{len(lines)} bodies are as the client makes them")
+
+
+def read_back(*paths):
+    adapters = {kind: TypeAdapter(cls) for kind, cls, _ in JSON}
+    originals, written = ([json.loads(text) for text in open(path, encoding="utf-8")] for path in paths)
     assert len(written) == len(originals), f"{len(written)} bodies came back of {len(originals)}"
     for original, body in zip(originals, written, strict=True):
         kind = original["kind"]
@@ -557,21 +565,16 @@ def read_back(path):
 
 
 def main():
-    action, path = sys.argv[1:]
-    lines = [line(entry) for entry in golden()]
-    if action == "write":
-        with open(path, "w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-    elif action == "check":
-        with open(path, encoding="utf-8") as file:
-            held = file.read().splitlines()
-        for number, (made, there) in enumerate(zip(lines, held, strict=True), 1):
-            assert made == there, f"{path}:{number}: the client makes {made} and the file has {there}"
-        print(f"{len(lines)} bodies are as the client makes them")
-    elif action == "read":
-        read_back(path)
-    else:
-        sys.exit(__doc__)
+    match sys.argv[1:]:
+        case ["write", path]:
+            with open(path, "w", encoding="utf-8") as file:
+                file.writelines(line(entry) + "\n" for entry in golden())
+        case ["check", path]:
+            check(path)
+        case ["read", path, written]:
+            read_back(path, written)
+        case _:
+            sys.exit(__doc__)
 
 
 main()
