@@ -29,7 +29,7 @@ impl Bases {
     /// When the tokenizer that was built in can't be read.
     pub fn shipped() -> Result<Self, String> {
         let models =
-            [(SANDBOX, BaseModel::tiny(2)), (NOOP, BaseModel::noop()), (TINY, BaseModel::tiny(TINY_SEED))];
+            [(SANDBOX, BaseModel::shipped()), (NOOP, BaseModel::noop()), (TINY, BaseModel::tiny(TINY_SEED))];
         Ok(Self { models: models.into(), tokenizer: Arc::new(Tokenizer::shipped()?) })
     }
 

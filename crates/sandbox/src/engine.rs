@@ -158,7 +158,7 @@ fn run_pass(
     } else {
         engine.forward_backward(&batch, threads, gradient)
     };
-    let logprobs = logprobs.map_err(|error| error.to_string())?;
+    let logprobs = logprobs.map_err(in_words_of_the_wire)?;
     let total =
         logprobs.iter().zip(&inputs).map(|(logprobs, inputs)| loss.evaluate(inputs, logprobs).loss).sum();
     results::pass(logprobs, shapes, total)
@@ -172,6 +172,28 @@ fn numbers(config: &BTreeMap<String, LossConfigValue>) -> Result<BTreeMap<String
         }
     };
     config.iter().map(number).collect()
+}
+
+/// The engine counts sequences; a client has data and their fields.
+fn in_words_of_the_wire(error: tinkex_model::Error) -> String {
+    use tinkex_model::Error::{EmptySequence, SequenceTooLong, TargetOutOfVocabulary, TokenOutOfVocabulary};
+    match error {
+        TokenOutOfVocabulary { sequence, index, token, vocabulary } => format!(
+            "data[{sequence}].model_input: token {token} at position {index} is outside the vocabulary (0 to {})",
+            vocabulary - 1
+        ),
+        TargetOutOfVocabulary { sequence, index, token, vocabulary } => format!(
+            "data[{sequence}].loss_fn_inputs.target_tokens[{index}] is {token}, outside the vocabulary (0 to {})",
+            vocabulary - 1
+        ),
+        SequenceTooLong { sequence, length, context } => format!(
+            "data[{sequence}].model_input has {length} tokens, and this model reads {context} at most: shorten it"
+        ),
+        EmptySequence { sequence } => {
+            format!("data[{sequence}].model_input is empty: give at least one token")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A datum as the engine takes it, with what the loss needs, and the shape of its targets.

@@ -46,6 +46,11 @@ pub(crate) struct Generating {
     response: SampleResponse,
 }
 
+struct Stops {
+    tokens: Vec<Vec<u32>>,
+    strings: Vec<Vec<u8>>,
+}
+
 struct Sequence {
     generation: Generation,
     /// What it says so far, where stop strings are looked for.
@@ -53,10 +58,6 @@ struct Sequence {
 }
 
 impl SampleStart {
-    pub fn request(&self) -> &RequestId {
-        &self.request
-    }
-
     /// Reads the request and runs the prompt.
     pub fn begin(self) -> Result<Generating, String> {
         let asked: Sample = decode(&self.body)?;
@@ -73,13 +74,13 @@ impl SampleStart {
             None => room,
             Some(tokens) => tokens as usize,
         };
-        let (stop, stop_strings) = self.stops(asked.sampling_params.stop.as_ref())?;
+        let stops = self.stops(asked.sampling_params.stop.as_ref())?;
         let params = SamplingParams {
             max_tokens: wanted.min(room),
             temperature: asked.sampling_params.temperature,
             top_k: usize::try_from(asked.sampling_params.top_k).ok().filter(|k| *k > 0),
             top_p: asked.sampling_params.top_p,
-            stop,
+            stop: stops.tokens,
             seed: asked.sampling_params.seed.map_or(self.seed, |seed| seed as u64),
         };
         let topk_prompt = alternatives("topk_prompt_logprobs", asked.topk_prompt_logprobs)?;
@@ -89,7 +90,7 @@ impl SampleStart {
             (true, _) => PromptDetail::Logprobs,
             (false, _) => PromptDetail::None,
         };
-        let prompt = Prompt::read(&self.weights, &prompt_tokens, detail).map_err(|it| it.to_string())?;
+        let prompt = Prompt::read(&self.weights, &prompt_tokens, detail).map_err(in_words_of_the_wire)?;
         let mut response = SampleResponse::default();
         if asked.prompt_logprobs {
             let first = asked.prompt_logprobs_last_n.map_or(0, |n| prompt_tokens.len() - n as usize);
@@ -108,7 +109,7 @@ impl SampleStart {
             prompt,
             prompt_tokens,
             params,
-            stop_strings,
+            stop_strings: stops.strings,
             left: asked.num_samples,
             current: None,
             topk_sample,
@@ -116,26 +117,27 @@ impl SampleStart {
         })
     }
 
-    /// Stop tokens and stop strings. Nothing said: the end of the text stops; an empty list: nothing does.
-    fn stops(&self, stop: Option<&Stop>) -> Result<(Vec<Vec<u32>>, Vec<Vec<u8>>), String> {
-        let end: Vec<_> = self.tokenizer.ends().iter().map(|end| vec![*end]).collect();
+    /// What stops a sequence. Nothing said: the end of the text stops; an empty list: nothing does.
+    fn stops(&self, stop: Option<&Stop>) -> Result<Stops, String> {
+        let end = self.tokenizer.end().map(|end| vec![end]);
         let strings = |all: &[String]| {
-            all.iter().filter(|it| !it.is_empty()).map(|it| it.clone().into_bytes()).collect()
+            let said = all.iter().filter(|text| !text.is_empty());
+            said.map(|text| text.clone().into_bytes()).collect()
         };
-        Ok(match stop {
-            None => (end, Vec::new()),
-            Some(Stop::Text(text)) => (end, strings(std::slice::from_ref(text))),
-            Some(Stop::Texts(texts)) if texts.is_empty() => (Vec::new(), Vec::new()),
-            Some(Stop::Texts(texts)) => (end, strings(texts)),
-            Some(Stop::Tokens(tokens)) if tokens.is_empty() => (Vec::new(), Vec::new()),
-            Some(Stop::Tokens(tokens)) => {
-                let token =
-                    |token: &i32| u32::try_from(*token).map_err(|_| format!("stop: {token} is no token"));
-                let tokens =
-                    tokens.iter().map(|it| token(it).map(|it| vec![it])).collect::<Result<Vec<_>, _>>()?;
-                (end.into_iter().chain(tokens).collect(), Vec::new())
+        let mut stops = Stops { tokens: end.into_iter().collect(), strings: Vec::new() };
+        match stop {
+            None => {}
+            Some(Stop::Text(text)) => stops.strings = strings(std::slice::from_ref(text)),
+            Some(Stop::Texts(texts)) if !texts.is_empty() => stops.strings = strings(texts),
+            Some(Stop::Tokens(tokens)) if !tokens.is_empty() => {
+                for token in tokens {
+                    let token = u32::try_from(*token).map_err(|_| format!("stop: {token} is no token"))?;
+                    stops.tokens.push(vec![token]);
+                }
             }
-        })
+            Some(Stop::Texts(_) | Stop::Tokens(_)) => stops.tokens.clear(),
+        }
+        Ok(stops)
     }
 }
 
@@ -229,6 +231,19 @@ fn prompt_tokens(asked: &Sample) -> Result<Vec<u32>, String> {
         u32::try_from(*token).map_err(|_| format!("prompt: token {token} at position {place} is negative"))
     };
     tokens.iter().enumerate().map(token).collect()
+}
+
+/// The engine counts sequences; a sample has one prompt.
+fn in_words_of_the_wire(error: tinkex_model::Error) -> String {
+    match error {
+        tinkex_model::Error::TokenOutOfVocabulary { index, token, vocabulary, .. } => {
+            format!(
+                "prompt: token {token} at position {index} is outside the vocabulary (0 to {})",
+                vocabulary - 1
+            )
+        }
+        other => other.to_string(),
+    }
 }
 
 fn check(asked: &Sample, prompt: usize) -> Result<(), String> {

@@ -18,7 +18,7 @@ pub struct Settings {
     pub ephemeral_samplers: usize,
     /// Keep the body of each applied request for `sandbox/log`, so that the log can be replayed elsewhere.
     pub log_bodies: bool,
-    /// Threads for the work that a restart does again. They change how long it takes, never its result.
+    /// Threads of one forward and backward pass. They change how long it takes, never its result.
     pub threads: usize,
     /// Overrides of the flags that `client/config` answers.
     pub flags: Map<String, Value>,

@@ -99,6 +99,8 @@ pub(crate) struct Model {
     pub numbers: BTreeMap<u64, Numbered>,
     /// Why there is no engine, if making it failed: all that follows fails for the same reason.
     pub failed: Option<String>,
+    /// It takes no new numbers, and its engine is gone. Numbers that it took still name their requests.
+    pub unloaded: bool,
     /// Its ephemeral samplers, oldest first.
     pub ephemeral: VecDeque<SamplingSessionId>,
 }

@@ -5,11 +5,11 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// The file, in the form of Hugging Face's tokenizers, which also clients read.
-pub(crate) const FILE: &str = r#"{"model":{"vocab":{}}}"#;
+pub(crate) const FILE: &str = include_str!("../../../data/tokenizer.json");
 
 pub(crate) struct Tokenizer {
     bytes: Vec<Vec<u8>>,
-    ends: Vec<u32>,
+    end: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -30,8 +30,8 @@ struct Added {
     content: String,
 }
 
-/// Special tokens at which a text or a turn is over.
-const ENDS: [&str; 3] = ["<|endoftext|>", "<|end|>", "<|eos|>"];
+/// The special token at which a text or a turn is over.
+const END: &str = "<|end|>";
 
 impl Tokenizer {
     pub fn shipped() -> Result<Self, String> {
@@ -47,10 +47,10 @@ impl Tokenizer {
                 spelling.chars().map(|letter| letters.get(&letter).copied()).collect::<Option<Vec<u8>>>();
             tokens.insert(id, bytes.unwrap_or_else(|| spelling.into_bytes()));
         }
-        let mut ends = Vec::new();
+        let mut end = None;
         for Added { id, content } in file.added_tokens {
-            if ENDS.contains(&content.as_str()) {
-                ends.push(id);
+            if content == END {
+                end = Some(id);
             }
             tokens.insert(id, content.into_bytes());
         }
@@ -60,7 +60,7 @@ impl Tokenizer {
         }
         let mut bytes = vec![Vec::new(); last + 1];
         tokens.into_iter().for_each(|(id, said)| bytes[id as usize] = said);
-        Ok(Self { bytes, ends })
+        Ok(Self { bytes, end })
     }
 
     /// What a token says; nothing if it is none.
@@ -68,9 +68,9 @@ impl Tokenizer {
         self.bytes.get(token as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// Tokens after which nothing follows.
-    pub fn ends(&self) -> &[u32] {
-        &self.ends
+    /// The token after which nothing follows.
+    pub fn end(&self) -> Option<u32> {
+        self.end
     }
 }
 
@@ -84,4 +84,20 @@ fn byte_letters() -> BTreeMap<char, u8> {
         (code.and_then(char::from_u32).expect("a letter below U+0200"), byte)
     };
     (0..=255).map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_tokens_say_every_byte_and_have_an_end() {
+        let tokenizer = Tokenizer::shipped().unwrap();
+        let said = |bytes: &[u8]| tokenizer.bytes.iter().any(|token| token == bytes);
+        let letters = byte_letters();
+        assert_eq!(letters.len(), 256);
+        assert!(said(b" ") && said(b"\n") && said(b"e"));
+        assert_eq!(tokenizer.bytes(tokenizer.end().unwrap()), END.as_bytes());
+        assert_eq!(tokenizer.bytes(u32::MAX), b"");
+    }
 }

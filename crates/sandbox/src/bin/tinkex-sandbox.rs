@@ -55,6 +55,7 @@ fn main() -> ExitCode {
 
 fn read_flags(mut flags: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let mut options = Options::default();
+    options.settings.threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut port = 8123_u16;
     let mut host = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut replay = false;

@@ -17,6 +17,7 @@ mod route;
 mod sampling;
 mod sessions;
 mod training;
+mod weights;
 
 use crate::bases::Bases;
 use crate::journal::{Fact, Logged, Record};
@@ -56,7 +57,7 @@ pub struct Core {
     /// Samples not begun, in order of arrival.
     samples: VecDeque<RequestId>,
     /// Samples begun, in turn.
-    generating: VecDeque<Generating>,
+    generating: VecDeque<Box<Generating>>,
     /// Samples that are out.
     sampling: usize,
     /// Whose turn it is, so that neither training nor sampling waits for all of the other.
@@ -123,6 +124,10 @@ impl Core {
     /// Answers a request. `now` is since the Unix epoch; a time before an earlier one counts as that one.
     pub fn handle(&mut self, now: Duration, request: &Request) -> Reply {
         self.advance(now);
+        if !self.consequence {
+            // A session that is over is over for this request too, however long ago the last tick was.
+            self.sessions_end();
+        }
         let before = std::mem::replace(&mut self.consequence, true);
         let answer = self.route(request);
         self.consequence = before;
@@ -177,9 +182,7 @@ impl Core {
     pub fn complete(&mut self, now: Duration, done: Done) {
         self.advance(now);
         match done.0 {
-            Finished::Trained { model, request, engine, outcome } => {
-                self.trained(&model, &request, engine, outcome)
-            }
+            Finished::Trained(trained) => self.trained(*trained),
             Finished::Sampled { request, outcome } => {
                 self.sampling -= 1;
                 self.sampled(&request, outcome);
@@ -193,7 +196,8 @@ impl Core {
 
     /// Whether [`Core::take_work`] may find something.
     pub fn has_work(&self) -> bool {
-        !self.paused && !(self.ready.is_empty() && self.samples.is_empty() && self.generating.is_empty())
+        let idle = self.ready.is_empty() && self.samples.is_empty() && self.generating.is_empty();
+        !(idle || self.paused)
     }
 
     /// Stops or goes on handing out work, so that a moment comes in which [`Core::snapshot`] is possible.

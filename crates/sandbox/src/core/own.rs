@@ -20,7 +20,7 @@ impl Core {
         for (index, entry) in
             self.state.log.iter().enumerate().skip(usize::try_from(from).unwrap_or(usize::MAX))
         {
-            if model.is_none_or(|model| model == entry.model.as_str()) {
+            if model.as_deref().is_none_or(|model| model == entry.model.as_str()) {
                 serde_json::to_writer(&mut body, &entry.line(index)).expect("a line has string keys");
                 body.push(b'\n');
             }
@@ -47,6 +47,7 @@ impl Core {
     pub(super) fn overview(&self) -> Answer {
         let waiting =
             self.state.futures.values().filter(|it| matches!(it.progress, Progress::Waiting(_))).count();
+        let models = self.state.models.iter().filter(|(_, model)| !model.unloaded);
         let sessions = self
             .state
             .sessions
@@ -54,7 +55,7 @@ impl Core {
             .map(|(id, session)| json!({ "session_id": id, "status": Self::session_status(session) }));
         Answer::Same(Response::json(&json!({
             "sessions": sessions.collect::<Vec<_>>(),
-            "models": self.state.models.keys().collect::<Vec<_>>(),
+            "models": models.map(|(id, _)| id).collect::<Vec<_>>(),
             "samplers": self.state.samplers.len(),
             "checkpoints": self.state.checkpoints.len(),
             "requests_waiting": waiting,

@@ -1,6 +1,7 @@
 //! What can be read and managed without a session: runs, checkpoints, sessions.
 
-use super::training::ttl;
+use super::route::unescape;
+use super::weights::ttl;
 use super::{Answer, Core, not_found};
 use crate::message::{Refusal, Response};
 use crate::state::{Checkpoint, Run, Session, Status};
@@ -33,8 +34,8 @@ impl<'a> Query<'a> {
         })
     }
 
-    pub fn text(&self, name: &str) -> Option<&'a str> {
-        self.0.get(name).copied()
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|text| unescape(text).unwrap_or_else(|| (*text).to_owned()))
     }
 
     pub fn number_u64(&self, name: &str) -> Result<Option<u64>, Refusal> {
@@ -214,7 +215,7 @@ impl Core {
 
     pub(super) fn list_sessions(&self, query: &Query<'_>) -> Result<Answer, Refusal> {
         let mut sessions: Vec<_> = self.state.sessions.iter().collect();
-        sessions.sort_by(|(_, one), (_, other)| other.created.cmp(&one.created));
+        sessions.sort_by_key(|(_, session)| std::cmp::Reverse(session.created));
         let ids = sessions.into_iter().map(|(id, _)| id).collect();
         let (ids, _) = query.page(ids, SESSIONS)?;
         Ok(Answer::Same(Response::json(&json!({ "sessions": ids }))))

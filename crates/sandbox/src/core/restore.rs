@@ -10,13 +10,19 @@ use crate::state::{Outcome, Progress, State, Status, Task};
 use crate::work::Finished;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use tinkex_model::{Adapter, StateScope};
+use tinkex_model::StateScope;
 use tinkex_protocol::ids::{ModelId, RequestId};
 
 /// The first bytes of a snapshot: what it is, and the version of its form.
 const MAGIC: &[u8; 8] = b"tkxsnap1";
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
+struct SnapshotOf<'a> {
+    state: &'a State,
+    engines: Vec<(&'a ModelId, Vec<u8>)>,
+}
+
+#[derive(Deserialize)]
 struct Snapshot {
     state: State,
     engines: Vec<(ModelId, Vec<u8>)>,
@@ -29,9 +35,8 @@ impl Core {
         if !self.busy.is_empty() {
             return None;
         }
-        let state = |(id, engine): (&ModelId, &Adapter)| (id.clone(), engine.state(StateScope::Everything));
-        let snapshot =
-            Snapshot { state: self.state.clone(), engines: self.engines.iter().map(state).collect() };
+        let engines = self.engines.iter().map(|(id, engine)| (id, engine.state(StateScope::Everything)));
+        let snapshot = SnapshotOf { state: &self.state, engines: engines.collect() };
         let mut bytes = MAGIC.to_vec();
         bytes.extend([0; 4]);
         bytes = postcard::to_extend(&snapshot, bytes).expect("the state has no part that can't be written");
@@ -102,10 +107,9 @@ impl Core {
             Task::Train { model, .. } => {
                 let model = model.clone();
                 if let Some(work) = self.begin(&model, request)
-                    && let Finished::Trained { model, request, engine, outcome } =
-                        work.run(self.settings.threads).0
+                    && let Finished::Trained(trained) = work.run(self.settings.threads).0
                 {
-                    self.trained(&model, &request, engine, outcome);
+                    self.trained(*trained);
                 }
             }
             Task::Unload { model } => {

@@ -63,7 +63,7 @@ impl Core {
                 format!("Content-Encoding {encoding} is not read here: send the body as it is."),
             ));
         }
-        let path = unescape(path)?;
+        let path = unescape(path).ok_or_else(|| Refusal::new(400, "The path has a broken %-escape."))?;
         let parts: Vec<&str> = path.split('/').collect();
         let query = Query::parse(query);
         match request.method {
@@ -265,19 +265,18 @@ fn unknown(path: &str) -> Refusal {
     )
 }
 
-/// Undoes %-escapes. Ids of ours need none, but a client may escape their colons.
-fn unescape(path: &str) -> Result<String, Refusal> {
-    let wrong = || Refusal::new(400, "The path has a broken %-escape.");
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.bytes();
+/// Undoes %-escapes, of which ids of ours need none, but a client may escape their colons. `None`: broken ones.
+pub(super) fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         if byte == b'%' {
-            let digits = [rest.next().ok_or_else(wrong)?, rest.next().ok_or_else(wrong)?];
-            let digits = std::str::from_utf8(&digits).map_err(|_| wrong())?;
-            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
+            let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+            let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+            bytes.push((high * 16 + low) as u8);
         } else {
             bytes.push(byte);
         }
     }
-    String::from_utf8(bytes).map_err(|_| wrong())
+    String::from_utf8(bytes).ok()
 }

@@ -213,7 +213,7 @@ impl Core {
         }
     }
 
-    pub(super) fn still_generating(&mut self, generating: Generating) {
+    pub(super) fn still_generating(&mut self, generating: Box<Generating>) {
         let waits = |future: &crate::state::Future| matches!(future.progress, Progress::Waiting(_));
         if self.state.futures.get(generating.request()).is_some_and(waits) {
             self.generating.push_back(generating);

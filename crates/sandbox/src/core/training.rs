@@ -3,22 +3,18 @@
 use super::sessions::asked;
 use super::{Answer, Core, not_found};
 use crate::applied::Applied;
-use crate::engine;
 use crate::message::{Refusal, Response};
 use crate::state::{
-    Checkpoint, Fingerprint, Future, Kind, Lora, Model, Numbered, Outcome, Progress, Run, Sampler, Task,
-    fingerprint,
+    Fingerprint, Future, Kind, Lora, Model, Numbered, Outcome, Progress, Run, Task, fingerprint,
 };
-use crate::work::Work;
+use crate::work::{Trained, Work};
 use bytes::Bytes;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
-use tinkex_model::{Adapter, StateScope};
+use tinkex_model::Adapter;
 use tinkex_protocol::ids::{ModelId, RequestId, SamplingSessionId, SessionId};
 use tinkex_protocol::json::custom_loss::CreateCustomLoss;
-use tinkex_protocol::json::training::{CreateModel, LoadWeights, SaveWeights, SaveWeightsForSampler};
-use tinkex_protocol::path::{CheckpointType, TinkerPath};
+use tinkex_protocol::json::training::{CreateModel, LoadWeights};
 
 /// What a model is made with, before there is one.
 pub(super) struct NewModel {
@@ -31,6 +27,10 @@ pub(super) struct NewModel {
     pub parent: Option<String>,
     pub user_metadata: Option<BTreeMap<String, String>>,
 }
+
+/// Why nothing more is applied to a model after a bug of ours.
+const LOST: &str =
+    "This model was lost to a panic of the sandbox's engine. Go on from its last checkpoint in a new one.";
 
 impl Core {
     pub(super) fn create_model(&mut self, body: &CreateModel, bytes: &Bytes) -> Result<Answer, Refusal> {
@@ -129,6 +129,7 @@ impl Core {
             waiting: BTreeMap::from([(0, request.clone())]),
             numbers: BTreeMap::new(),
             failed: None,
+            unloaded: false,
             ephemeral: VecDeque::new(),
         };
         self.state.runs.insert(id.clone(), run);
@@ -147,7 +148,7 @@ impl Core {
         asked: Fingerprint,
         bytes: &Bytes,
     ) -> Result<Answer, Refusal> {
-        let model = self.living_model(id)?;
+        let model = self.known_model(id)?;
         if seq == 0 {
             return Err(Refusal::new(400, "seq_id counts from 1."));
         }
@@ -155,7 +156,7 @@ impl Core {
             Self::same(&format!("seq_id {seq} of this model"), &before.asked, &asked)?;
             return Ok(Answer::Same(Self::promise(&before.request, Some(id))));
         }
-        let session = model.session.clone();
+        let session = self.living_model(id)?.session.clone();
         let request = self.next_request(&session);
         let model = self.living_model(id)?;
         model.numbers.insert(seq, Numbered { asked, request: request.clone() });
@@ -181,16 +182,20 @@ impl Core {
         }
     }
 
+    /// A model that can be used.
     pub(super) fn living_model(&mut self, id: &ModelId) -> Result<&mut Model, Refusal> {
+        let model = self.known_model(id)?;
+        if model.unloaded {
+            let detail = format!("Model {id} was unloaded. Its checkpoints can be loaded into a new one.");
+            return Err(Refusal::new(410, detail));
+        }
+        Ok(model)
+    }
+
+    /// A model of a living session, unloaded or not.
+    fn known_model(&mut self, id: &ModelId) -> Result<&mut Model, Refusal> {
         if !self.state.models.contains_key(id) {
-            let unloaded = self.state.runs.get(id).is_some_and(|run| run.unloaded.is_some());
-            return Err(match self.absent("model", id.as_str()) {
-                refusal if refusal.status == 404 && unloaded => Refusal::new(
-                    410,
-                    format!("Model {id} was unloaded. Its checkpoints can be loaded into a new one."),
-                ),
-                refusal => refusal,
-            });
+            return Err(self.absent("model", id.as_str()));
         }
         self.state.models.get_mut(id).ok_or_else(|| not_found("model", id))
     }
@@ -265,12 +270,17 @@ impl Core {
     }
 
     /// Takes back the engine of a model whose work was out.
-    pub(super) fn trained(&mut self, id: &ModelId, request: &RequestId, engine: Adapter, outcome: Outcome) {
+    pub(super) fn trained(&mut self, trained: Trained) {
+        let Trained { model: id, request, engine, outcome } = trained;
         // A session that ended meanwhile took its models with it.
-        if self.busy.remove(id) {
-            self.engines.insert(id.clone(), engine);
-            self.applied(id, request, outcome);
-            self.ready.push_back(id.clone());
+        if self.busy.remove(&id) {
+            match (engine, self.state.models.get_mut(&id)) {
+                (Some(engine), _) => drop(self.engines.insert(id.clone(), engine)),
+                (None, Some(model)) => model.failed = Some(LOST.to_owned()),
+                (None, None) => {}
+            }
+            self.applied(&id, &request, outcome);
+            self.ready.push_back(id);
         }
     }
 
@@ -300,157 +310,6 @@ impl Core {
         self.finish(request, outcome);
     }
 
-    fn perform_create(&mut self, id: &ModelId, body: &Bytes) -> Outcome {
-        let made = engine::create(&self.bases, body);
-        self.created(id, made)
-    }
-
-    fn perform_create_from(&mut self, id: &ModelId, body: &Bytes) -> Outcome {
-        let made = engine::decode::<LoadWeights>(body).and_then(|body| {
-            engine::only_adam(body.optimizer_config.as_ref())?;
-            let checkpoint = self.training_checkpoint(&body.path)?;
-            let state = &self.state.blobs[&checkpoint.weights];
-            engine::restore(&self.bases, &checkpoint.base_model, state, body.optimizer)
-        });
-        self.created(id, made)
-    }
-
-    fn created(&mut self, id: &ModelId, made: Result<Adapter, String>) -> Outcome {
-        match made {
-            Ok(engine) => {
-                self.engines.insert(id.clone(), engine);
-                Outcome::json(&json!({ "model_id": id }))
-            }
-            Err(why) => {
-                if let Some(model) = self.state.models.get_mut(id) {
-                    model.failed = Some(format!("This model could not be made: {why}"));
-                }
-                Outcome::user(why)
-            }
-        }
-    }
-
-    fn perform_load(&mut self, engine: &mut Adapter, body: &Bytes) -> Outcome {
-        let loaded = engine::decode::<LoadWeights>(body).and_then(|body| {
-            let checkpoint = self.training_checkpoint(&body.path)?;
-            let state = &self.state.blobs[&checkpoint.weights];
-            let loaded = engine::restore(&self.bases, &checkpoint.base_model, state, body.optimizer)?;
-            engine::check_same_shape(engine, &loaded)?;
-            *engine = loaded;
-            Ok(json!({ "path": body.path }))
-        });
-        engine::outcome(loaded.map(|body| Outcome::json(&body)))
-    }
-
-    fn perform_save(&mut self, id: &ModelId, engine: &mut Adapter, body: &Bytes) -> Outcome {
-        let saved = engine::decode::<SaveWeights>(body).and_then(|body| {
-            let path = TinkerPath::new(id.clone(), CheckpointType::Training, body.path.as_str());
-            let path = path.map_err(|error| error.to_string())?;
-            let exists = self.state.checkpoints.get(&path.to_string()).is_some_and(|it| it.alive(self.now));
-            if exists && !body.overwrite {
-                return Err(format!("{path} exists already. Choose another name, or save with overwrite."));
-            }
-            self.put_checkpoint(&path, engine, body.ttl_seconds, body.user_metadata.clone())?;
-            Ok(json!({ "path": path.to_string() }))
-        });
-        engine::outcome(saved.map(|body| Outcome::json(&body)))
-    }
-
-    fn perform_save_sampler(&mut self, id: &ModelId, engine: &mut Adapter, body: &Bytes) -> Outcome {
-        let saved = engine::decode::<SaveWeightsForSampler>(body).and_then(|body| {
-            match (&body.path, body.sampling_session_seq_id) {
-                (Some(name), _) => {
-                    let path = TinkerPath::new(id.clone(), CheckpointType::Sampler, name.as_str());
-                    let path = path.map_err(|error| error.to_string())?;
-                    self.put_checkpoint(&path, engine, body.ttl_seconds, body.user_metadata.clone())?;
-                    Ok(json!({ "path": path.to_string() }))
-                }
-                (None, Some(seq)) => {
-                    let sampler = self.put_ephemeral(id, engine, seq.get())?;
-                    Ok(json!({ "sampling_session_id": sampler }))
-                }
-                (None, None) => {
-                    Err("save_weights_for_sampler needs a path or a sampling_session_seq_id".into())
-                }
-            }
-        });
-        engine::outcome(saved.map(|body| Outcome::json(&body)))
-    }
-
-    fn put_checkpoint(
-        &mut self,
-        path: &TinkerPath,
-        engine: &Adapter,
-        ttl_seconds: Option<u64>,
-        user_metadata: Option<BTreeMap<String, String>>,
-    ) -> Result<(), String> {
-        let expires = ttl_seconds.map(ttl).transpose()?.map(|living| self.now + living);
-        let run = self.state.runs.get(path.run()).ok_or("this model has no run")?;
-        let (base_model, lora) = (run.base_model.clone(), run.lora);
-        let scope = match path.kind() {
-            CheckpointType::Training => StateScope::WithOptimizer,
-            _ => StateScope::Weights,
-        };
-        let state = engine.state(scope);
-        let size = state.len() as u64;
-        let weights = self.state.keep(state);
-        let made = self.now;
-        let path = path.clone();
-        let name = path.to_string();
-        let checkpoint =
-            Checkpoint { path, made, expires, public: false, user_metadata, base_model, lora, weights, size };
-        self.state.checkpoints.insert(name, checkpoint);
-        self.state.drop_unused_blobs();
-        Ok(())
-    }
-
-    fn put_ephemeral(
-        &mut self,
-        id: &ModelId,
-        engine: &Adapter,
-        seq: u64,
-    ) -> Result<SamplingSessionId, String> {
-        let model = self.state.models.get(id).ok_or("this model is gone")?;
-        let session = model.session.clone();
-        let base_model = self.state.runs.get(id).ok_or("this model has no run")?.base_model.clone();
-        let sampler_id = sampler_id(&session, seq);
-        let used =
-            self.state.sessions.get(&session).is_some_and(|session| session.samplers.contains_key(&seq));
-        if used {
-            return Err(format!(
-                "sampling_session_seq_id {seq} of this session was already used for another sampler"
-            ));
-        }
-        let weights = Some(self.state.keep(engine.state(StateScope::Weights)));
-        let sampler = Sampler::new(session.clone(), base_model, None, weights);
-        self.state.samplers.insert(sampler_id.clone(), sampler);
-        if let Some(session) = self.state.sessions.get_mut(&session) {
-            let asked = fingerprint(&[b"ephemeral", id.as_str().as_bytes()]);
-            session.samplers.insert(seq, (asked, sampler_id.clone()));
-        }
-        let mut over = Vec::new();
-        if let Some(model) = self.state.models.get_mut(id) {
-            model.ephemeral.push_back(sampler_id.clone());
-            while model.ephemeral.len() > self.settings.ephemeral_samplers.max(1) {
-                over.extend(model.ephemeral.pop_front());
-            }
-        }
-        for old in &over {
-            self.drop_sampler(old);
-        }
-        Ok(sampler_id)
-    }
-
-    pub(super) fn training_checkpoint(&self, path: &str) -> Result<&Checkpoint, String> {
-        let checkpoint = self.checkpoint(path)?;
-        match checkpoint.path.kind() {
-            CheckpointType::Training => Ok(checkpoint),
-            _ => Err(format!(
-                "{path} holds weights for sampling. Training goes on from one made by save_weights."
-            )),
-        }
-    }
-
     pub(super) fn unload_model(&mut self, id: &ModelId, bytes: &Bytes) -> Result<Answer, Refusal> {
         if let Some(before) = self.state.runs.get(id).and_then(|run| run.unloaded.clone()) {
             return Ok(Answer::Same(Self::promise(&before, Some(id))));
@@ -468,9 +327,10 @@ impl Core {
     /// A model that is to be unloaded goes when nothing of it can be applied any more.
     pub(super) fn unload_when_idle(&mut self, id: &ModelId) {
         let Some(request) = self.state.runs.get(id).and_then(|run| run.unloaded.clone()) else { return };
-        let Some(model) = self.state.models.remove(id) else { return };
+        let Some(model) = self.state.models.get_mut(id).filter(|model| !model.unloaded) else { return };
+        model.unloaded = true;
         self.engines.remove(id);
-        for waiting in model.waiting.values() {
+        for waiting in std::mem::take(&mut model.waiting).values() {
             if let Some(future) = self.state.futures.get_mut(waiting) {
                 future.progress =
                     Progress::Done(Outcome::user("The model was unloaded before this could be applied."));
@@ -511,18 +371,4 @@ pub(super) fn model_id(session: &SessionId, seq: u64) -> ModelId {
 
 pub(super) fn sampler_id(session: &SessionId, seq: u64) -> SamplingSessionId {
     SamplingSessionId::new(format!("{session}:sample:{seq}"))
-}
-
-/// How long a checkpoint may be asked to live, in seconds: the service's own limits.
-const TTL: std::ops::RangeInclusive<u64> = 3600..=10 * 365 * 24 * 3600;
-
-pub(super) fn ttl(seconds: u64) -> Result<Duration, String> {
-    if TTL.contains(&seconds) {
-        return Ok(Duration::from_secs(seconds));
-    }
-    Err(format!(
-        "ttl_seconds is {seconds}; it must be between {} (an hour) and {} (ten years)",
-        TTL.start(),
-        TTL.end()
-    ))
 }

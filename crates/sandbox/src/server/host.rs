@@ -12,8 +12,8 @@ use tokio::sync::{Notify, oneshot};
 /// Two, so that a sample need not wait for a long forward pass. More would only share the same cores.
 const WORKERS: usize = 2;
 
-/// The longest rest of the ticker when the core names no deadline.
-const IDLE: Duration = Duration::from_secs(60);
+/// The longest rest of the ticker. What ends within it is noticed by the next request all the same.
+const IDLE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) struct Host(Arc<Inner>);
@@ -79,7 +79,7 @@ impl Host {
 
     /// Starts the threads that compute.
     pub fn start_workers(&self) -> Vec<JoinHandle<()>> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.0.settings.threads;
         let start = |_| {
             let host = self.clone();
             std::thread::spawn(move || host.work(threads))
