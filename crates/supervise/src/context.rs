@@ -81,7 +81,8 @@ impl Context {
         self.0.restarts
     }
 
-    /// Who spawned whom: the name of the process that spawned this one, of that one's spawner, and so on outwards.
+    /// Who asked for whom: the name of the process that spawned this one (a child's supervisor, a task's caller), of
+    /// that one's spawner, and so on outwards.
     pub fn callers(&self) -> Vec<Rc<str>> {
         self.0.callers()
     }

@@ -196,6 +196,8 @@ pub(crate) struct Start {
     pub(crate) name: Rc<str>,
     pub(crate) kind: Kind,
     pub(crate) parent: Option<u64>,
+    /// Who asked for it: [`Callers::now`], unless it was asked for earlier.
+    pub(crate) callers: Option<Rc<Callers>>,
     /// The owner's own key and count for it.
     pub(crate) key: u64,
     pub(crate) generation: u32,
@@ -218,6 +220,14 @@ impl Owner for Nobody {
 pub(crate) struct Callers {
     name: Rc<str>,
     outer: Option<Rc<Callers>>,
+}
+
+impl Callers {
+    /// The process that is being polled, and its callers.
+    pub(crate) fn now() -> Option<Rc<Self>> {
+        let caller = Process::current()?;
+        Some(Rc::new(Self { name: caller.name.clone(), outer: caller.callers.clone() }))
+    }
 }
 
 pub(crate) struct Process {
@@ -280,9 +290,6 @@ thread_local! {
 
 /// The one place where futures start.
 pub(crate) fn spawn(system: &System, start: Start) -> Pid {
-    let caller = Process::current();
-    let callers =
-        caller.map(|caller| Rc::new(Callers { name: caller.name.clone(), outer: caller.callers.clone() }));
     system.count_future(true);
     let process = Rc::new(Process {
         id: system.next_id(),
@@ -295,7 +302,7 @@ pub(crate) fn spawn(system: &System, start: Start) -> Pid {
         system: system.clone(),
         started: system.now(),
         stop: CancelToken::new(),
-        callers,
+        callers: start.callers,
         ready: Cell::new(start.ready_at_once),
         exit: OnceCell::new(),
         owner: RefCell::new(Some(start.owner)),
@@ -394,6 +401,12 @@ impl Process {
 
     /// Binds two fates: a crash of one ends the other with the same exit. A graceful end does not.
     pub(crate) fn link(one: &Rc<Self>, other: &Rc<Self>) {
+        if let Some(exit) = one.exit_reason() {
+            if !exit.is_graceful() {
+                other.kill(exit);
+            }
+            return;
+        }
         one.links.borrow_mut().push(Pid(other.clone()));
         other.links.borrow_mut().push(Pid(one.clone()));
     }

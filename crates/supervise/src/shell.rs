@@ -18,7 +18,7 @@ use crate::{
     faults,
     machine::{Answer, Effect, Event, Key, Machine, Meta, Phase, Request, Token, Which},
     panics,
-    process::{self, Kind, Owner, Pid, Process, Start, State},
+    process::{self, Callers, Kind, Owner, Pid, Process, Start, State},
     report::Report,
     runtime::LocalBoxFuture,
     spec::{ChildSpec, SpecError},
@@ -267,6 +267,7 @@ impl Shell {
                 name: spec.id,
                 kind: spec.kind,
                 parent: Some(ctx.0.id),
+                callers: Callers::now(),
                 key,
                 generation,
                 restarts,
@@ -350,10 +351,12 @@ impl Shell {
         self.machine.borrow().find(&Which::Id(id.into()))
     }
 
-    /// The key of the child whose latest start is this process.
+    /// The key of the child whose latest start is this process, or was it before the restart that is under way.
     pub(crate) fn key_of(&self, pid: &Pid) -> Option<Key> {
         let key = pid.0.key;
-        (self.pid_of(key).as_ref() == Some(pid)).then_some(key)
+        let latest = self.pid_of(key)?;
+        let restarts = matches!(self.machine.borrow().phase(key), Some(Phase::Restarting | Phase::Starting));
+        (latest == *pid || (restarts && latest.0.parent == pid.0.parent)).then_some(key)
     }
 
     pub(crate) fn spec_of(&self, key: Key) -> Option<ChildSpec> {

@@ -6,7 +6,7 @@ use crate::{
     context::Context,
     exit::Exit,
     machine::{Request, Which, ordered::Ordered},
-    process::{self, Kind, Nobody, Pid, Start},
+    process::{self, Callers, Kind, Nobody, Pid, Start},
     runtime::LocalBoxFuture,
     shell::{Answering, ChildError, ChildInfo, Counts, Shell, Started},
     spec::{AutoShutdown, ChildSpec, Intensity, SpecError, Strategy, check_children},
@@ -132,8 +132,8 @@ impl Supervisor {
         answer.started()
     }
 
-    /// Stops a child; its spec stays, unless it is temporary. Also ends its restarts. A child that doesn't run is
-    /// no error.
+    /// Stops a child; its spec stays, unless it is temporary. Also ends its restarts, and a start that is under way,
+    /// whose caller gets [`ChildError::Failed`] with `Shutdown`. A child that doesn't run is no error.
     pub fn terminate_child(&self, id: &str) -> impl Future<Output = Result<(), ChildError>> + use<> {
         self.ask(Request::Terminate(Which::Id(id.into()))).done()
     }
@@ -208,6 +208,7 @@ pub(crate) fn start_root(system: &System, name: Rc<str>, kind: Kind, body: proce
             name,
             kind,
             parent: None,
+            callers: Callers::now(),
             key: 0,
             generation: 0,
             restarts: 0,

@@ -143,3 +143,17 @@ impl System {
         &self.0.watchers
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::virtual_time::VirtualTime;
+
+    #[test]
+    #[should_panic(expected = "live futures and processes of the tree differ")]
+    fn a_future_behind_the_trees_back_is_found() {
+        let system = System::new(VirtualTime::new(0).runtime());
+        system.count_future(true);
+        system.assert_accounted();
+    }
+}

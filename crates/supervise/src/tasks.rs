@@ -15,7 +15,7 @@ use crate::{
     context::Context,
     deadlines::deadline,
     exit::Exit,
-    process::{self, Body, Kind, Owner, Pid, Process, Start},
+    process::{self, Body, Callers, Kind, Owner, Pid, Process, Start},
     report::Report,
     runtime::LocalBoxFuture,
     spec::{ChildSpec, Shutdown},
@@ -80,6 +80,7 @@ pub(crate) struct Ticket {
     waiters: Waiters,
     /// The caller whose fate it shares.
     linked: Option<Rc<Process>>,
+    callers: Option<Rc<Callers>>,
 }
 
 impl TaskSupervisor {
@@ -270,6 +271,7 @@ impl Tasks {
             exit: RefCell::default(),
             waiters: Waiters::default(),
             linked,
+            callers: Callers::now(),
         });
         let mut state = self.state.borrow_mut();
         let waits = state.running.len() >= self.limit.get();
@@ -312,6 +314,7 @@ impl Tasks {
             name: ticket.name.clone(),
             kind: Kind::Task,
             parent: Some(parent.id()),
+            callers: ticket.callers.clone(),
             key,
             generation: 0,
             restarts: 0,

@@ -389,12 +389,15 @@ impl Ordered {
                 effects.push(Effect::Answer { token, answer: Answer::Failed(exit) });
             }
             Goal::Recover => {
-                // Those that would have come after it stay down until the next attempt, which begins with it.
                 child.phase = Phase::Restarting;
                 let generation = child.generation;
                 effects.push(failure);
                 effects.push(Effect::Retry { key, generation });
-                self.job = None;
+                // Those that would have come after it stay down until the next attempt, which begins with it.
+                let behind = self.job.take().map(|job| job.start).unwrap_or_default();
+                for key in behind {
+                    self.put_down(key, effects);
+                }
             }
             Goal::Terminate { .. } | Goal::End { .. } => {}
         }
