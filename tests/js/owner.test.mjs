@@ -190,6 +190,20 @@ test("an overflow of the stack ends the instance; a panic that comes out ends on
   assert.equal(replies[1].failure.kind, "instance_lost");
 });
 
+test("an instance that said it dies is believed, whatever is thrown after", async () => {
+  const { open, call, replies, instances } = await owned();
+  open(1);
+  instances[0].call = () => {
+    instances[0].host.aborted();
+    throw new Error("in words that nobody knows");
+  };
+  call(1);
+  await turn();
+  assert.equal(instances.length, 2);
+  assert.equal(replies[0].failure.kind, "instance_lost");
+  assert.match(replies[0].failure.message, /in words that nobody knows/);
+});
+
 test("three deaths within 5 s are met, the fourth is the last; what waits is rejected by name", async () => {
   let now = 0;
   const { open, call, replies, instances } = await owned({ now: () => now });

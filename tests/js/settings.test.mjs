@@ -146,6 +146,8 @@ test("in a page, a key for another machine is refused unless that is wanted", ()
 });
 
 test("so it is in a browser's worker, and in no other runtime's", () => {
+  global("navigator", { userAgent: "Mozilla/5.0 (a name that a server gives itself)" });
+  new ServiceClient({ apiKey: KEY, baseURL: REMOTE });
   global("WorkerGlobalScope", class {});
   global("navigator", { userAgent: "Mozilla/5.0 (X11; Linux x86_64)" });
   refused({ apiKey: KEY, baseURL: REMOTE }, "dangerouslyAllowBrowser");
