@@ -38,6 +38,10 @@ impl Holds {
         std::mem::take(&mut self.released)
     }
 
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
     pub fn forget(&mut self, id: HoldId) {
         self.held.remove(&id);
     }

@@ -59,6 +59,7 @@ impl Core {
             "samplers": self.state.samplers.len(),
             "checkpoints": self.state.checkpoints.len(),
             "requests_waiting": waiting,
+            "polls_held": self.holds.len(),
             "results_kept": self.state.futures.len() - waiting,
             "applied": self.state.log.len(),
         })))
