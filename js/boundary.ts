@@ -167,6 +167,7 @@ export interface Failure {
     | "aborted"
     | "closed"
     | "crashed"
+    | "refused"
     | "instance_lost";
   message: string;
   outcome: Outcome;

@@ -265,6 +265,14 @@ export class CrashedError extends TinkexError {
   }
 }
 
+/** More calls are under way than one client may have: a loop that never waits ends here, and not out of memory. */
+export class TooManyCallsError extends TinkexError {
+  static override code = "too_many_calls";
+  static {
+    named(this, "TooManyCallsError");
+  }
+}
+
 /** The WebAssembly instance died (out of memory, stack overflow, a trap), and what it held with it. */
 export class InstanceLostError extends TinkexError {
   static override code = "instance_lost";

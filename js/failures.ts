@@ -22,6 +22,7 @@ import {
   RateLimitError,
   RequestFailedError,
   type TinkexError,
+  TooManyCallsError,
   UnprocessableEntityError,
 } from "./errors.js";
 
@@ -43,6 +44,7 @@ const BY_KIND = {
   protocol: ProtocolError,
   aborted: AbortedError,
   closed: ClosedError,
+  refused: TooManyCallsError,
   instance_lost: InstanceLostError,
 };
 

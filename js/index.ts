@@ -26,6 +26,7 @@ export {
   RateLimitError,
   RequestFailedError,
   TinkexError,
+  TooManyCallsError,
   UnprocessableEntityError,
 } from "./errors.js";
 export { init } from "./init.js";

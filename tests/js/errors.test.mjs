@@ -1,5 +1,6 @@
 // What a program can tell from an error: its class, its code, what the server may have done, and nothing secret.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { inspect } from "node:util";
 import { test } from "node:test";
 import { freshCopy, KEY, startedCopy } from "./stub.mjs";
@@ -27,6 +28,7 @@ const KINDS = {
   aborted: ["AbortedError", "aborted"],
   closed: ["ClosedError", "closed"],
   crashed: ["CrashedError", "crashed"],
+  refused: ["TooManyCallsError", "too_many_calls"],
   instance_lost: ["InstanceLostError", "instance_lost"],
   invalid_argument: ["InvalidArgumentError", "invalid_argument"],
 };
@@ -67,6 +69,13 @@ test("each kind of failure has its class and its code, and says what may be repe
     assert.equal(error.retryable, true);
     assert.match(error.stack, new RegExp(`^${name}: it failed`));
   }
+});
+
+test("every kind of failure that the client in Rust names is one of these", () => {
+  const source = readFileSync(new URL("../../src/error.rs", import.meta.url), "utf8");
+  const names = [...source.matchAll(/Kind::\w+(?: \{ \.\. \})? => "(\w+)"/g)].map(([, name]) => name);
+  assert.ok(names.length > 5, "the list is where it was");
+  for (const name of names) assert.ok(name === "api" || name in KINDS, name);
 });
 
 test("a failure's own facts are on its error", async () => {
