@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     fmt,
     future::Future,
     pin::Pin,
@@ -10,7 +9,7 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use crate::waiters::Waiters;
+use crate::{map::Map, waiters::Waiters};
 
 /// A signal that is given once, to all clones and all children of the token.
 ///
@@ -39,7 +38,7 @@ struct Inner {
 #[derive(Default)]
 struct Children {
     last: u64,
-    by_key: BTreeMap<u64, Weak<Inner>>,
+    by_key: Map<u64, Weak<Inner>>,
 }
 
 impl CancelToken {

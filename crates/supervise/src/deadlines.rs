@@ -1,12 +1,11 @@
 //! Many deadlines on one timer of the runtime, which know a suspended clock from a slow child.
 
 use std::{
-    collections::BTreeMap,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
-use crate::{report::Report, runtime::LocalBoxFuture, system::System};
+use crate::{map::Map, report::Report, runtime::LocalBoxFuture, system::System};
 
 /// A wait that took more than so many times its time was none: the device slept, or the page was held back.
 const SUSPENDED: u32 = 2;
@@ -14,8 +13,8 @@ const SUSPENDED: u32 = 2;
 /// Deadlines under the ids that their owner gave them.
 pub(crate) struct Deadlines {
     system: System,
-    by_time: BTreeMap<(Duration, u64), Wait>,
-    due: BTreeMap<u64, Duration>,
+    by_time: Map<(Duration, u64), Wait>,
+    due: Map<u64, Duration>,
     /// The runtime's timer, for the earliest.
     armed: Option<(Duration, LocalBoxFuture<'static, ()>)>,
 }
@@ -30,7 +29,7 @@ struct Wait {
 
 impl Deadlines {
     pub(crate) fn new(system: System) -> Self {
-        Self { system, by_time: BTreeMap::new(), due: BTreeMap::new(), armed: None }
+        Self { system, by_time: Map::new(), due: Map::new(), armed: None }
     }
 
     pub(crate) fn set(&mut self, id: u64, after: Duration) {

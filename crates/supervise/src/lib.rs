@@ -34,6 +34,7 @@ mod exit;
 pub mod faults;
 mod machine;
 mod mailbox;
+mod map;
 mod names;
 mod panics;
 mod process;

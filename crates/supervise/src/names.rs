@@ -1,6 +1,6 @@
 //! Names under which the parts of a tree find each other; a name is free again when its owner ends.
 
-use std::{any::Any, cell::RefCell, collections::BTreeMap, fmt, rc::Rc};
+use std::{any::Any, cell::RefCell, collections::HashMap, fmt, rc::Rc};
 
 use crate::process::Pid;
 
@@ -29,7 +29,7 @@ use crate::process::Pid;
 /// # }).unwrap();
 /// ```
 #[derive(Clone, Default)]
-pub struct Names(Rc<RefCell<BTreeMap<Rc<str>, Entry>>>);
+pub struct Names(Rc<RefCell<HashMap<Rc<str>, Entry>>>);
 
 struct Entry {
     owner: Pid,

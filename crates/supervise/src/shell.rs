@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     cell::{Cell, OnceCell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     future::poll_fn,
     rc::Rc,
     task::{Context as TaskContext, Poll, Waker},
@@ -17,6 +17,7 @@ use crate::{
     exit::{Exit, PanicInfo},
     faults,
     machine::{Answer, Effect, Event, Key, Machine, Meta, Phase, Request, Token, Which},
+    map::Map,
     panics,
     process::{self, Callers, Kind, Owner, Pid, Process, Start, State},
     report::Report,
@@ -37,8 +38,8 @@ pub(crate) struct Shell {
     machine: RefCell<Box<dyn Machine>>,
     events: RefCell<VecDeque<Event>>,
     effects: RefCell<VecDeque<Effect>>,
-    slots: RefCell<BTreeMap<Key, Slot>>,
-    callers: RefCell<BTreeMap<Token, oneshot::Sender<Result<Outcome, ChildError>>>>,
+    slots: RefCell<Map<Key, Slot>>,
+    callers: RefCell<Map<Token, oneshot::Sender<Result<Outcome, ChildError>>>>,
     last_key: Cell<Key>,
     last_token: Cell<Token>,
     deadlines: RefCell<Deadlines>,
@@ -104,7 +105,7 @@ impl Shell {
         children: &[ChildSpec],
     ) -> Rc<Self> {
         let slot = |spec: &ChildSpec| Slot { spec: spec.clone(), pid: None, info: None };
-        let slots: BTreeMap<_, _> = (1..).zip(children.iter().map(slot)).collect();
+        let slots: Map<_, _> = (1..).zip(children.iter().map(slot)).collect();
         let shell = Rc::new(Self {
             name,
             pid: OnceCell::new(),

@@ -1,6 +1,6 @@
 //! What a supervisor is told about a child and about itself, checked before anything starts.
 
-use std::{collections::BTreeSet, fmt, future::Future, rc::Rc, time::Duration};
+use std::{collections::HashSet, fmt, future::Future, rc::Rc, time::Duration};
 
 use crate::{
     context::Context,
@@ -248,7 +248,7 @@ pub(crate) fn check_children(
     if intensity.period.is_zero() {
         return Err(SpecError::InvalidPeriod);
     }
-    let mut ids = BTreeSet::new();
+    let mut ids = HashSet::new();
     for child in children {
         child.check_under(auto_shutdown)?;
         if !ids.insert(&child.id) {

@@ -2,12 +2,13 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     rc::Rc,
     time::Duration,
 };
 
-use crate::{names::Names, panics, process::Process, report::Report, runtime::Runtime, waiters::Waiters};
+use crate::{
+    map::Map, names::Names, panics, process::Process, report::Report, runtime::Runtime, waiters::Waiters,
+};
 
 /// The ground on which supervision trees stand. Clones are the same system; one for a page or a thread is usual.
 #[derive(Clone)]
@@ -17,7 +18,7 @@ struct Inner {
     runtime: Rc<dyn Runtime>,
     last_id: Cell<u64>,
     live: Cell<usize>,
-    processes: RefCell<BTreeMap<u64, Rc<Process>>>,
+    processes: RefCell<Map<u64, Rc<Process>>>,
     slow_poll: Cell<Option<Duration>>,
     listeners: RefCell<Vec<Listener>>,
     names: Names,

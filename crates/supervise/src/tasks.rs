@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
     pin::{Pin, pin},
@@ -15,6 +15,7 @@ use crate::{
     context::Context,
     deadlines::deadline,
     exit::Exit,
+    map::Map,
     process::{self, Body, Callers, Kind, Owner, Pid, Process, Start},
     report::Report,
     runtime::LocalBoxFuture,
@@ -66,7 +67,7 @@ struct TasksState {
     /// Where tasks are started: set while the supervisor runs and takes tasks.
     open: Option<Pid>,
     last: u64,
-    running: BTreeMap<u64, Rc<Ticket>>,
+    running: Map<u64, Rc<Ticket>>,
     queued: VecDeque<(u64, Rc<Ticket>, Body)>,
 }
 

@@ -1,9 +1,10 @@
 //! The tree as it is now, and what changes in it: for a console, a log, or a test.
 
-use std::{collections::BTreeMap, future::poll_fn, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use crate::{
     exit::Exit,
+    map::Map,
     process::{Kind, Process, State},
     system::System,
 };
@@ -53,7 +54,7 @@ pub struct Changes {
     system: System,
     seen: u64,
     key: Option<u64>,
-    known: BTreeMap<u64, (Node, Option<Rc<Process>>)>,
+    known: Map<u64, (Node, Option<Rc<Process>>)>,
 }
 
 impl System {
@@ -64,11 +65,11 @@ impl System {
 
     /// What changes from now on; the first call gives everything that there is.
     pub fn changes(&self) -> Changes {
-        Changes { system: self.clone(), seen: 0, key: None, known: BTreeMap::new() }
+        Changes { system: self.clone(), seen: 0, key: None, known: Map::new() }
     }
 
-    fn rows(&self) -> BTreeMap<u64, (Node, Option<Rc<Process>>)> {
-        let mut rows = BTreeMap::new();
+    fn rows(&self) -> Map<u64, (Node, Option<Rc<Process>>)> {
+        let mut rows = Map::new();
         for process in self.processes() {
             for node in process.absent_children() {
                 rows.insert(node.id, (node, None));
@@ -121,13 +122,13 @@ impl Changes {
         self.seen = self.system.version();
         let rows = self.system.rows();
         let mut changes = Vec::new();
-        for (id, (_, process)) in &self.known {
+        for (id, (_, process)) in self.known.iter() {
             if !rows.contains_key(id) {
                 let exit = process.as_ref().and_then(|process| process.exit_reason());
                 changes.push(Change::Gone { id: *id, exit });
             }
         }
-        for (id, (node, _)) in &rows {
+        for (id, (node, _)) in rows.iter() {
             if self.known.get(id).is_none_or(|(known, _)| known != node) {
                 changes.push(Change::Set(node.clone()));
             }

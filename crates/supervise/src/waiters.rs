@@ -1,6 +1,8 @@
 //! The wakers of everyone who waits for one thing; used wherever one event wakes many.
 
-use std::{cell::RefCell, collections::BTreeMap, task::Waker};
+use std::{cell::RefCell, task::Waker};
+
+use crate::map::Map;
 
 /// Wakers under keys, so that a waiter that gives up takes its own away and nothing piles up.
 #[derive(Default)]
@@ -9,7 +11,7 @@ pub(crate) struct Waiters(RefCell<Wakers>);
 #[derive(Default)]
 struct Wakers {
     last: u64,
-    by_key: BTreeMap<u64, Waker>,
+    by_key: Map<u64, Waker>,
 }
 
 impl Waiters {

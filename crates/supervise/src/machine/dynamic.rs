@@ -3,10 +3,7 @@
 //! Each child has a life of its own: one that takes long to start or to stop holds nobody up. Only the count of
 //! restarts, the limit of children and the end are common.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::{
     Answer, Effect, Event, Key, Machine, Meta, Phase, Request, TimerId, Token, Which, ended_as_asked,
@@ -14,6 +11,7 @@ use super::{
 };
 use crate::{
     exit::Exit,
+    map::Map,
     report::ReportContext,
     spec::{Intensity, Shutdown},
 };
@@ -22,8 +20,8 @@ use crate::{
 pub(crate) struct Dynamic {
     max_children: usize,
     window: Window,
-    children: BTreeMap<Key, Child>,
-    timers: BTreeMap<TimerId, Timed>,
+    children: Map<Key, Child>,
+    timers: Map<TimerId, Timed>,
     last_timer: TimerId,
     /// Set once it stops: with which exit it will end.
     ending: Option<Exit>,
@@ -54,8 +52,8 @@ impl Dynamic {
         Self {
             max_children,
             window: Window::new(intensity),
-            children: BTreeMap::new(),
-            timers: BTreeMap::new(),
+            children: Map::new(),
+            timers: Map::new(),
             last_timer: 0,
             ending: None,
             ended: false,
@@ -185,9 +183,9 @@ impl Dynamic {
             return;
         }
         self.ending = Some(exit);
-        let mut times = BTreeSet::new();
+        let mut times = Vec::new();
         let mut idle = Vec::new();
-        for (key, child) in &mut self.children {
+        for (key, child) in self.children.iter_mut() {
             match child.phase {
                 // Somebody stops it already, with a timer of its own.
                 Phase::Stopping => continue,
@@ -208,13 +206,15 @@ impl Dynamic {
                 Shutdown::Infinity => effects.push(Effect::Ask { key: *key }),
                 Shutdown::After(time) => {
                     effects.push(Effect::Ask { key: *key });
-                    times.insert(time);
+                    times.push(time);
                 }
             }
         }
         for key in idle {
             self.remove(key, effects);
         }
+        times.sort_unstable();
+        times.dedup();
         for after in times {
             self.last_timer += 1;
             self.timers.insert(self.last_timer, Timed::All(after));
@@ -229,7 +229,7 @@ impl Dynamic {
         }
         if let Some(exit) = self.ending.clone() {
             self.ended = true;
-            for timer in std::mem::take(&mut self.timers).into_keys() {
+            for timer in std::mem::take(&mut self.timers).into_iter().map(|(timer, _)| timer) {
                 effects.push(Effect::ClearTimer { timer });
             }
             effects.push(Effect::End { exit });
@@ -245,7 +245,7 @@ impl Dynamic {
                 effects.push(Effect::Kill { key, exit });
             }
             Some(Timed::All(time)) => {
-                for (key, child) in &self.children {
+                for (key, child) in self.children.iter() {
                     if child.timer.is_none() && child.meta.shutdown == Shutdown::After(time) {
                         effects.push(Effect::Kill { key: *key, exit: Exit::Killed });
                     }

@@ -5,7 +5,7 @@
 //! shut down, and the end of a start that somebody wants ended, are served at once.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{HashMap, VecDeque},
     rc::Rc,
     time::Duration,
 };
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     exit::Exit,
+    map::Map,
     report::ReportContext,
     spec::{AutoShutdown, Intensity, Restart, Shutdown, Strategy},
 };
@@ -26,8 +27,8 @@ pub(crate) struct Ordered {
     auto_shutdown: AutoShutdown,
     window: Window,
     /// Keys ascend in start order.
-    children: BTreeMap<Key, Child>,
-    by_id: BTreeMap<Rc<str>, Key>,
+    children: Map<Key, Child>,
+    by_id: HashMap<Rc<str>, Key>,
     last_timer: TimerId,
     job: Option<Job>,
     backlog: VecDeque<Event>,
@@ -92,8 +93,8 @@ impl Ordered {
             strategy,
             auto_shutdown,
             window: Window::new(intensity),
-            children: BTreeMap::new(),
-            by_id: BTreeMap::new(),
+            children: Map::new(),
+            by_id: HashMap::new(),
             last_timer: 0,
             job: None,
             backlog: VecDeque::new(),
@@ -242,7 +243,7 @@ impl Ordered {
         child.phase = Phase::Restarting;
         let affected: Vec<Key> = match self.strategy {
             Strategy::OneForOne => vec![key],
-            Strategy::RestForOne => self.children.range(key..).map(|(key, _)| *key).collect(),
+            Strategy::RestForOne => self.children.keys_from(&key).copied().collect(),
             Strategy::OneForAll => self.children.keys().copied().collect(),
         };
         let comes_back =
