@@ -303,3 +303,96 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Fact;
+    use std::time::Duration;
+
+    /// A new folder, removed when dropped.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("tinkex-disk-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let names =
+                fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<_> = names.filter(|name| name != "lock").collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn record(number: u64) -> Record {
+        Record { at: Duration::from_secs(number), fact: Fact::SessionEnded { session: number.to_string() } }
+    }
+
+    #[test]
+    fn what_was_appended_since_the_newest_snapshot_is_found_again() {
+        let folder = Folder::new("found");
+        let (disk, found) = open(&folder.0).unwrap();
+        assert!(found.snapshot.is_none() && found.records.is_empty());
+        disk.snapshot(b"first".to_vec());
+        disk.append(vec![record(1)]);
+        disk.snapshot(b"second".to_vec());
+        disk.append(vec![record(2), record(3)]);
+        disk.append(vec![record(4)]);
+        disk.flush();
+        let found = disk.read_again().unwrap();
+        assert_eq!(found.snapshot.as_deref(), Some(&b"second"[..]));
+        assert_eq!(found.records, [2, 3, 4].map(record));
+        assert_eq!(folder.names(), ["log-2", "snapshot-2"], "older files are gone");
+    }
+
+    #[test]
+    fn a_kill_between_a_new_log_and_its_snapshot_loses_nothing() {
+        let folder = Folder::new("between");
+        let (disk, _) = open(&folder.0).unwrap();
+        disk.snapshot(b"first".to_vec());
+        disk.append(vec![record(1)]);
+        disk.flush();
+        fs::write(folder.0.join("log-2"), b"").unwrap();
+        fs::write(folder.0.join("unfinished"), b"sec").unwrap();
+        let found = disk.read_again().unwrap();
+        assert_eq!(found.snapshot.as_deref(), Some(&b"first"[..]));
+        assert_eq!(found.records, [record(1)]);
+    }
+
+    #[test]
+    fn a_log_that_is_damaged_before_later_logs_is_refused_and_left_alone() {
+        let folder = Folder::new("damaged");
+        let mut bytes = Vec::new();
+        journal::write(&record(1), &mut bytes);
+        fs::write(folder.0.join("log-1"), &bytes[..bytes.len() - 1]).unwrap();
+        fs::write(folder.0.join("log-2"), &bytes).unwrap();
+        let Err(error) = open(&folder.0) else { panic!("it was taken") };
+        assert!(error.contains("log-1 is damaged at byte 0"), "{error}");
+        assert_eq!(fs::read(folder.0.join("log-1")).unwrap().len(), bytes.len() - 1);
+    }
+
+    #[test]
+    fn a_snapshot_is_due_when_the_log_has_grown() {
+        let folder = Folder::new("due");
+        let (disk, _) = open(&folder.0).unwrap();
+        disk.snapshot(Vec::new());
+        assert!(!disk.wants_snapshot());
+        let session = "x".repeat(SNAPSHOT_AFTER as usize);
+        disk.append(vec![Record { at: Duration::ZERO, fact: Fact::SessionEnded { session } }]);
+        disk.flush();
+        assert!(disk.wants_snapshot());
+        disk.snapshot(Vec::new());
+        assert!(!disk.wants_snapshot());
+    }
+}
