@@ -159,14 +159,24 @@ export class Life {
     }
   }
 
-  /** The same promise for a living instance; for a dead one it never settles, as nobody is there to hear. */
+  /**
+   * The same promise for a living instance; for a dead one it never settles, as nobody is there to hear. What the
+   * instance hangs on it is guarded as well: a trap in there would be an unhandled rejection of the page's.
+   */
   #whileAlive<T>(promise: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
+    const heard = new Promise<T>((resolve, reject) => {
       promise.then(
         (value) => this.#alive && resolve(value),
         (reason: unknown) => this.#alive && reject(reason),
       );
     });
+    const then = heard.then.bind(heard) as (...callbacks: unknown[]) => Promise<unknown>;
+    const guarded = (callback: unknown) => {
+      if (typeof callback !== "function") return callback;
+      return (value: unknown) => this.#guarded(() => (callback as (value: unknown) => unknown)(value));
+    };
+    const value = (...callbacks: unknown[]) => then(...callbacks.map(guarded));
+    return Object.defineProperty(heard, "then", { value });
   }
 }
 

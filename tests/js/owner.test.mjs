@@ -171,6 +171,27 @@ test("a trap in a timer or a microtask ends the instance, and not the page", asy
   }
 });
 
+test("a trap in what the instance hangs on a request ends it, and is no unhandled rejection", async () => {
+  const { open, call, replies, instances } = await owned();
+  open(1);
+  call(1);
+  const trap = () => {
+    throw new WebAssembly.RuntimeError("memory access out of bounds");
+  };
+  const answer = instances[0].host.fetch(1, "http://x", { method: "GET", headers: {} });
+  const unhandled = [];
+  const note = (reason) => unhandled.push(reason);
+  process.on("unhandledRejection", note);
+  answer.then(trap, trap);
+  answer.then(() => unhandled.push("a dead instance was called"));
+  await turn();
+  await turn();
+  process.off("unhandledRejection", note);
+  assert.deepEqual(unhandled, []);
+  assert.equal(instances.length, 2);
+  assert.match(replies[0].failure.message, /memory access out of bounds/);
+});
+
 test("an overflow of the stack ends the instance; a panic that comes out ends only its call", async () => {
   const { open, call, replies, instances } = await owned();
   open(1);
