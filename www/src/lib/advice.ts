@@ -7,6 +7,7 @@ import {
   GoneError,
   InstanceLostError,
   InvalidArgumentError,
+  NotFoundError,
   PermissionDeniedError,
   RateLimitError,
   RequestFailedError,
@@ -56,10 +57,10 @@ export function advise(error: unknown, server: string): Advice {
       "Start the server (npm start) or check its address, then try again.",
       "retry",
     );
-  if (error instanceof GoneError)
+  if (error instanceof GoneError || error instanceof NotFoundError)
     return advice(
-      "The server has ended this session",
-      "Sessions end when nothing is heard from them for a while, as when a laptop sleeps. Start a new run.",
+      "The server no longer knows this run",
+      "It was restarted without its data, or ended the session, as when a laptop sleeps. Start a new one.",
       "retry",
     );
   if (error instanceof RateLimitError)
