@@ -16,6 +16,8 @@ export async function pageOf(t, entry) {
     entryPoints: [entry],
     outfile: join(folder, "page.js"),
     absWorkingDir: root,
+    // By its name the tests would not find it: they are a package of their own, to keep their tools apart.
+    alias: { tinkex: join(pkg, "index.js") },
     bundle: true,
     format: "esm",
     target: "es2022",

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { sandboxBinary } from "../../scripts/paths.mjs";
 
 /**
- * Starts the sandbox and resolves when it listens, to `{ url, stop(), kill() }`; `args` are the program's own. It is stopped
+ * Starts the sandbox and resolves when it listens, to `{ url, log(), stop(), kill(), said() }`; `args` are the program's own. It is stopped
  * after the test `t`, if not before. `stop` is SIGTERM, `kill` SIGKILL; both resolve when it is gone.
  * `npm test` builds the program; by itself: `cargo build --release -p tinkex-sandbox`.
  */
@@ -40,6 +40,19 @@ export async function startSandbox(t, args = []) {
     url: await Promise.race([url, early]),
     stop: () => end("SIGTERM"),
     kill: () => end("SIGKILL"),
+    /** Its log of what it applied, parsed; with `--log-bodies` each entry's `body` is a Buffer. */
+    async log() {
+      const response = await fetch(`${await url}/api/v1/sandbox/log`, {
+        headers: { "x-api-key": "tml-a-test" },
+      });
+      if (!response.ok)
+        throw new Error(`the log was answered with ${response.status}: ${await response.text()}`);
+      const lines = (await response.text()).trim().split("\n");
+      return lines.map((line) => {
+        const { body, ...entry } = JSON.parse(line);
+        return { ...entry, ...(body !== undefined && { body: Buffer.from(body, "base64") }) };
+      });
+    },
     /** What it wrote to its standard error so far. */
     said: () => said,
   };

@@ -7,6 +7,6 @@ try {
   globalThis.result = await twoSteps(new URL(location.href).searchParams.get("server"));
   document.title = "done";
 } catch (error) {
-  globalThis.result = String(error.stack);
+  globalThis.result = `${error}\n${error.stack}`;
   document.title = "failed";
 }
