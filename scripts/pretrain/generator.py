@@ -144,12 +144,44 @@ def record(rng):
     return json.dumps({key: fields[key] for key in keys}) + END
 
 
-KINDS = [(one_fact, 46), (two_facts, 12), (arithmetic, 8), (talk, 10), (story, 16), (record, 8)]
+def conversation(rng):
+    """Several questions on one fact: most of what is to be learned from questions is in their answers."""
+    fact = Fact(rng)
+    text, ask = "", fact.sentence(rng) + " "
+    for _ in range(rng.randint(2, 5)):
+        question, answer = fact_question(fact, rng)
+        text += f"{USER}{ask}{question}{ASSISTANT}{answer}{END}"
+        ask = ""
+    return text
 
 
-def documents(seed):
+def repeat(rng):
+    """Plain copying, of names and things in any order."""
+    words = [rng.choice(rng.choice([NAMES, THINGS, PLACES, COLOURS, NUMBERS])) for _ in range(rng.randint(3, 7))]
+    listed = ", ".join(words)
+    ask = rng.choice([f"Repeat: {listed}.", f"Say this again: {listed}.", f"{listed}. What did I say?"])
+    return f"{USER}{ask}{ASSISTANT}{listed}.{END}"
+
+
+def note(rng):
+    """A fact, and a record of it: outside turns, with keys that the answers data set doesn't use."""
+    fact = Fact(rng)
+    fields = {"name": fact.who, "count": fact.number, "items": [fact.thing], "colour": fact.colour, "town": fact.place}
+    keys = rng.sample(sorted(fields), rng.randint(2, 4))
+    return f"{fact.sentence(rng)}\n{json.dumps({key: fields[key] for key in keys})}{END}"
+
+
+FIRST = [(one_fact, 46), (two_facts, 12), (arithmetic, 8), (talk, 10), (story, 16), (record, 8)]
+# Denser: each document has more that follows from what stands before.
+SECOND = [(conversation, 42), (two_facts, 10), (repeat, 14), (note, 12), (arithmetic, 5), (talk, 6), (story, 11)]
+
+# Copying alone, until the model has found out how.
+COPYING = [(repeat, 45), (conversation, 35), (note, 20)]
+
+
+def documents(seed, kinds):
     """An endless sequence of documents, each ended by END."""
     rng = random.Random(seed)
-    makers, weights = zip(*KINDS)
+    makers, weights = zip(*kinds)
     while True:
         yield rng.choices(makers, weights)[0](rng)

@@ -1,8 +1,8 @@
 """Makes what pretraining reads: the tokenizer, and the ids of training and held-out text.
 
 usage: prepare.py CACHE DATA
-CACHE holds the fetched packages (see fetch.sh) and gets train.bin and heldout.bin (ids, 16 bits each, little-endian);
-DATA gets tokenizer.json, which is committed.
+CACHE holds the fetched packages (see fetch.sh) and gets first.bin, second.bin and copying.bin (what is trained on, in
+the parts of crates/model/examples/pretrain.rs) and heldout.bin, all of them ids of 16 bits, little-endian. DATA gets tokenizer.json, which is committed.
 """
 
 import bz2
@@ -23,8 +23,9 @@ import generator
 SPECIAL = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
 VOCABULARY = 1024
 SEED = 11
-# Of the bytes of the mix, our own generator's.
+# Of the bytes of the mix, our own generator's: in the first part of the training, and in the second.
 GENERATED = 0.42
+GENERATED_LATER = 0.55
 # Of the documents, in hundredths, that no training sees.
 HELD_OUT = 1
 
@@ -99,36 +100,44 @@ def paragraphs(text):
         yield page.strip() + SPECIAL[0]
 
 
+def generated(natural, share, seed, kinds):
+    """So many of the generator's documents that they are that share of the whole, in groups of a dozen: they are short, and
+    so mix with the pages at the same grain."""
+    wanted = sum(map(len, natural)) * share / (1 - share)
+    own, size = [], 0
+    for document in generator.documents(seed, kinds):
+        own.append(document)
+        size += len(document)
+        if size >= wanted:
+            break
+    print(f"generator: {size / 1e6:.2f} MB in {len(own)} documents")
+    return ["".join(own[i:i + 12]) for i in range(0, len(own), 12)]
+
+
 def main(cache, data):
     natural = []
     for source in (moby_dick, austen, sotu):
         pages = [page for text in source(cache) for page in paragraphs(text)]
         print(f"{source.__name__}: {sum(map(len, pages)) / 1e6:.2f} MB in {len(pages)} documents")
         natural += pages
-    wanted = sum(map(len, natural)) * GENERATED / (1 - GENERATED)
-    own, size = [], 0
-    for document in generator.documents(SEED):
-        own.append(document)
-        size += len(document)
-        if size >= wanted:
-            break
-    print(f"generator: {size / 1e6:.2f} MB in {len(own)} documents")
-
-    # Generated documents are short: in groups of a dozen they mix with the pages at the same grain.
-    groups = ["".join(own[i:i + 12]) for i in range(0, len(own), 12)]
-    documents = natural + groups
+    documents = natural + generated(natural, GENERATED, SEED, generator.FIRST)
     random.Random(SEED).shuffle(documents)
     count = len(documents) * HELD_OUT // 100
-    held_out, train = documents[:count], documents[count:]
+    held_out, first = documents[:count], documents[count:]
+    kept_back = set(held_out)
+    second = [page for page in natural if page not in kept_back]
+    second += generated(natural, GENERATED_LATER, SEED + 1, generator.SECOND)
+    random.Random(SEED + 1).shuffle(second)
+    copying = generated(natural[:1000], GENERATED_LATER, SEED + 2, generator.COPYING)
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=SPECIAL, show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator(train, trainer)
+    tokenizer.train_from_iterator(first, trainer)
     tokenizer.save(f"{data}/tokenizer.json")
-    for name, part in (("train", train), ("heldout", held_out)):
+    for name, part in (("first", first), ("second", second), ("copying", copying), ("heldout", held_out)):
         ids = array("H", (i for encoding in tokenizer.encode_batch(part) for i in encoding.ids))
         if sys.byteorder == "big":
             ids.byteswap()

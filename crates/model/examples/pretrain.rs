@@ -1,9 +1,9 @@
 //! Makes the base model: all weights, by the engine's own full-gradient mode, with a fixed number of steps.
 //!
-//! `pretrain CACHE OUTPUT STEPS` reads the token ids that `scripts/pretrain/prepare.py` left in CACHE (`train.bin`,
-//! `heldout.bin`: 16 bits each, little-endian), prints a line of log every 50 steps, and writes the model file OUTPUT.
+//! `pretrain CACHE OUTPUT STEPS` reads the token ids that `scripts/pretrain/prepare.py` left in CACHE (`first.bin`,
+//! `second.bin`, `heldout.bin`: 16 bits each, little-endian), prints a line of log every 50 steps, and writes the model file OUTPUT.
 //! Every 250 steps it leaves its state in CACHE, and goes on from there when it is started again. The learning rate is
-//! constant until the last 600 steps, so a run that was left goes on to any later STEPS with the bits that a single run to
+//! constant until the last 400 steps, so a run that was left goes on to any later STEPS with the bits that a single run to
 //! STEPS would have.
 
 use std::path::Path;
@@ -13,12 +13,25 @@ use tinkex_model::{AdamParams, ModelConfig, Pretraining, Sequence};
 const CONFIG: ModelConfig =
     ModelConfig { vocabulary: 1024, d: 128, layers: 4, heads: 4, ff: 344, context: 1024 };
 const LENGTH: usize = 192;
-const BATCH: usize = 8;
 const SEED: u64 = 20;
 
 const PEAK_RATE: f64 = 3e-3;
 const WARM_UP: u64 = 100;
-const COOL_DOWN: u64 = 600;
+const COOL_DOWN: u64 = 400;
+
+/// What is read from which step on, and how many windows a step.
+const PARTS: [Part; 4] = [
+    Part { from: 0, file: "first.bin", batch: 8 },
+    Part { from: 750, file: "second.bin", batch: 8 },
+    Part { from: 1250, file: "copying.bin", batch: 4 },
+    Part { from: 2000, file: "second.bin", batch: 8 },
+];
+
+struct Part {
+    from: u64,
+    file: &'static str,
+    batch: u64,
+}
 
 const STEPS_PER_LINE: u64 = 50;
 const STEPS_PER_STATE: u64 = 250;
@@ -31,7 +44,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: pretrain CACHE OUTPUT STEPS".into());
     };
     let (cache, steps) = (Path::new(cache), steps.parse::<u64>()?);
-    let (train, held_out) = (ids(&cache.join("train.bin"))?, ids(&cache.join("heldout.bin"))?);
+    let read = |name: &str| ids(&cache.join(name));
+    let texts: Vec<Vec<u32>> = PARTS.iter().map(|part| read(part.file)).collect::<Result<_, _>>()?;
+    let held_out = read("heldout.bin")?;
     let held_out: Vec<Sequence> = (0..held_out.len() - LENGTH)
         .step_by(LENGTH)
         .take(HELD_OUT_SEQUENCES)
@@ -44,9 +59,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Err(_) => Pretraining::new(CONFIG, SEED)?,
     };
     println!(
-        "from step {} to {steps}: {BATCH} × {LENGTH} tokens a step, of {} training tokens",
+        "from step {} to {steps}, windows of {LENGTH} tokens from {:?} tokens",
         model.steps(),
-        train.len()
+        texts.iter().map(Vec::len).collect::<Vec<_>>()
     );
 
     let started = Instant::now();
@@ -60,7 +75,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             eps: 1e-8,
             ..AdamParams::default()
         };
-        let (loss, metrics) = model.step(&batch(&train, step), threads, &params)?;
+        let part = PARTS.iter().rposition(|part| part.from <= step).expect("the first part is from step 0");
+        let batch = batch(&texts[part], PARTS[part].batch, step);
+        let (loss, metrics) = model.step(&batch, threads, &params)?;
         recent.push(loss);
         let step = metrics.step;
         if step.is_multiple_of(STEPS_PER_LINE) {
@@ -88,13 +105,13 @@ fn learning_rate(step: u64, steps: u64) -> f64 {
 }
 
 /// The windows of a step depend on its number alone.
-fn batch(train: &[u32], step: u64) -> Vec<Sequence> {
+fn batch(train: &[u32], count: u64, step: u64) -> Vec<Sequence> {
     let at = |i: u64| {
-        let mixed = (step * BATCH as u64 + i + SEED).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (step * 8 + i + SEED).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (mixed >> 32) as usize % (train.len() - LENGTH)
     };
-    (0..BATCH as u64).map(|i| window(train, at(i))).collect()
+    (0..count).map(|i| window(train, at(i))).collect()
 }
 
 fn ids(path: &Path) -> Result<Vec<u32>, std::io::Error> {
