@@ -27,10 +27,7 @@ export default tseslint.config(
     languageOptions: { parserOptions: { parser: tseslint.parser } },
   },
   // Tests also hold functions that run in a page.
-  {
-    files: ["scripts/**", "tests/**", "benches/**"],
-    languageOptions: { globals: { ...globals.node, ...globals.browser } },
-  },
+  { files: ["**/*.mjs"], languageOptions: { globals: { ...globals.node, ...globals.browser } } },
   {
     rules: {
       eqeqeq: "error",

@@ -45,13 +45,8 @@ export const checks = [
 export const consoleCheck = {
   name: "svelte-check",
   check: node(
-    "svelte-check",
-    "bin/svelte-check",
-    "--workspace",
-    "www",
-    "--tsconfig",
-    "www/tsconfig.json",
-    "--fail-on-warnings",
+    ...["svelte-check", "bin/svelte-check", "--workspace", join(root, "www")],
+    ...["--tsconfig", join(root, "www", "tsconfig.json"), "--fail-on-warnings"],
   ),
 };
 
