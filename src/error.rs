@@ -129,7 +129,12 @@ impl Error {
         Error::new(Kind::Closed, format!("{what} is closed"), outcome, outcome == Outcome::NotSent)
     }
 
-    pub fn crashed(message: impl Into<String>, place: String, callers: Vec<String>, outcome: Outcome) -> Error {
+    pub fn crashed(
+        message: impl Into<String>,
+        place: String,
+        callers: Vec<String>,
+        outcome: Outcome,
+    ) -> Error {
         Error::new(Kind::Crashed { place, callers }, message.into(), outcome, outcome == Outcome::NotSent)
     }
 

@@ -11,19 +11,23 @@
 //! ```
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tinkex_protocol::Map;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
-use tinkex_protocol::json::session::{CreateSamplingSession, CreateSamplingSessionResponse, ServerCapabilities};
-use tinkex_protocol::json::training::{CreateModel, CreateModelResult, LoadWeights, LoraConfig, OptimizerConfig};
 use tinkex_protocol::json::managing::{WeightsInfo, WeightsInfoResponse};
+use tinkex_protocol::json::session::{
+    CreateSamplingSession, CreateSamplingSessionResponse, ServerCapabilities,
+};
+use tinkex_protocol::json::training::{
+    CreateModel, CreateModelResult, LoadWeights, LoraConfig, OptimizerConfig,
+};
 use tinkex_protocol::{ModelId, SamplingSessionId, TinkerPath};
 use tinkex_supervise::{
-    AutoShutdown, ChildSpec, Context, DynamicSupervisor, Exit, Pid, Restart, Supervisor, System, TaskSupervisor,
-    mailbox,
+    AutoShutdown, ChildSpec, Context, DynamicSupervisor, Exit, Pid, Restart, Supervisor, System,
+    TaskSupervisor, mailbox,
 };
 
 use crate::error::{Error, Kind, Outcome};
@@ -75,7 +79,7 @@ pub struct Made<C> {
 pub struct Lora {
     pub base_model: String,
     pub config: LoraConfig,
-    pub user_metadata: Option<BTreeMap<String, String>>,
+    pub user_metadata: Option<Map<String>>,
 }
 
 impl Service {
@@ -170,7 +174,7 @@ impl Service {
         ctx: &Context,
         path: String,
         optimizer: bool,
-        user_metadata: Option<BTreeMap<String, String>>,
+        user_metadata: Option<Map<String>>,
         progress: &Progress,
     ) -> impl Future<Output = Result<Made<TrainingClient>, Error>> + use<> {
         let (service, ctx, progress) = (self.clone(), ctx.clone(), progress.clone());
@@ -248,9 +252,8 @@ impl Service {
 
     /// Ends everything: clients first, then the session's heartbeats. Nothing is finished at the server.
     pub fn close(&self) {
-        if let Some(root) = &*self.0.root.borrow()
-            && let Some(pid) = root.pid()
-        {
+        // Taken out, since the tree's children hold this service: nothing is left when they have ended.
+        if let Some(pid) = self.0.root.borrow_mut().take().and_then(|root| root.pid()) {
             pid.ask_to_stop();
         }
     }
@@ -308,7 +311,8 @@ impl Service {
             return error;
         }
         let Ok(served) = self.server_capabilities().await else { return error };
-        let names: Vec<String> = served.supported_models.into_iter().filter_map(|model| model.model_name).collect();
+        let names: Vec<String> =
+            served.supported_models.into_iter().filter_map(|model| model.model_name).collect();
         if names.iter().any(|name| name == base_model) {
             return error;
         }

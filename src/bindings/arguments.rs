@@ -1,11 +1,10 @@
 //! What JavaScript passes to each method, as plain objects. The classes in `js/` have checked names, types, ranges and
 //! lengths; here the values become the client's own types.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_bytes::ByteBuf;
+use tinkex_protocol::Map;
 use tinkex_protocol::forward_backward::LossConfigValue;
 use tinkex_protocol::json::sampling;
 use tinkex_protocol::json::training::{AdamParams, LoraConfig};
@@ -34,7 +33,7 @@ pub struct Options {
     #[serde(default)]
     pub tags: Vec<String>,
     #[serde(default)]
-    pub user_metadata: BTreeMap<String, String>,
+    pub user_metadata: Map<String>,
     pub project_id: Option<String>,
     pub display_name: Option<String>,
 }
@@ -48,7 +47,7 @@ pub struct CreateLoraTrainingClient {
     pub train_mlp: bool,
     pub train_attn: bool,
     pub train_unembed: bool,
-    pub user_metadata: Option<BTreeMap<String, String>>,
+    pub user_metadata: Option<Map<String>>,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +55,7 @@ pub struct CreateLoraTrainingClient {
 pub struct CreateTrainingClientFromState {
     pub path: String,
     pub optimizer: bool,
-    pub user_metadata: Option<BTreeMap<String, String>>,
+    pub user_metadata: Option<Map<String>>,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +77,7 @@ pub enum Chunk {
 #[serde(rename_all = "camelCase")]
 pub struct Datum {
     pub model_input: Vec<Chunk>,
-    pub loss_fn_inputs: BTreeMap<String, Tensor>,
+    pub loss_fn_inputs: Map<Tensor>,
 }
 
 #[derive(Deserialize)]
@@ -102,7 +101,7 @@ pub struct Forward {
     pub data: Vec<Datum>,
     pub loss_fn: String,
     #[serde(default)]
-    pub loss_fn_config: BTreeMap<String, LossConfigValue>,
+    pub loss_fn_config: Map<LossConfigValue>,
 }
 
 #[derive(Deserialize)]
@@ -123,7 +122,7 @@ pub struct Save {
     pub ttl_seconds: Option<f64>,
     #[serde(default)]
     pub overwrite: bool,
-    pub user_metadata: Option<BTreeMap<String, String>>,
+    pub user_metadata: Option<Map<String>>,
 }
 
 #[derive(Deserialize)]
@@ -168,9 +167,20 @@ pub struct ComputeLogprobs {
 
 impl From<CreateLoraTrainingClient> for Lora {
     fn from(args: CreateLoraTrainingClient) -> Lora {
-        let CreateLoraTrainingClient { base_model, rank, seed, train_mlp, train_attn, train_unembed, user_metadata } =
-            args;
-        Lora { base_model, config: LoraConfig { rank, seed, train_unembed, train_mlp, train_attn }, user_metadata }
+        let CreateLoraTrainingClient {
+            base_model,
+            rank,
+            seed,
+            train_mlp,
+            train_attn,
+            train_unembed,
+            user_metadata,
+        } = args;
+        Lora {
+            base_model,
+            config: LoraConfig { rank, seed, train_unembed, train_mlp, train_attn },
+            user_metadata,
+        }
     }
 }
 
@@ -186,7 +196,7 @@ impl TryFrom<Datum> for tinkex_protocol::Datum {
     type Error = tinkex_protocol::Error;
 
     fn try_from(datum: Datum) -> Result<Self, tinkex_protocol::Error> {
-        let mut inputs = BTreeMap::new();
+        let mut inputs = Map::new();
         for (name, Tensor { dtype, shape, data }) in datum.loss_fn_inputs {
             let dtype = match dtype {
                 Dtype::Int64 => DType::Int64,

@@ -13,8 +13,8 @@ use wasm_bindgen::JsValue;
 use super::arguments::{self as args, model_input, read};
 use super::desk::{Answer, OpenCall};
 use super::results::{
-    Capabilities, Forward, Logprobs, Metrics, ModelInfo, NewSamplingClient, NewTrainingClient, Nothing, Path, Sample,
-    to_js,
+    Capabilities, Forward, Logprobs, Metrics, ModelInfo, NewSamplingClient, NewTrainingClient, Nothing, Path,
+    Sample, to_js,
 };
 use crate::error::{Error, Outcome};
 use crate::sampling::{self, SamplingClient};
@@ -83,7 +83,9 @@ pub fn begin(
                 })
             })
         }
-        (Some(Client::Training(training, _)), _) => of_training(clients, service, &training, method, arguments, call),
+        (Some(Client::Training(training, _)), _) => {
+            of_training(clients, service, &training, method, arguments, call)
+        }
         (Some(Client::Sampling(sampling, _)), _) => of_sampling(&sampling, method, arguments, call),
         (None, _) => Err(Error::closed("this client", Outcome::NotSent)),
     }
@@ -114,8 +116,13 @@ fn of_service(
             let given: args::CreateTrainingClientFromState = read(arguments)?;
             task(&tasks, method, call, move |ctx| {
                 let args::CreateTrainingClientFromState { path, optimizer, user_metadata } = given;
-                let made =
-                    service.create_training_client_from_state(&ctx, path, optimizer, user_metadata, &progress);
+                let made = service.create_training_client_from_state(
+                    &ctx,
+                    path,
+                    optimizer,
+                    user_metadata,
+                    &progress,
+                );
                 Box::pin(async move { to_js(&clients.add_training(made.await?)) })
             })
         }

@@ -33,9 +33,12 @@ pub enum Message {
 pub type Answer = Result<JsValue, Error>;
 
 pub struct Desk {
-    inbox: RefCell<Mailbox<Message>>,
+    /// `None` once the service has ended: from then on calls are refused where they are made.
+    inbox: RefCell<Option<Mailbox<Message>>>,
     clients: Clients,
     open: RefCell<Open>,
+    /// Calls of `close`, answered when everything else is.
+    closing: RefCell<Vec<Promise>>,
 }
 
 /// Calls that are not answered yet.
@@ -62,8 +65,12 @@ enum Wake {
 impl Desk {
     pub fn new() -> (Rc<Desk>, Address<Message>) {
         let (address, inbox) = mailbox();
-        let desk =
-            Desk { inbox: RefCell::new(inbox), clients: Clients::default(), open: RefCell::default() };
+        let desk = Desk {
+            inbox: RefCell::new(Some(inbox)),
+            clients: Clients::default(),
+            open: RefCell::default(),
+            closing: RefCell::default(),
+        };
         (Rc::new(desk), address)
     }
 
@@ -74,15 +81,18 @@ impl Desk {
     }
 
     async fn run(self: Rc<Self>, service: Service, ctx: Context) -> Result<(), Exit> {
-        let length = self.inbox.borrow().length();
-        ctx.show_queue("messages", length);
+        if let Some(inbox) = &*self.inbox.borrow() {
+            ctx.show_queue("messages", inbox.length());
+        }
         let open = self.clone();
         ctx.show_queue("open calls", move || open.open.borrow().calls.len());
         ctx.ready();
         let mut stop = pin!(ctx.shutdown());
         loop {
             let wake = poll_fn(|cx| {
-                if let Poll::Ready(Some(message)) = pin!(self.inbox.borrow_mut().next()).poll(cx) {
+                if let Some(inbox) = &mut *self.inbox.borrow_mut()
+                    && let Poll::Ready(Some(message)) = pin!(inbox.next()).poll(cx)
+                {
                     return Poll::Ready(Wake::Message(message));
                 }
                 if let Poll::Ready(Some(key)) = self.open.borrow_mut().waiting.poll_next_unpin(cx) {
@@ -92,7 +102,11 @@ impl Desk {
             })
             .await;
             match wake {
-                Wake::Stop => return Ok(()),
+                Wake::Stop => break,
+                Wake::Message(Message::Call { promise, client: 0, method, .. }) if method == "close" => {
+                    self.closing.borrow_mut().push(promise);
+                    service.close();
+                }
                 Wake::Message(Message::Call { promise, client, method, args }) => {
                     self.take(&service, promise, client, &method, args);
                 }
@@ -100,6 +114,35 @@ impl Desk {
                 Wake::Answered(key) => {
                     self.open.borrow_mut().calls.remove(&key);
                 }
+            }
+        }
+        for call in self.open.borrow().calls.values() {
+            if let Some(task) = &*call.task.borrow() {
+                task.cancel();
+            }
+        }
+        while poll_fn(|cx| self.open.borrow_mut().waiting.poll_next_unpin(cx)).await.is_some() {}
+        self.end("this service");
+        Ok(())
+    }
+
+    /// Answers whatever is left, and takes no more calls.
+    pub fn end(&self, what: &str) {
+        let closed = |promise: &Promise| promise.settle(Err(Error::closed(what, promise.progress.outcome())));
+        let open = std::mem::take(&mut *self.open.borrow_mut());
+        open.calls.values().for_each(|call| closed(&call.promise));
+        let inbox = self.inbox.borrow_mut().take();
+        for promise in self.closing.take() {
+            promise.settle(Ok(JsValue::UNDEFINED));
+        }
+        let Some(mut inbox) = inbox else { return };
+        while let Some(message) = inbox.next().now_or_never().flatten() {
+            match message {
+                Message::Call { promise, client: 0, method, .. } if method == "close" => {
+                    promise.settle(Ok(JsValue::UNDEFINED));
+                }
+                Message::Call { promise, .. } => closed(&promise),
+                Message::Cancel(_) => {}
             }
         }
     }

@@ -18,11 +18,12 @@ mod desk;
 mod host;
 mod results;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
-use tinkex_supervise::Address;
+use tinkex_supervise::{Address, Report, ReportContext};
 use wasm_bindgen::prelude::*;
 
 use crate::error::{Error, Outcome};
@@ -40,12 +41,16 @@ struct Instance {
 }
 
 thread_local! {
+    /// Apart from the rest, which may be borrowed at the moment of death.
+    static OWNER: OnceCell<Host> = const { OnceCell::new() };
     static INSTANCE: RefCell<Option<Instance>> = const { RefCell::new(None) };
 }
 
 /// Sets the owner, and lets it know when this instance dies of what can't be caught.
 #[wasm_bindgen]
 pub fn start(host: Host) {
+    wasm_bindgen::rt::set_on_abort(dying);
+    OWNER.with(|owner| owner.set(host.clone()).ok());
     INSTANCE.with_borrow_mut(|instance| *instance = Some(Instance { host, services: HashMap::new() }));
 }
 
@@ -53,7 +58,8 @@ pub fn start(host: Host) {
 #[wasm_bindgen]
 pub fn open(service: u32, options: JsValue) -> Result<(), JsValue> {
     let options: arguments::Options = serde_wasm_bindgen::from_value(options)?;
-    let Some(host) = INSTANCE.with_borrow(|instance| instance.as_ref().map(|instance| instance.host.clone())) else {
+    let Some(host) = INSTANCE.with_borrow(|instance| instance.as_ref().map(|instance| instance.host.clone()))
+    else {
         return Err(JsValue::from_str("start comes before open"));
     };
     let settings = Settings {
@@ -73,7 +79,21 @@ pub fn open(service: u32, options: JsValue) -> Result<(), JsValue> {
     };
     let platform = Browser::new(ServiceHost { host: host.clone(), service });
     let (desk, address) = Desk::new();
-    Service::open(platform, settings, move |service| Some(desk.spec(service)));
+    let opened = Service::open(platform, settings, {
+        let desk = desk.clone();
+        move |service| Some(desk.spec(service))
+    });
+    // The tree has crashed too often: nobody will answer any more, so everybody is answered now.
+    let (desk, handle) = (Rc::downgrade(&desk), opened.clone());
+    opened.system().on_report(move |report| {
+        if let Report::Supervisor { supervisor, context: ReportContext::Shutdown, .. } = report
+            && &**supervisor == "service"
+            && let Some(desk) = desk.upgrade()
+        {
+            handle.close();
+            desk.end("this service, whose parts crashed too often,");
+        }
+    });
     INSTANCE.with_borrow_mut(|instance| {
         if let Some(instance) = instance {
             instance.services.insert(service, address);
@@ -105,6 +125,11 @@ pub fn cancel(key: u32) {
             let _ = address.send(Message::Cancel(key));
         }
     });
+}
+
+/// Called when this instance has met what can't be caught: there is time for one call.
+fn dying() {
+    OWNER.with(|owner| owner.get().map(Host::aborted));
 }
 
 fn refuse(message: Message) {

@@ -1,10 +1,9 @@
 //! What JavaScript gets back from each method, as plain objects. Numbers in bulk stay the little-endian bytes that they
 //! came in; the classes in `js/` make typed arrays of them.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_bytes::ByteBuf;
+use tinkex_protocol::Map;
 use tinkex_protocol::json::session::ServerCapabilities;
 use tinkex_protocol::json::training;
 use tinkex_protocol::sample::TopkLogprobs as ProtocolTopk;
@@ -17,7 +16,9 @@ use crate::sampling::Sampled;
 /// A plain object of `value`: maps become objects, bytes become `Uint8Array`s, what is absent is left out.
 pub fn to_js(value: &impl Serialize) -> Result<JsValue, Error> {
     let serializer = serde_wasm_bindgen::Serializer::json_compatible().serialize_bytes_as_arrays(false);
-    value.serialize(&serializer).map_err(|error| Error::protocol(format!("a result can't be given to JavaScript: {error}")))
+    value
+        .serialize(&serializer)
+        .map_err(|error| Error::protocol(format!("a result can't be given to JavaScript: {error}")))
 }
 
 /// `{client, …}`: a new client's handle, and the server's name for what it stands for.
@@ -70,8 +71,8 @@ impl From<ServerCapabilities> for Capabilities {
 #[serde(rename_all = "camelCase")]
 pub struct Forward {
     loss_fn_output_type: String,
-    loss_fn_outputs: Vec<BTreeMap<String, Tensor>>,
-    metrics: BTreeMap<String, f64>,
+    loss_fn_outputs: Vec<Map<Tensor>>,
+    metrics: Map<f64>,
 }
 
 #[derive(Serialize)]
@@ -91,7 +92,7 @@ impl From<ForwardBackwardOutput> for Forward {
             shape: tensor.shape().iter().map(|&size| size as u32).collect(),
             data: ByteBuf::from(tensor.into_bytes()),
         };
-        let fields = |fields: BTreeMap<String, tinkex_protocol::Tensor>| {
+        let fields = |fields: Map<tinkex_protocol::Tensor>| {
             fields.into_iter().map(|(name, value)| (name, tensor(value))).collect()
         };
         Forward {
@@ -104,7 +105,7 @@ impl From<ForwardBackwardOutput> for Forward {
 
 #[derive(Serialize)]
 pub struct Metrics {
-    pub metrics: BTreeMap<String, f64>,
+    pub metrics: Map<f64>,
 }
 
 #[derive(Serialize)]

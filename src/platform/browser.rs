@@ -16,8 +16,14 @@ use web_sys::{AbortController, Headers, RequestInit, Response};
 use super::{HttpFailure, HttpRequest, HttpResponse, Level, Platform};
 
 /// Headers of a response that the client reads.
-const READ_HEADERS: [&str; 6] =
-    ["content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-deprecation-note", "x-deprecation-level"];
+const READ_HEADERS: [&str; 6] = [
+    "content-type",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-deprecation-note",
+    "x-deprecation-level",
+];
 
 /// `setTimeout` takes a signed 32-bit number of milliseconds.
 const LONGEST_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
@@ -75,7 +81,8 @@ impl<O: Outside + 'static> Runtime for Browser<O> {
 impl<O: Outside + 'static> Platform for Browser<O> {
     fn http(&self, request: HttpRequest) -> LocalBoxFuture<'static, Result<HttpResponse, HttpFailure>> {
         let outside = self.outside.clone();
-        async move { exchange(&*outside, request).await.map_err(|thrown| HttpFailure(words_of(&thrown))) }.boxed_local()
+        async move { exchange(&*outside, request).await.map_err(|thrown| HttpFailure(words_of(&thrown))) }
+            .boxed_local()
     }
 
     fn random(&self) -> u64 {
@@ -113,10 +120,8 @@ async fn exchange(outside: &impl Outside, request: HttpRequest) -> Result<HttpRe
     // Not checked: a `fetch` of the user's own may give a response of another realm.
     let response: Response = JsFuture::from(outside.fetch(&request.url, &init)?).await?.unchecked_into();
     let read = response.headers();
-    let headers = READ_HEADERS
-        .iter()
-        .filter_map(|name| Some((name.to_string(), read.get(name).ok()??)))
-        .collect();
+    let headers =
+        READ_HEADERS.iter().filter_map(|name| Some((name.to_string(), read.get(name).ok()??))).collect();
     let body = JsFuture::from(response.array_buffer()?).await?;
     Ok(HttpResponse { status: response.status(), headers, body: Uint8Array::new(&body).to_vec() })
 }

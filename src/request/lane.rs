@@ -263,13 +263,18 @@ impl Lane {
         let given_up = call.crashes > MAX_CRASHES;
         let error = error.with_outcome(call.outcome());
         let was_writing = call.phase == Phase::Writing;
-        match call.parts[part] {
+        let state = call.parts[part].clone();
+        self.settle(ticket, Err(error.clone()), effects);
+        match state {
             // Sending the same bytes under the same number again is safe: that is what numbers are for.
-            Part::Sending | Part::Filling => call.parts[part] = Part::ToSend,
+            Part::Sending | Part::Filling => {
+                if let Some(call) = self.find(ticket) {
+                    call.parts[part] = Part::ToSend;
+                }
+            }
             Part::Answered(_) | Part::Polling(_) => self.done(ticket, part, effects),
             Part::ToSend | Part::Done => {}
         }
-        self.settle(ticket, Err(error.clone()), effects);
         if was_writing {
             self.remove(ticket, effects);
         } else if given_up && self.find(ticket).is_some() {

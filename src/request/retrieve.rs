@@ -64,11 +64,15 @@ pub async fn retrieve(
         let pause = match &outcome {
             Ok(answer) if answer.is_success() => match read(answer)? {
                 Retrieved::TryAgain(again) => {
-                    if matches!(again.queue_state, Some(QueueState::PausedRateLimit | QueueState::PausedCapacity))
-                        && last_warned.is_none_or(|at| platform.now().saturating_sub(at) >= PAUSE_WARNING_EVERY)
+                    if matches!(
+                        again.queue_state,
+                        Some(QueueState::PausedRateLimit | QueueState::PausedCapacity)
+                    ) && last_warned
+                        .is_none_or(|at| platform.now().saturating_sub(at) >= PAUSE_WARNING_EVERY)
                     {
                         last_warned = Some(platform.now());
-                        let reason = again.queue_state_reason.unwrap_or_else(|| "the server is at its limit".into());
+                        let reason =
+                            again.queue_state_reason.unwrap_or_else(|| "the server is at its limit".into());
                         platform.log(Level::Warn, &format!("{} is paused: {reason}", kind.as_str()));
                     }
                     Duration::ZERO
@@ -125,7 +129,11 @@ async fn poll(
     iteration: u32,
 ) -> Option<Result<HttpResponse, Silence>> {
     let ask = RetrieveFuture { request_id: request.clone(), allow_metadata_only: false };
-    let accept = if kind.has_protobuf_result() { "application/x-protobuf, application/json" } else { "application/json" };
+    let accept = if kind.has_protobuf_result() {
+        "application/x-protobuf, application/json"
+    } else {
+        "application/json"
+    };
     let call = Call::post_json("retrieve_future", &ask)
         .timeout(POLL_TIMEOUT)
         .header("accept", accept)

@@ -71,5 +71,7 @@ fn pause(transport: &Transport, attempt: &Attempt, retries: u32) -> Result<Durat
             return Err(Refusal::NumberUsed(transport.final_error(attempt)));
         }
     }
-    transport.pause_until_answered(attempt, retries).ok_or_else(|| Refusal::Final(transport.final_error(attempt)))
+    transport
+        .pause_until_answered(attempt, retries)
+        .ok_or_else(|| Refusal::Final(transport.final_error(attempt)))
 }

@@ -16,8 +16,8 @@ use tinkex_protocol::{LeVec, ModelInput, SampleResponse, SampleSeqId, SampleSequ
 use tinkex_supervise::{Context, TaskSupervisor};
 
 use crate::error::Error;
-use crate::request::retrieve::{Payload, retrieve};
 use crate::request::Progress;
+use crate::request::retrieve::{Payload, retrieve};
 use crate::transport::connections::Class;
 use crate::transport::retry::PATIENCE;
 use crate::transport::{Call, PAUSE_FOR_BILLING, Transport};
@@ -118,7 +118,8 @@ impl SamplingClient {
         progress: &Progress,
     ) -> impl Future<Output = Result<LeVec<f32>, Error>> + use<> {
         let params = SamplingParams { max_tokens: Some(1), ..SamplingParams::default() };
-        let sample = Sample { prompt, num_samples: 1, params, prompt_logprobs: true, topk_prompt_logprobs: 0 };
+        let sample =
+            Sample { prompt, num_samples: 1, params, prompt_logprobs: true, topk_prompt_logprobs: 0 };
         let sampled = self.sample(ctx, sample, progress);
         async move {
             let logprobs = sampled.await?.response.prompt_logprobs;
@@ -151,13 +152,20 @@ impl SamplingClient {
             Payload::Protobuf(bytes) => SampleResponse::decode(&bytes),
             Payload::Json(bytes) => tinkex_protocol::json::decode(&bytes),
         };
-        let response = response.map_err(|error| Error::protocol(format!("the server's sample can't be read: {error}")))?;
+        let response = response
+            .map_err(|error| Error::protocol(format!("the server's sample can't be read: {error}")))?;
         Ok(Sampled { response, sequence_ids: taken.sample_sequence_ids.unwrap_or_default() })
     }
 
     /// Sends a sample until the server takes it. 429 holds all samples of this client back, without a limit; other
     /// passing faults are tried again for [`PATIENCE`].
-    async fn submit(&self, ctx: &Context, call: &Call, bytes: usize, progress: &Progress) -> Result<Submitted, Error> {
+    async fn submit(
+        &self,
+        ctx: &Context,
+        call: &Call,
+        bytes: usize,
+        progress: &Progress,
+    ) -> Result<Submitted, Error> {
         let transport = &self.0.transport;
         let platform = transport.platform();
         let started = platform.now();
@@ -174,8 +182,9 @@ impl SamplingClient {
             drop((permit, waiting));
             let attempt = match &outcome {
                 Ok(answer) if answer.is_success() => {
-                    return tinkex_protocol::json::decode(&answer.body)
-                        .map_err(|error| Error::protocol(format!("the server's answer to asample can't be read: {error}")));
+                    return tinkex_protocol::json::decode(&answer.body).map_err(|error| {
+                        Error::protocol(format!("the server's answer to asample can't be read: {error}"))
+                    });
                 }
                 Ok(answer) => crate::transport::retry::Attempt::Answer(answer),
                 Err(silence) => silence.as_attempt(),

@@ -5,11 +5,11 @@
 //! that crashes starts again and goes on with the same session.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::lock::Mutex;
+use tinkex_protocol::Map;
 use tinkex_protocol::json::session::{
     ClientConfig, CreateSession, CreateSessionResponse, Flags, SessionHeartbeat,
 };
@@ -31,7 +31,7 @@ const WARN_AFTER_SILENCE: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug, Default)]
 pub struct Labels {
     pub tags: Vec<String>,
-    pub user_metadata: BTreeMap<String, String>,
+    pub user_metadata: Map<String>,
     pub project_id: Option<String>,
     pub display_name: Option<String>,
 }
@@ -55,7 +55,11 @@ struct Inner {
 
 enum State {
     None,
-    Live { id: SessionId, last_success: Duration, warned: bool },
+    Live {
+        id: SessionId,
+        last_success: Duration,
+        warned: bool,
+    },
     /// The server ended it; nothing of it can be used again.
     Ended(Error),
 }
@@ -182,7 +186,8 @@ impl Session {
                 let silence = now.saturating_sub(*last_success);
                 if silence >= WARN_AFTER_SILENCE && !std::mem::replace(warned, true) {
                     let seconds = silence.as_secs();
-                    let message = format!("no heartbeat got through for {seconds} s; the session may end: {error}");
+                    let message =
+                        format!("no heartbeat got through for {seconds} s; the session may end: {error}");
                     transport.platform().log(Level::Warn, &message);
                 }
             }

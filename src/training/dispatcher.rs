@@ -9,8 +9,8 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use futures_util::{FutureExt, StreamExt};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tinkex_protocol::{Datum, EncodedForwardBackward, LossCall, ModelId, ModelInput, SeqId, Tensor};
 use tinkex_supervise::{Address, Context, Exit, Mailbox, TaskSupervisor, faults};
 
@@ -78,7 +78,12 @@ enum Wake {
 }
 
 impl Dispatcher {
-    pub fn new(transport: Transport, model: ModelId, requests: TaskSupervisor, address: Address<Message>) -> Dispatcher {
+    pub fn new(
+        transport: Transport,
+        model: ModelId,
+        requests: TaskSupervisor,
+        address: Address<Message>,
+    ) -> Dispatcher {
         Dispatcher {
             transport,
             model,
@@ -184,7 +189,11 @@ impl Dispatcher {
                         match poll.await {
                             Ok(Ok(payload)) => Done::Result(ticket, part, payload),
                             Ok(Err(error)) => Done::Event(Event::Failed(ticket, part, error)),
-                            Err(exit) => Done::Event(Event::Crashed(ticket, part, Error::from_exit(&exit, Outcome::Unknown))),
+                            Err(exit) => Done::Event(Event::Crashed(
+                                ticket,
+                                part,
+                                Error::from_exit(&exit, Outcome::Unknown),
+                            )),
                         }
                     }));
                 }
@@ -253,7 +262,7 @@ fn nothing(model: &ModelId, number: SeqId) -> Result<Body, Error> {
     let inputs = [("target_tokens", Tensor::integers(&[0])), ("weights", Tensor::floats(&[0.0]))];
     let datum = Datum {
         model_input: ModelInput::from_tokens(vec![0]),
-        loss_fn_inputs: inputs.map(|(name, tensor)| (name.to_owned(), tensor)).into(),
+        loss_fn_inputs: inputs.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect(),
         ..Datum::default()
     };
     let bytes = EncodedForwardBackward::new([datum], &call)?.with_header(model, number)?;

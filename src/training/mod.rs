@@ -3,11 +3,11 @@
 pub mod dispatcher;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::future::{Future, ready};
 use std::rc::Rc;
 
 use futures_util::future::Either;
+use tinkex_protocol::Map;
 use tinkex_protocol::chunking::{ChunkLimits, chunks, datum_bytes};
 use tinkex_protocol::json::futures::RequestType;
 use tinkex_protocol::json::session::Flags;
@@ -50,7 +50,7 @@ pub struct Save {
     pub name: String,
     pub ttl_seconds: Option<u64>,
     pub overwrite: bool,
-    pub user_metadata: Option<BTreeMap<String, String>>,
+    pub user_metadata: Option<Map<String>>,
 }
 
 impl TrainingClient {
@@ -93,7 +93,9 @@ impl TrainingClient {
                 .into_iter()
                 .zip(&counts)
                 .map(|(payload, &data)| match payload {
-                    Payload::Protobuf(bytes) => ForwardBackwardOutput::decode(&bytes, data).map_err(unreadable),
+                    Payload::Protobuf(bytes) => {
+                        ForwardBackwardOutput::decode(&bytes, data).map_err(unreadable)
+                    }
                     Payload::Json(bytes) => tinkex_protocol::json::decode(&bytes).map_err(unreadable),
                 })
                 .collect();
@@ -109,7 +111,13 @@ impl TrainingClient {
     ) -> impl Future<Output = Result<Metrics, Error>> + use<> {
         let reply = self.numbered(RequestType::OptimStep, "optim_step", progress, move |model_id, seq_id| {
             let adam_params = Some(params.clone());
-            Body::json(&OptimStep { model_id, seq_id, adam_params, optimizer_params: None, tag: Default::default() })
+            Body::json(&OptimStep {
+                model_id,
+                seq_id,
+                adam_params,
+                optimizer_params: None,
+                tag: Default::default(),
+            })
         });
         async move {
             let step: OptimStepResult = json_of(reply.await?)?;
@@ -118,19 +126,24 @@ impl TrainingClient {
     }
 
     /// Saves weights and optimizer under a name; gives the checkpoint's path.
-    pub fn save_state(&self, save: Save, progress: &Progress) -> impl Future<Output = Result<String, Error>> + use<> {
-        let reply = self.numbered(RequestType::SaveWeights, "save_weights", progress, move |model_id, seq_id| {
-            let Save { name, ttl_seconds, overwrite, user_metadata } = save.clone();
-            Body::json(&SaveWeights {
-                model_id,
-                path: name,
-                seq_id,
-                ttl_seconds,
-                overwrite,
-                user_metadata,
-                tag: Default::default(),
-            })
-        });
+    pub fn save_state(
+        &self,
+        save: Save,
+        progress: &Progress,
+    ) -> impl Future<Output = Result<String, Error>> + use<> {
+        let reply =
+            self.numbered(RequestType::SaveWeights, "save_weights", progress, move |model_id, seq_id| {
+                let Save { name, ttl_seconds, overwrite, user_metadata } = save.clone();
+                Body::json(&SaveWeights {
+                    model_id,
+                    path: name,
+                    seq_id,
+                    ttl_seconds,
+                    overwrite,
+                    user_metadata,
+                    tag: Default::default(),
+                })
+            });
         async move { Ok(json_of::<SaveWeightsResult>(reply.await?)?.path) }
     }
 
@@ -141,21 +154,22 @@ impl TrainingClient {
         optimizer: bool,
         progress: &Progress,
     ) -> impl Future<Output = Result<(), Error>> + use<> {
-        let reply = self.numbered(RequestType::LoadWeights, "load_weights", progress, move |model_id, seq_id| {
-            Body::json(&LoadWeights {
-                session_id: None,
-                model_seq_id: None,
-                model_id: Some(model_id),
-                seq_id: Some(seq_id),
-                base_model: None,
-                user_metadata: None,
-                path: path.clone(),
-                optimizer,
-                optimizer_config: None,
-                weights_access_token: None,
-                tag: Default::default(),
-            })
-        });
+        let reply =
+            self.numbered(RequestType::LoadWeights, "load_weights", progress, move |model_id, seq_id| {
+                Body::json(&LoadWeights {
+                    session_id: None,
+                    model_seq_id: None,
+                    model_id: Some(model_id),
+                    seq_id: Some(seq_id),
+                    base_model: None,
+                    user_metadata: None,
+                    path: path.clone(),
+                    optimizer,
+                    optimizer_config: None,
+                    weights_access_token: None,
+                    tag: Default::default(),
+                })
+            });
         async move { reply.await.map(|_| ()) }
     }
 
@@ -166,19 +180,20 @@ impl TrainingClient {
         progress: &Progress,
     ) -> impl Future<Output = Result<String, Error>> + use<> {
         let path = "save_weights_for_sampler";
-        let reply = self.numbered(RequestType::SaveWeightsForSampler, path, progress, move |model_id, seq_id| {
-            let Save { name, ttl_seconds, user_metadata, .. } = save.clone();
-            Body::json(&SaveWeightsForSampler {
-                model_id,
-                path: Some(name),
-                sampling_session_seq_id: None,
-                kind: SamplerKind::Snapshot,
-                seq_id,
-                ttl_seconds,
-                user_metadata,
-                tag: Default::default(),
-            })
-        });
+        let reply =
+            self.numbered(RequestType::SaveWeightsForSampler, path, progress, move |model_id, seq_id| {
+                let Save { name, ttl_seconds, user_metadata, .. } = save.clone();
+                Body::json(&SaveWeightsForSampler {
+                    model_id,
+                    path: Some(name),
+                    sampling_session_seq_id: None,
+                    kind: SamplerKind::Snapshot,
+                    seq_id,
+                    ttl_seconds,
+                    user_metadata,
+                    tag: Default::default(),
+                })
+            });
         async move {
             let saved: SaveWeightsForSamplerResult = json_of(reply.await?)?;
             saved.path.ok_or_else(|| Error::protocol("the server saved the weights and gave no path"))
@@ -192,21 +207,24 @@ impl TrainingClient {
     ) -> impl Future<Output = Result<SamplingSessionId, Error>> + use<> {
         let number = self.0.session.next_sampler();
         let path = "save_weights_for_sampler";
-        let reply = self.numbered(RequestType::SaveWeightsForSampler, path, progress, move |model_id, seq_id| {
-            Body::json(&SaveWeightsForSampler {
-                model_id,
-                path: None,
-                sampling_session_seq_id: Some(number),
-                kind: SamplerKind::Snapshot,
-                seq_id,
-                ttl_seconds: None,
-                user_metadata: None,
-                tag: Default::default(),
-            })
-        });
+        let reply =
+            self.numbered(RequestType::SaveWeightsForSampler, path, progress, move |model_id, seq_id| {
+                Body::json(&SaveWeightsForSampler {
+                    model_id,
+                    path: None,
+                    sampling_session_seq_id: Some(number),
+                    kind: SamplerKind::Snapshot,
+                    seq_id,
+                    ttl_seconds: None,
+                    user_metadata: None,
+                    tag: Default::default(),
+                })
+            });
         async move {
             let saved: SaveWeightsForSamplerResult = json_of(reply.await?)?;
-            saved.sampling_session_id.ok_or_else(|| Error::protocol("the server made a sampler and gave no id"))
+            saved
+                .sampling_session_id
+                .ok_or_else(|| Error::protocol("the server made a sampler and gave no id"))
         }
     }
 
@@ -235,7 +253,9 @@ impl TrainingClient {
         let dispatcher = self.0.dispatcher.clone();
         let let_go = move || drop(dispatcher.send(Message::LetGo(ticket)));
         let (caller, reply) = caller(progress.clone(), let_go);
-        if let Err(Message::Call(_, incoming)) = self.0.dispatcher.send(Message::Call(ticket, Incoming { parts, caller })) {
+        if let Err(Message::Call(_, incoming)) =
+            self.0.dispatcher.send(Message::Call(ticket, Incoming { parts, caller }))
+        {
             incoming.caller.settle(Err(Error::closed("the training client", Outcome::NotSent)));
         }
         reply

@@ -130,7 +130,9 @@ impl State {
             Class::Control => open < self.total,
             Class::Submission => open < self.total - RESERVED_FOR_CONTROL,
             // The places that polls may not take are those of the other two classes.
-            Class::Poll => self.used[Class::Poll as usize].open < MAX_POLLS && open < self.total - RESERVED_FOR_CONTROL,
+            Class::Poll => {
+                self.used[Class::Poll as usize].open < MAX_POLLS && open < self.total - RESERVED_FOR_CONTROL
+            }
         }
     }
 }

@@ -106,7 +106,8 @@ impl Call {
 
 impl Body {
     pub fn json(message: &impl Serialize) -> Body {
-        let bytes = serde_json::to_vec(message).expect("the protocol's messages have string keys and write to memory");
+        let bytes = serde_json::to_vec(message)
+            .expect("the protocol's messages have string keys and write to memory");
         Body::Json(bytes.into())
     }
 }
@@ -157,15 +158,17 @@ impl Transport {
     pub async fn send(&self, call: Call) -> Result<HttpResponse, Error> {
         let platform = &self.0.platform;
         let started = platform.now();
-        let key = (call.method != "GET")
-            .then(|| call.idempotency_key.clone().unwrap_or_else(|| uuid(&**platform)));
+        let key =
+            (call.method != "GET").then(|| call.idempotency_key.clone().unwrap_or_else(|| uuid(&**platform)));
         let mut retries = 0;
         loop {
             let permit = self.permit(call.class).await;
             let outcome = self.attempt(&call, key.as_deref(), retries).await;
             drop(permit);
             let attempt = match &outcome {
-                Ok(answer) if answer.is_success() => return outcome.map_err(|_| unreachable!("matched as an answer")),
+                Ok(answer) if answer.is_success() => {
+                    return outcome.map_err(|_| unreachable!("matched as an answer"));
+                }
                 Ok(answer) => Attempt::Answer(answer),
                 Err(Silence::Failed(failure)) => Attempt::NoAnswer(failure),
                 Err(Silence::TimedOut) => Attempt::TimedOut,
@@ -213,10 +216,16 @@ impl Transport {
     }
 
     /// One try over a connection that the caller has a permit for. For loops with a policy of their own.
-    pub async fn attempt(&self, call: &Call, key: Option<&str>, retries: u32) -> Result<HttpResponse, Silence> {
+    pub async fn attempt(
+        &self,
+        call: &Call,
+        key: Option<&str>,
+        retries: u32,
+    ) -> Result<HttpResponse, Silence> {
         let Inner { platform, settings, .. } = &*self.0;
         let timeout = call.timeout.unwrap_or(settings.timeout);
-        let mut headers = vec![("accept", "application/json".to_owned()), ("x-api-key", settings.api_key.clone())];
+        let mut headers =
+            vec![("accept", "application/json".to_owned()), ("x-api-key", settings.api_key.clone())];
         if let Some(key) = key {
             headers.push(("x-idempotency-key", key.to_owned()));
         }
@@ -281,7 +290,8 @@ impl Transport {
     }
 
     fn max_retries(&self) -> u32 {
-        let first = if self.0.reached.get() { retry::DEFAULT_RETRIES } else { retry::RETRIES_BEFORE_FIRST_CONTACT };
+        let first =
+            if self.0.reached.get() { retry::DEFAULT_RETRIES } else { retry::RETRIES_BEFORE_FIRST_CONTACT };
         self.0.settings.max_retries.unwrap_or(first)
     }
 
@@ -297,7 +307,9 @@ impl Transport {
         let since = *billing.paused_since.get_or_insert(now);
         if billing.last_warned.is_none_or(|at| now.saturating_sub(at) >= BILLING_WARNING_EVERY) {
             billing.last_warned = Some(now);
-            self.0.platform.log(Level::Warn, "work is paused for billing (402): see to the account's payment");
+            self.0
+                .platform
+                .log(Level::Warn, "work is paused for billing (402): see to the account's payment");
         }
         self.0.billing.set(billing);
         now.saturating_sub(since) < LONGEST_PAUSE_FOR_BILLING

@@ -72,7 +72,9 @@ pub fn pause_before_retry(policy: Policy, attempt: &Attempt, tried: Tried) -> Op
         }
     };
     again.then(|| match attempt {
-        Attempt::Answer(answer) => asked_pause(answer).unwrap_or_else(|| backoff(tried.retries, tried.jitter)),
+        Attempt::Answer(answer) => {
+            asked_pause(answer).unwrap_or_else(|| backoff(tried.retries, tried.jitter))
+        }
         _ => backoff(tried.retries, tried.jitter),
     })
 }
@@ -167,13 +169,17 @@ mod tests {
     #[test]
     fn pauses_double_up_to_ten_seconds_less_a_quarter_at_most() {
         let seconds = |retries| backoff(retries, 0.0).as_secs_f64();
-        assert_eq!([seconds(0), seconds(1), seconds(4), seconds(5), seconds(99)], [0.5, 1.0, 8.0, 10.0, 10.0]);
+        assert_eq!(
+            [seconds(0), seconds(1), seconds(4), seconds(5), seconds(99)],
+            [0.5, 1.0, 8.0, 10.0, 10.0]
+        );
         assert_eq!(backoff(1, 1.0).as_secs_f64(), 0.75);
     }
 
     #[test]
     fn the_servers_own_pause_counts_up_to_a_minute() {
-        let pause_of = |headers: &[(&str, &str)]| pause(Policy::Plain, &answer(429, headers, "x"), FIRST).unwrap();
+        let pause_of =
+            |headers: &[(&str, &str)]| pause(Policy::Plain, &answer(429, headers, "x"), FIRST).unwrap();
         assert_eq!(pause_of(&[("retry-after", "7")]), Duration::from_secs(7));
         assert_eq!(pause_of(&[("retry-after-ms", "20"), ("retry-after", "7")]), Duration::from_millis(20));
         for nonsense in ["0", "-1", "61", "NaN", "inf", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"] {

@@ -282,7 +282,9 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
             } else {
                 let crash = || Error::crashed("boom", String::new(), vec![], Outcome::Unknown);
                 let event = match doing.swap_remove(dice.below(doing.len())) {
-                    Doing::Write(ticket) if dice.below(10) == 0 => Event::NotWritten(ticket, Error::invalid("disk", "full")),
+                    Doing::Write(ticket) if dice.below(10) == 0 => {
+                        Event::NotWritten(ticket, Error::invalid("disk", "full"))
+                    }
                     Doing::Write(ticket) => Event::Written(ticket),
                     Doing::Poll(ticket, part) => match dice.below(8) {
                         0 => Event::Failed(ticket, part, Error::request_failed("user", "bad")),
@@ -303,7 +305,11 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
                             }
                             _ => {
                                 let known = server.taken.entry(number).or_insert((ticket, part, filler));
-                                assert_eq!((known.0, known.1), (ticket, part), "seed {seed}: number {number} went to two");
+                                assert_eq!(
+                                    (known.0, known.1),
+                                    (ticket, part),
+                                    "seed {seed}: number {number} went to two"
+                                );
                                 Event::Answered(ticket, part, id("r"))
                             }
                         }
@@ -328,7 +334,10 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
                     }
                     Effect::Settle { ticket, result } => {
                         let result = result.map_err(|error| error.0.kind().clone());
-                        assert!(settled.insert(ticket, result).is_none(), "seed {seed}: {ticket:?} settled twice");
+                        assert!(
+                            settled.insert(ticket, result).is_none(),
+                            "seed {seed}: {ticket:?} settled twice"
+                        );
                     }
                     Effect::Forget { .. } => {}
                 }
