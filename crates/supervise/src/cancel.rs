@@ -31,7 +31,8 @@ pub struct CancelToken(Rc<Inner>);
 struct Inner {
     cancelled: Cell<bool>,
     waiters: Waiters,
-    children: RefCell<Children>,
+    /// Made when there is one.
+    children: RefCell<Option<Box<Children>>>,
     parent: Option<(Rc<Inner>, u64)>,
 }
 
@@ -56,6 +57,7 @@ impl CancelToken {
             return child;
         }
         let mut children = self.0.children.borrow_mut();
+        let children = children.get_or_insert_default();
         children.last += 1;
         let key = children.last;
         let mut child = Inner::default();
@@ -70,9 +72,10 @@ impl CancelToken {
         if self.0.cancelled.replace(true) {
             return;
         }
-        let children = std::mem::take(&mut self.0.children.borrow_mut().by_key);
+        let children = self.0.children.take();
         self.0.waiters.wake_all();
-        for child in children.into_values().filter_map(|child| child.upgrade()) {
+        let children = children.map(|children| children.by_key.into_values());
+        for child in children.into_iter().flatten().filter_map(|child| child.upgrade()) {
             Self(child).cancel();
         }
     }
@@ -103,14 +106,16 @@ impl CancelToken {
 
     /// How many futures wait and how many child tokens are held: what a leak would show in.
     pub fn waiting(&self) -> usize {
-        self.0.waiters.len() + self.0.children.borrow().by_key.len()
+        self.0.waiters.len() + self.0.children.borrow().as_ref().map_or(0, |children| children.by_key.len())
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some((parent, key)) = &self.parent {
-            parent.children.borrow_mut().by_key.remove(key);
+        if let Some((parent, key)) = &self.parent
+            && let Some(children) = parent.children.borrow_mut().as_mut()
+        {
+            children.by_key.remove(key);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     cancel::{CancelToken, Cancelled, CancelledFuture},
     names::NameTaken,
-    process::{Pid, Process},
+    process::{Pid, Process, Wait},
     system::System,
 };
 
@@ -124,7 +124,7 @@ impl fmt::Debug for Context {
 #[must_use = "the wait is shown until this is dropped"]
 pub struct Waiting {
     process: Rc<Process>,
-    former: Option<(Cow<'static, str>, Duration)>,
+    former: Option<Wait>,
 }
 
 impl Drop for Waiting {

@@ -96,7 +96,7 @@ impl DynamicSupervisor {
         let seat = self.0.clone();
         let factory = Rc::new(move |ctx| seat.clone().run(ctx));
         let mut spec = ChildSpec::from_factory(self.0.name.clone(), Kind::Supervisor, factory);
-        spec.fault = self.check().err();
+        spec.fault = self.check().err().map(Box::new);
         spec
     }
 

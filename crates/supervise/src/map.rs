@@ -20,6 +20,11 @@ impl<K: Ord, V> Map<K, V> {
         Self::default()
     }
 
+    /// Room for so many, and no more: for maps that rarely hold more.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self(VecDeque::with_capacity(capacity))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -225,8 +225,12 @@ pub(crate) struct Callers {
 impl Callers {
     /// The process that is being polled, and its callers.
     pub(crate) fn now() -> Option<Rc<Self>> {
-        let caller = Process::current()?;
-        Some(Rc::new(Self { name: caller.name.clone(), outer: caller.callers.clone() }))
+        Process::current().map(|caller| Self::of(&caller))
+    }
+
+    /// A process, and its callers.
+    pub(crate) fn of(caller: &Process) -> Rc<Self> {
+        Rc::new(Self { name: caller.name.clone(), outer: caller.callers.clone() })
     }
 }
 
@@ -250,19 +254,29 @@ pub(crate) struct Process {
     work: Cell<Option<Work>>,
     /// Its future is being polled or dropped right now, further up this very stack.
     busy: Cell<bool>,
-    /// An exit that was ordered while it was busy.
-    ordered: Cell<Option<Exit>>,
     /// Wakes the executor's task, so that it ends when the work was dropped from outside.
     waker: Cell<Option<Waker>>,
-    waiting: RefCell<Option<(Cow<'static, str>, Duration)>>,
-    /// Queues shown in the tree, and processes that share this one's fate: rarely any.
-    queues: RefCell<Vec<(&'static str, Length)>>,
-    links: RefCell<Vec<Pid>>,
-    /// Knows the children that don't run, if this is a supervisor.
-    keeper: RefCell<Option<Weak<Shell>>>,
+    rare: RefCell<Option<Box<Rare>>>,
     /// Names may be registered for it.
     pub(crate) named: Cell<bool>,
 }
+
+/// What few processes have, kept apart: there are many that have none of it.
+#[derive(Default)]
+struct Rare {
+    /// An exit that was ordered while it was busy.
+    ordered: Option<Exit>,
+    waiting: Option<Wait>,
+    /// Queues shown in the tree.
+    queues: Vec<(&'static str, Length)>,
+    /// Processes that share its fate.
+    links: Vec<Pid>,
+    /// Knows the children that don't run, if this is a supervisor.
+    keeper: Option<Weak<Shell>>,
+}
+
+/// What somebody waits for, and since when.
+pub(crate) type Wait = (Cow<'static, str>, Duration);
 
 /// The future, or what it will be made from; and its share in the count of live futures, which ends with it.
 struct Work {
@@ -312,12 +326,8 @@ pub(crate) fn spawn(system: &System, start: Start) -> Pid {
             _counted: Counted(system.clone()),
         })),
         busy: Cell::new(false),
-        ordered: Cell::new(None),
         waker: Cell::new(None),
-        waiting: RefCell::new(None),
-        queues: RefCell::default(),
-        links: RefCell::default(),
-        keeper: RefCell::default(),
+        rare: RefCell::default(),
         named: Cell::new(false),
     });
     system.register(&process);
@@ -365,34 +375,42 @@ impl Process {
         self.system.changed();
     }
 
-    pub(crate) fn set_waiting(
-        &self,
-        waiting: Option<(Cow<'static, str>, Duration)>,
-    ) -> Option<(Cow<'static, str>, Duration)> {
-        let former = self.waiting.replace(waiting);
+    pub(crate) fn set_waiting(&self, waiting: Option<Wait>) -> Option<Wait> {
+        let former = self.rare(|rare| std::mem::replace(&mut rare.waiting, waiting));
         self.system.changed();
         former
     }
 
-    pub(crate) fn waiting(&self) -> Option<(Cow<'static, str>, Duration)> {
-        self.waiting.borrow().clone()
+    pub(crate) fn waiting(&self) -> Option<Wait> {
+        self.rare.borrow().as_ref().and_then(|rare| rare.waiting.clone())
     }
 
     pub(crate) fn show_queue(&self, name: &'static str, length: Length) {
-        self.queues.borrow_mut().push((name, length));
+        self.rare(|rare| rare.queues.push((name, length)));
     }
 
     pub(crate) fn queues(&self) -> Vec<(&'static str, usize)> {
-        self.queues.borrow().iter().map(|(name, length)| (*name, length())).collect()
+        let rare = self.rare.borrow();
+        let queues = rare.iter().flat_map(|rare| &rare.queues);
+        queues.map(|(name, length)| (*name, length())).collect()
     }
 
     pub(crate) fn set_keeper(&self, keeper: Weak<Shell>) {
-        self.keeper.replace(Some(keeper));
+        self.rare(|rare| rare.keeper = Some(keeper));
     }
 
     pub(crate) fn absent_children(&self) -> Vec<Node> {
-        let keeper = self.keeper.borrow().as_ref().and_then(Weak::upgrade);
+        let keeper = self.rare.borrow().as_ref().and_then(|rare| rare.keeper.as_ref()?.upgrade());
         keeper.map_or_else(Vec::new, |keeper| keeper.absent())
+    }
+
+    fn rare<T>(&self, change: impl FnOnce(&mut Rare) -> T) -> T {
+        change(self.rare.borrow_mut().get_or_insert_default())
+    }
+
+    /// The exit that was ordered while it was busy.
+    fn ordered(&self) -> Option<Exit> {
+        self.rare.borrow_mut().as_mut().and_then(|rare| rare.ordered.take())
     }
 
     pub(crate) fn exit_reason(&self) -> Option<Exit> {
@@ -407,8 +425,8 @@ impl Process {
             }
             return;
         }
-        one.links.borrow_mut().push(Pid(other.clone()));
-        other.links.borrow_mut().push(Pid(one.clone()));
+        one.rare(|rare| rare.links.push(Pid(other.clone())));
+        other.rare(|rare| rare.links.push(Pid(one.clone())));
     }
 
     pub(crate) fn ask(&self) {
@@ -423,8 +441,10 @@ impl Process {
             return;
         }
         if self.busy.get() {
-            let first = self.ordered.take();
-            self.ordered.set(Some(first.unwrap_or(exit)));
+            self.rare(|rare| {
+                // The first counts.
+                rare.ordered.get_or_insert(exit);
+            });
             return;
         }
         let exit = self.discard(self.work.take(), exit);
@@ -468,13 +488,13 @@ impl Process {
         if self.exit.set(exit.clone()).is_err() {
             return;
         }
-        self.queues.borrow_mut().clear();
+        let rare = self.rare.take();
         self.system.unregister(self);
         if let Some(owner) = self.owner.take() {
             owner.exited(self, exit.clone());
         }
-        for linked in self.links.take() {
-            linked.0.links.borrow_mut().retain(|link| !Rc::ptr_eq(&link.0, self));
+        for linked in rare.into_iter().flat_map(|rare| rare.links) {
+            linked.0.rare(|rare| rare.links.retain(|link| !Rc::ptr_eq(&link.0, self)));
             if !exit.is_graceful() {
                 linked.kill(exit.clone());
             }
@@ -503,7 +523,7 @@ impl Process {
             }
         }
         let exit = match polled {
-            Ok(Poll::Pending) => match self.ordered.take() {
+            Ok(Poll::Pending) => match self.ordered() {
                 None => {
                     self.work.set(Some(work));
                     self.waker.set(Some(cx.waker().clone()));
@@ -536,5 +556,27 @@ impl Future for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.kill(Exit::Killed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{tasks::TaskSupervisor, virtual_time::VirtualTime};
+
+    #[test]
+    fn a_process_forgets_the_tasks_that_it_was_linked_to() {
+        let world = VirtualTime::new(0);
+        let system = System::new(world.runtime());
+        let tasks = TaskSupervisor::new("tasks");
+        world.block_on(tasks.start(&system)).expect("it starts");
+        let inner = tasks.clone();
+        let left = tasks.spawn("caller", move |ctx| async move {
+            for _ in 0..10 {
+                inner.spawn("linked", |_| async {}).await.expect("it ends well");
+            }
+            ctx.0.rare(|rare| rare.links.len())
+        });
+        assert_eq!(world.block_on(left), Ok(0));
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     process::{self, Callers, Kind, Owner, Pid, Process, Start, State},
     report::Report,
     runtime::LocalBoxFuture,
-    spec::{ChildSpec, SpecError},
+    spec::{ChildSpec, Restart, SpecError},
     tree::Node,
 };
 
@@ -35,6 +35,8 @@ const PATIENCE: u32 = 3;
 pub(crate) struct Shell {
     name: Rc<str>,
     pid: OnceCell<Pid>,
+    /// The callers of its children.
+    calling: Rc<Callers>,
     machine: RefCell<Box<dyn Machine>>,
     events: RefCell<VecDeque<Event>>,
     effects: RefCell<VecDeque<Effect>>,
@@ -109,6 +111,7 @@ impl Shell {
         let shell = Rc::new(Self {
             name,
             pid: OnceCell::new(),
+            calling: Callers::of(&ctx.0),
             machine: RefCell::new(machine),
             events: RefCell::new([Event::Boot].into()),
             effects: RefCell::default(),
@@ -260,7 +263,13 @@ impl Shell {
     }
 
     fn start(self: &Rc<Self>, ctx: &Context, key: Key, generation: u32, restarts: u32) {
-        let Some(spec) = self.slots.borrow().get(&key).map(|slot| slot.spec.clone()) else { return };
+        let Some(spec) = self.spec_of(key) else { return };
+        if spec.restart == Restart::Temporary
+            && let Some(slot) = self.slots.borrow_mut().get_mut(&key)
+        {
+            // What it is made from may be large, and is not needed again. It is `spec`'s from here.
+            slot.spec.factory = None;
+        }
         let factory = spec.factory;
         let pid = process::spawn(
             ctx.system(),
@@ -268,13 +277,16 @@ impl Shell {
                 name: spec.id,
                 kind: spec.kind,
                 parent: Some(ctx.0.id),
-                callers: Callers::now(),
+                callers: Some(self.calling.clone()),
                 key,
                 generation,
                 restarts,
                 ready_at_once: spec.ready_at_once,
                 owner: self.clone(),
-                body: Box::new(move |ctx| factory(ctx)),
+                body: Box::new(move |ctx| match factory {
+                    Some(factory) => factory(ctx),
+                    None => Box::pin(async { Exit::NoProcess }),
+                }),
             },
         );
         let former = self.slots.borrow_mut().get_mut(&key).and_then(|slot| {

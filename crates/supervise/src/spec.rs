@@ -106,9 +106,10 @@ pub struct ChildSpec {
     pub(crate) kind: Kind,
     pub(crate) start_timeout: Option<Duration>,
     pub(crate) ready_at_once: bool,
-    pub(crate) factory: Factory,
+    /// `None` for a temporary child that was started: it is not made again.
+    pub(crate) factory: Option<Factory>,
     /// What is wrong with the supervisor that this child is.
-    pub(crate) fault: Option<SpecError>,
+    pub(crate) fault: Option<Box<SpecError>>,
 }
 
 impl ChildSpec {
@@ -142,7 +143,7 @@ impl ChildSpec {
             kind,
             start_timeout: None,
             ready_at_once: false,
-            factory,
+            factory: Some(factory),
             fault: None,
         }
     }
@@ -209,7 +210,7 @@ impl ChildSpec {
     /// Whether the spec can be used at all.
     pub fn check(&self) -> Result<(), SpecError> {
         if let Some(fault) = &self.fault {
-            return Err(fault.clone());
+            return Err(SpecError::clone(fault));
         }
         if self.significant && self.restart == Restart::Permanent {
             return Err(SpecError::SignificantPermanent(self.id.clone()));

@@ -116,7 +116,7 @@ impl Supervisor {
         let seat = self.0.clone();
         let factory = Rc::new(move |ctx| seat.clone().run(ctx));
         let mut spec = ChildSpec::from_factory(self.0.name.clone(), Kind::Supervisor, factory);
-        spec.fault = self.check().err();
+        spec.fault = self.check().err().map(Box::new);
         spec
     }
 
@@ -160,7 +160,7 @@ impl Supervisor {
         Counts::of(&self.which_children())
     }
 
-    /// The spec of a child.
+    /// The spec of a child. That of a temporary child can be read, and not be started again.
     pub fn child_spec(&self, id: &str) -> Option<ChildSpec> {
         let shell = self.shell()?;
         shell.spec_of(shell.find(id)?)

@@ -29,8 +29,8 @@ use crate::{
 /// Keeps tasks: starts them while there is a place, queues them while there is room, ends them when it ends.
 ///
 /// It is a handle: clones are the same supervisor, and it can be made and passed on before it is started, as a
-/// child ([`child`](Self::child)) or alone ([`start`](Self::start)). A task for a supervisor that doesn't run
-/// ends with [`Exit::NoProcess`] at once.
+/// child ([`child`](Self::child)) or alone ([`start`](Self::start)). Tasks that are given to it before its first start
+/// wait in the queue; from the time when it stops, a task ends with [`Exit::NoProcess`] at once.
 ///
 /// Stopping: queued tasks end with [`Exit::Shutdown`] unstarted; running ones are asked to stop, all together,
 /// and killed when the shutdown time (5 s) is over.
@@ -66,6 +66,8 @@ struct Tasks {
 struct TasksState {
     /// Where tasks are started: set while the supervisor runs and takes tasks.
     open: Option<Pid>,
+    /// It has run, and doesn't run now.
+    over: bool,
     last: u64,
     running: Map<u64, Rc<Ticket>>,
     queued: VecDeque<(u64, Rc<Ticket>, Body)>,
@@ -115,12 +117,13 @@ impl TaskSupervisor {
         self
     }
 
-    /// Starts it alone, as a root of the tree; resolves with its pid when it takes tasks. `Err` when it runs already.
-    pub async fn start(&self, system: &System) -> Result<Pid, Exit> {
+    /// Starts it alone, as a root of the tree. The process is made in this call; the future resolves with it when it
+    /// takes tasks, and gives `Err` when it runs already.
+    pub fn start(&self, system: &System) -> impl Future<Output = Result<Pid, Exit>> + use<> {
         let this = self.clone();
         let body = Box::new(move |ctx| this.run(ctx));
         let pid = start_root(system, self.0.name.clone(), Kind::TaskSupervisor, body);
-        pid.started().await.map(|()| pid)
+        async move { pid.started().await.map(|()| pid) }
     }
 
     /// This supervisor as a child of another: permanent, and stopped without a limit of time but its tasks' own.
@@ -236,6 +239,7 @@ impl TaskSupervisor {
             ctx.show_queue("running", move || running.running());
             ctx.show_queue("queued", move || waiting.queued());
             ctx.ready();
+            self.0.start_queued();
             ctx.shutdown().await;
             self.0.stop(ctx.system()).await;
             drop(reaper);
@@ -260,6 +264,7 @@ impl Tasks {
         let free = state.open.is_none() && state.running.is_empty();
         if free {
             state.open = Some(pid);
+            state.over = false;
         }
         free
     }
@@ -275,11 +280,11 @@ impl Tasks {
             callers: Callers::now(),
         });
         let mut state = self.state.borrow_mut();
-        let waits = state.running.len() >= self.limit.get();
-        let refused = match &state.open {
-            None => Some(Exit::NoProcess),
-            Some(_) if waits && state.queued.len() >= self.queue.get() => Some(Exit::Refused),
-            Some(_) => None,
+        let waits = state.open.is_none() || state.running.len() >= self.limit.get();
+        let refused = if state.over {
+            Some(Exit::NoProcess)
+        } else {
+            (waits && state.queued.len() >= self.queue.get()).then_some(Exit::Refused)
         };
         if let Some(exit) = refused {
             drop(state);
@@ -335,6 +340,7 @@ impl Tasks {
         let queued = {
             let mut state = self.state.borrow_mut();
             state.open = None;
+            state.over = true;
             std::mem::take(&mut state.queued)
         };
         for (_, ticket, body) in queued {

@@ -25,6 +25,10 @@ impl Waiters {
         match wakers.by_key.get_mut(&key) {
             Some(known) => known.clone_from(waker),
             None => {
+                if wakers.by_key.is_empty() {
+                    // One waiter is the rule, and there are as many of these as there are processes.
+                    wakers.by_key = Map::with_capacity(1);
+                }
                 wakers.by_key.insert(key, waker.clone());
             }
         }

@@ -121,6 +121,17 @@ fn sup_start_map() {
 }
 
 #[test]
+fn a_spec_says_what_it_was_told() {
+    let world = World::new();
+    let spec = world.child("a").restart(Restart::Transient).shutdown(Shutdown::BrutalKill).significant(true);
+    assert_eq!(&**spec.id(), "a");
+    assert_eq!(spec.restart_type(), Restart::Transient);
+    assert!(spec.is_significant());
+    let text = "ChildSpec { id: \"a\", restart: Transient, shutdown: BrutalKill, significant: true, kind: Worker, .. }";
+    assert_eq!(format!("{spec:?}"), text);
+}
+
+#[test]
 fn sup_start_map_faulty_specs() {
     // What can't be written down at all (a missing id or start) is left to the compiler.
     let world = World::new();

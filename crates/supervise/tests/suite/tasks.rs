@@ -187,7 +187,6 @@ fn a_supervisor_that_is_killed_takes_its_tasks_with_it() {
 fn a_task_supervisor_in_a_tree_is_restarted_and_its_handle_reaches_the_new_one() {
     let world = World::new();
     let tasks = TaskSupervisor::new("tasks");
-    assert_eq!(world.run(tasks.spawn("early", |_| async {})), Err(Exit::NoProcess));
     let root = world.supervisor(Strategy::OneForOne).with(tasks.child());
     world.start(&root);
     assert_eq!(root.child_spec("tasks").unwrap().kind(), Kind::TaskSupervisor);
@@ -195,10 +194,26 @@ fn a_task_supervisor_in_a_tree_is_restarted_and_its_handle_reaches_the_new_one()
     assert!(world.run(tasks.start(&world.system)).is_err(), "it runs already");
     let before = tasks.spawn("before", |_| std::future::pending::<()>());
     tasks.pid().unwrap().kill(abnormal());
+    let between = tasks.spawn("between", |_| async {});
+    assert_eq!(between.now_or_never(), Some(Err(Exit::NoProcess)));
     world.settle();
     assert_eq!(world.run(before), Err(Exit::Killed));
     assert_eq!(world.run(tasks.spawn("after", |_| async { 1 })), Ok(1));
     assert_eq!(counts(root.count_children()), [1, 1, 1, 0]);
+}
+
+#[test]
+fn tasks_given_before_the_start_wait_for_it() {
+    let world = World::new();
+    let tasks = TaskSupervisor::new("tasks").limit(1).queue(2);
+    let early = tasks.spawn("early", |_| async { 1 });
+    drop(tasks.start(&world.system)); // not awaited: the process is made in the call
+    let soon = tasks.spawn("soon", |_| async { 2 });
+    let too_many = tasks.spawn("too many", |_| async { 3 });
+    assert_eq!(too_many.now_or_never(), Some(Err(Exit::Refused)));
+    assert_eq!(tasks.queued(), 2);
+    assert_eq!(world.run(early), Ok(1));
+    assert_eq!(world.run(soon), Ok(2));
 }
 
 #[test]
