@@ -1,20 +1,18 @@
 //! The forward and backward pass: its request, encoded before it has a number, and its result.
 
-use std::collections::BTreeMap;
-
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::input::each;
 use crate::metrics::Metrics;
-use crate::{Datum, Error, ModelId, SeqId, Tensor, batch, proto};
+use crate::{Datum, Error, Map, ModelId, SeqId, Tensor, batch, proto};
 
 /// What to compute: the same for all chunks of a call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossCall {
     /// One of [`LOSS_FUNCTIONS`], or one that only the server knows.
     pub loss_fn: String,
-    pub loss_fn_config: BTreeMap<String, LossConfigValue>,
+    pub loss_fn_config: Map<LossConfigValue>,
     /// A forward pass: no gradients are kept.
     pub forward_only: bool,
 }
@@ -54,16 +52,18 @@ impl TryFrom<proto::ForwardBackwardRequest> for ForwardBackward {
         let seq_id = u64::try_from(wire.seq_id).ok().filter(|&number| number >= SeqId::FIRST.get());
         let seq_id =
             seq_id.ok_or_else(|| Error::field("seq_id", format!("{} must be 1 or more", wire.seq_id)))?;
-        let number = |(name, number)| (name, LossConfigValue::Number(number));
-        let mut config: BTreeMap<_, _> = wire.loss_fn_config.into_iter().map(number).collect();
-        for (name, value) in wire.loss_fn_config_v2 {
-            let value = match value.value {
-                Some(proto::loss_config_value::Value::Number(number)) => LossConfigValue::Number(number),
-                Some(proto::loss_config_value::Value::Text(text)) => LossConfigValue::Text(text),
-                None => return Err(Error::field(format!("loss_fn_config_v2.{name}"), "has no value")),
-            };
-            config.insert(name, value);
-        }
+        // Both maps are of one call; the second one has all of it, where a client writes it.
+        let number = |(name, number)| Ok((name, LossConfigValue::Number(number)));
+        let value = |(name, wire): (String, proto::LossConfigValue)| match wire.value {
+            Some(proto::loss_config_value::Value::Number(number)) => {
+                Ok((name, LossConfigValue::Number(number)))
+            }
+            Some(proto::loss_config_value::Value::Text(text)) => Ok((name, LossConfigValue::Text(text))),
+            None => Err(Error::field(format!("loss_fn_config_v2.{name}"), "has no value")),
+        };
+        let numbers = proto::map(wire.loss_fn_config).into_iter().map(number);
+        let values = proto::map(wire.loss_fn_config_v2).into_iter().map(value);
+        let config = numbers.chain(values).collect::<Result<Map<_>, Error>>()?;
         Ok(ForwardBackward {
             model_id: wire.model_id.into(),
             seq_id: seq_id.into(),
@@ -135,16 +135,15 @@ impl LossCall {
             forward_only: self.forward_only,
             ..Default::default()
         };
-        for (name, value) in &self.loss_fn_config {
+        for (name, value) in self.loss_fn_config.clone() {
             let value = match value {
                 LossConfigValue::Number(number) => {
-                    wire.loss_fn_config.insert(name.clone(), *number);
-                    proto::loss_config_value::Value::Number(*number)
+                    wire.loss_fn_config.push((name.clone(), number).into());
+                    proto::loss_config_value::Value::Number(number)
                 }
-                LossConfigValue::Text(text) => proto::loss_config_value::Value::Text(text.clone()),
+                LossConfigValue::Text(text) => proto::loss_config_value::Value::Text(text),
             };
-            let value = proto::LossConfigValue { value: Some(value) };
-            wire.loss_fn_config_v2.insert(name.clone(), value);
+            wire.loss_fn_config_v2.push((name, proto::LossConfigValue { value: Some(value) }).into());
         }
         wire
     }
@@ -156,7 +155,7 @@ pub struct ForwardBackwardOutput {
     /// The name of the records' type, without its namespace.
     pub loss_fn_output_type: String,
     /// One a datum, in order: `logprobs`, a tensor as long as the targets, and what else the loss gives.
-    pub loss_fn_outputs: Vec<BTreeMap<String, Tensor>>,
+    pub loss_fn_outputs: Vec<Map<Tensor>>,
     /// By name with suffix (`loss:sum`).
     #[serde(default)]
     pub metrics: Metrics,
@@ -170,7 +169,7 @@ impl ForwardBackwardOutput {
         // Where no record counts its data, the first field's count is used.
         let counted = wire.loss_fn_outputs.iter().any(|record| record.num_datums != 0);
         let mut outputs = Vec::new();
-        for (index, record) in wire.loss_fn_outputs.iter().enumerate() {
+        for (index, record) in wire.loss_fn_outputs.into_iter().enumerate() {
             unbatch(record, counted, data, &mut outputs)
                 .map_err(|error| error.within(&format!("loss_fn_outputs[{index}]")))?;
         }
@@ -180,7 +179,7 @@ impl ForwardBackwardOutput {
         Ok(ForwardBackwardOutput {
             loss_fn_output_type: name.to_owned(),
             loss_fn_outputs: outputs,
-            metrics: wire.metrics,
+            metrics: proto::map(wire.metrics),
         })
     }
 
@@ -189,11 +188,11 @@ impl ForwardBackwardOutput {
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut records = Vec::new();
         for group in self.loss_fn_outputs.chunk_by(same_fields) {
-            let mut fields = BTreeMap::new();
+            let mut fields = Vec::new();
             for name in group[0].keys() {
                 let tensors = group.iter().map(|output| &output[name]);
                 let batched = batch::join(tensors).map_err(|error| error.within(name))?;
-                fields.insert(name.clone(), batched);
+                fields.push((name.clone(), batched).into());
             }
             records.push(proto::ArrayRecord {
                 type_tag: self.loss_fn_output_type.clone(),
@@ -204,13 +203,13 @@ impl ForwardBackwardOutput {
         let wire = proto::ForwardBackwardOutput {
             loss_fn_output_type: self.loss_fn_output_type.clone(),
             loss_fn_outputs: records,
-            metrics: self.metrics.clone(),
+            metrics: proto::entries(self.metrics.clone()),
         };
         Ok(wire.encode_to_vec())
     }
 }
 
-fn same_fields(one: &BTreeMap<String, Tensor>, other: &BTreeMap<String, Tensor>) -> bool {
+fn same_fields(one: &Map<Tensor>, other: &Map<Tensor>) -> bool {
     one.len() == other.len()
         && one.iter().all(|(name, tensor)| {
             other.get(name).is_some_and(|other| batch::kind(tensor) == batch::kind(other))
@@ -218,25 +217,25 @@ fn same_fields(one: &BTreeMap<String, Tensor>, other: &BTreeMap<String, Tensor>)
 }
 
 fn unbatch(
-    record: &proto::ArrayRecord,
+    record: proto::ArrayRecord,
     counted: bool,
     most: usize,
-    outputs: &mut Vec<BTreeMap<String, Tensor>>,
+    outputs: &mut Vec<Map<Tensor>>,
 ) -> Result<(), Error> {
     let mut count = counted.then_some(record.num_datums);
     let start = outputs.len();
     if let Some(claimed) = count {
         let fits = usize::try_from(claimed).ok().filter(|&claimed| claimed <= most - start);
         let claimed = fits.ok_or_else(|| too_many(claimed, most))?;
-        outputs.resize_with(start + claimed, BTreeMap::new);
+        outputs.resize_with(start + claimed, Map::new);
     }
-    for (name, batched) in &record.fields {
-        let inside = |error: Error| error.within(name).within("fields");
-        let tensors = batch::split(batched).map_err(inside)?;
+    for (name, batched) in proto::map(record.fields) {
+        let inside = |error: Error| error.within(&name).within("fields");
+        let tensors = batch::split(&batched).map_err(inside)?;
         let held = tensors.len() as i64;
         match count {
             None if tensors.len() > most - start => return Err(too_many(held, most)),
-            None => outputs.resize_with(start + tensors.len(), BTreeMap::new),
+            None => outputs.resize_with(start + tensors.len(), Map::new),
             Some(count) if count != held => {
                 return Err(inside(Error::field("offsets", format!("hold {held} data and not {count}"))));
             }

@@ -1,11 +1,9 @@
 //! What a model reads: chunks of text, images and audio; prompts; and training data.
 
-use std::collections::BTreeMap;
-
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Error, SampleSequenceId, Tensor, Tokens, base64, proto};
+use crate::{Error, Map, SampleSequenceId, Tensor, Tokens, base64, proto};
 
 /// A piece of a model's input.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +58,7 @@ impl ModelInput {
 pub struct Datum {
     pub model_input: ModelInput,
     /// By name: `target_tokens`, `weights`, `advantages`, `logprobs`, …
-    pub loss_fn_inputs: BTreeMap<String, Tensor>,
+    pub loss_fn_inputs: Map<Tensor>,
     /// Where each token of the input came from: runs that tile it. Both lists of spans come, or neither. Only protobuf
     /// carries them.
     #[serde(skip)]
@@ -174,12 +172,12 @@ impl TryFrom<proto::Datum> for Datum {
     type Error = Error;
 
     fn try_from(wire: proto::Datum) -> Result<Datum, Error> {
-        let mut loss_fn_inputs = BTreeMap::new();
-        for (name, tensor) in wire.loss_fn_inputs {
-            let tensor =
-                Tensor::try_from(tensor).map_err(|error| error.within(&name).within("loss_fn_inputs"))?;
-            loss_fn_inputs.insert(name, tensor);
-        }
+        let tensor = |(name, wire): (String, proto::Tensor)| match Tensor::try_from(wire) {
+            Ok(tensor) => Ok((name, tensor)),
+            Err(error) => Err(error.within(&name).within("loss_fn_inputs")),
+        };
+        let inputs = proto::map(wire.loss_fn_inputs).into_iter().map(tensor);
+        let loss_fn_inputs = inputs.collect::<Result<_, _>>()?;
         Ok(Datum {
             model_input: ModelInput { chunks: each("model_input", wire.model_input)? },
             loss_fn_inputs,
@@ -193,10 +191,10 @@ impl TryFrom<Datum> for proto::Datum {
     type Error = Error;
 
     fn try_from(datum: Datum) -> Result<proto::Datum, Error> {
-        let tensor = |(name, tensor): (String, Tensor)| (name, tensor.into());
+        let entry = |(name, tensor): (String, Tensor)| (name, proto::Tensor::from(tensor)).into();
         Ok(proto::Datum {
             model_input: each("model_input", datum.model_input.chunks)?,
-            loss_fn_inputs: datum.loss_fn_inputs.into_iter().map(tensor).collect(),
+            loss_fn_inputs: datum.loss_fn_inputs.into_iter().map(entry).collect(),
             model_input_spans: datum.model_input_spans.into_iter().map(Into::into).collect(),
             loss_fn_input_spans: datum.loss_fn_input_spans.into_iter().map(Into::into).collect(),
         })

@@ -25,6 +25,7 @@ pub mod ids;
 pub mod input;
 pub mod json;
 pub mod le;
+mod map;
 pub mod metrics;
 pub mod path;
 pub mod proto;
@@ -37,6 +38,7 @@ pub use forward_backward::{EncodedForwardBackward, ForwardBackward, ForwardBackw
 pub use ids::*;
 pub use input::{Chunk, Datum, ModelInput};
 pub use le::{LeVec, Tokens};
+pub use map::Map;
 pub use path::TinkerPath;
 pub use retrieved::Retrieved;
 pub use sample::{SampleResponse, SampledSequence, StopReason};

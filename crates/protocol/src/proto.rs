@@ -1,13 +1,11 @@
 //! The protobuf messages (package `tinker_public`, proto3) exactly as they go over the wire: names, tags and nothing
 //! checked. `tensor`, `batch`, `input`, `forward_backward` and `sample` turn them into values that hold what they claim.
 //!
-//! Maps are written in the order of their keys, so that the same message is always the same bytes.
-
-use std::collections::BTreeMap;
+//! A protobuf map is on the wire a repeated message of key and value, and is that here: [`map`] and [`entries`] convert.
 
 use prost::{Enumeration, Message, Oneof};
 
-use crate::Error;
+use crate::{Error, Map};
 
 /// Reads a message of type `M`; `name` is for the error.
 pub fn decode<M: Message + Default>(name: &'static str, bytes: &[u8]) -> Result<M, Error> {
@@ -42,12 +40,12 @@ pub struct ForwardBackwardRequest {
     #[prost(string, tag = "4")]
     pub loss_fn: String,
     /// The numbers of `loss_fn_config_v2`, for servers that know only these.
-    #[prost(btree_map = "string, double", tag = "5")]
-    pub loss_fn_config: BTreeMap<String, f64>,
+    #[prost(message, repeated, tag = "5")]
+    pub loss_fn_config: Vec<NumberEntry>,
     #[prost(bool, tag = "6")]
     pub forward_only: bool,
-    #[prost(btree_map = "string, message", tag = "7")]
-    pub loss_fn_config_v2: BTreeMap<String, LossConfigValue>,
+    #[prost(message, repeated, tag = "7")]
+    pub loss_fn_config_v2: Vec<LossConfigEntry>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -70,8 +68,8 @@ pub mod loss_config_value {
 pub struct Datum {
     #[prost(message, repeated, tag = "1")]
     pub model_input: Vec<Chunk>,
-    #[prost(btree_map = "string, message", tag = "2")]
-    pub loss_fn_inputs: BTreeMap<String, Tensor>,
+    #[prost(message, repeated, tag = "2")]
+    pub loss_fn_inputs: Vec<TensorEntry>,
     #[prost(message, repeated, tag = "3")]
     pub model_input_spans: Vec<ProvenanceSpan>,
     #[prost(message, repeated, tag = "4")]
@@ -196,16 +194,16 @@ pub struct ForwardBackwardOutput {
     pub loss_fn_output_type: String,
     #[prost(message, repeated, tag = "2")]
     pub loss_fn_outputs: Vec<ArrayRecord>,
-    #[prost(btree_map = "string, double", tag = "3")]
-    pub metrics: BTreeMap<String, f64>,
+    #[prost(message, repeated, tag = "3")]
+    pub metrics: Vec<NumberEntry>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ArrayRecord {
     #[prost(string, tag = "1")]
     pub type_tag: String,
-    #[prost(btree_map = "string, message", tag = "2")]
-    pub fields: BTreeMap<String, BatchedTensor>,
+    #[prost(message, repeated, tag = "2")]
+    pub fields: Vec<BatchedTensorEntry>,
     #[prost(int64, tag = "3")]
     pub num_datums: i64,
 }
@@ -276,4 +274,47 @@ pub struct PromptAltTokens {
     pub tokens: Option<Tensor>,
     #[prost(message, optional, tag = "2")]
     pub logprobs: Option<Tensor>,
+}
+
+/// The entries of a map. Written with both parts, even where one is a default, as the official client writes them.
+macro_rules! entries {
+    ($($name:ident: $value:ty = $kind:tt),* $(,)?) => {$(
+        #[derive(Clone, PartialEq, Message)]
+        pub struct $name {
+            #[prost(string, optional, tag = "1")]
+            pub key: Option<String>,
+            #[prost($kind, optional, tag = "2")]
+            pub value: Option<$value>,
+        }
+
+        impl From<(String, $value)> for $name {
+            fn from((key, value): (String, $value)) -> $name {
+                $name { key: Some(key), value: Some(value) }
+            }
+        }
+
+        /// What is missing is the default.
+        impl From<$name> for (String, $value) {
+            fn from(entry: $name) -> (String, $value) {
+                (entry.key.unwrap_or_default(), entry.value.unwrap_or_default())
+            }
+        }
+    )*};
+}
+
+entries! {
+    NumberEntry: f64 = double,
+    LossConfigEntry: LossConfigValue = message,
+    TensorEntry: Tensor = message,
+    BatchedTensorEntry: BatchedTensor = message,
+}
+
+/// A map of the wire by name; of a name that comes twice the last value counts.
+pub fn map<E: Into<(String, T)>, T>(entries: Vec<E>) -> Map<T> {
+    entries.into_iter().map(Into::into).collect()
+}
+
+/// A map as it goes over the wire, in the order of its names, so that the same message is always the same bytes.
+pub fn entries<E: From<(String, T)>, T>(map: Map<T>) -> Vec<E> {
+    map.into_iter().map(E::from).collect()
 }

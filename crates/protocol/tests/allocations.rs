@@ -54,7 +54,7 @@ fn allowed(message: &[u8]) -> isize {
 fn claimed_sizes_are_not_allocated() {
     let huge = i64::MAX / 2;
     let record = |fields: &[(&str, proto::BatchedTensor)], num_datums| {
-        let fields = fields.iter().map(|(name, wire)| ((*name).to_owned(), wire.clone())).collect();
+        let fields = fields.iter().map(|(name, wire)| ((*name).to_owned(), wire.clone()).into()).collect();
         let record = proto::ArrayRecord { type_tag: String::new(), fields, num_datums };
         proto::ForwardBackwardOutput { loss_fn_outputs: vec![record], ..Default::default() }.encode_to_vec()
     };
@@ -70,7 +70,7 @@ fn claimed_sizes_are_not_allocated() {
     let tensor = |layout, shape: Vec<i64>| {
         let tensor = proto::Tensor { layout: Some(layout), dtype: proto::DType::Int64.into(), shape };
         let datum =
-            proto::Datum { loss_fn_inputs: [("weights".to_owned(), tensor)].into(), ..Default::default() };
+            proto::Datum { loss_fn_inputs: vec![("weights".to_owned(), tensor).into()], ..Default::default() };
         proto::ForwardBackwardRequest { seq_id: 1, data: vec![datum], ..Default::default() }.encode_to_vec()
     };
     let sparse = |rows: Vec<i64>| {

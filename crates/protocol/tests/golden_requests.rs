@@ -92,8 +92,10 @@ fn as_json(request: &proto::ForwardBackwardRequest) -> Value {
 }
 
 fn datum(datum: &proto::Datum) -> Value {
-    let inputs: Map<String, Value> =
-        datum.loss_fn_inputs.iter().map(|(name, wire)| (name.clone(), tensor(wire))).collect();
+    let inputs: Map<String, Value> = proto::map(datum.loss_fn_inputs.clone())
+        .iter()
+        .map(|(name, wire)| (name.clone(), tensor(wire)))
+        .collect();
     json!({ "model_input": datum.model_input.iter().map(chunk).collect::<Value>(), "loss_fn_inputs": inputs })
 }
 

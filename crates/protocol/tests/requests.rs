@@ -1,6 +1,6 @@
 //! Requests as the client makes them: data encoded once, before the request has its number.
 
-use std::collections::BTreeMap;
+use tinkex_protocol::Map;
 
 use prost::Message;
 use tinkex_protocol::forward_backward::LossConfigValue;
@@ -15,7 +15,7 @@ fn datum(tokens: &[i32]) -> Datum {
     let targets: Vec<i64> = tokens.iter().map(|&token| i64::from(token) + 1).collect();
     Datum {
         model_input: ModelInput::from_tokens(tokens),
-        loss_fn_inputs: BTreeMap::from([("target_tokens".to_owned(), Tensor::integers(&targets))]),
+        loss_fn_inputs: Map::from_iter([("target_tokens".to_owned(), Tensor::integers(&targets))]),
         ..Datum::default()
     }
 }
@@ -24,7 +24,7 @@ fn datum(tokens: &[i32]) -> Datum {
 fn data_encoded_before_the_number_give_the_bytes_of_the_whole() {
     let call = LossCall {
         loss_fn: "ppo".into(),
-        loss_fn_config: BTreeMap::from([
+        loss_fn_config: Map::from_iter([
             ("clip".into(), LossConfigValue::Number(0.2)),
             ("how".into(), LossConfigValue::Text("soft".into())),
         ]),
@@ -66,7 +66,7 @@ fn an_error_names_the_datum_and_its_field() {
 
     let tensor = proto::Tensor { layout: None, dtype: 1, shape: vec![3] };
     let datum =
-        proto::Datum { loss_fn_inputs: [("weights".to_owned(), tensor)].into(), ..Default::default() };
+        proto::Datum { loss_fn_inputs: vec![("weights".to_owned(), tensor).into()], ..Default::default() };
     let wire = proto::ForwardBackwardRequest { seq_id: 1, data: vec![datum], ..Default::default() };
     let error = ForwardBackward::try_from(wire).expect_err("a wrong shape");
     assert_eq!(error.path(), "data[0].loss_fn_inputs.weights.shape");

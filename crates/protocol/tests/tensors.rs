@@ -1,6 +1,6 @@
 //! Tensors: what a shape, a layout and a batch must hold, and that nothing is lost between protobuf, JSON and back.
 
-use std::collections::BTreeMap;
+use tinkex_protocol::Map;
 
 use tinkex_protocol::chunking::{ChunkLimits, chunks, datum_bytes, prompt_bytes};
 use tinkex_protocol::{
@@ -168,7 +168,7 @@ fn outputs_of_different_kinds_travel_in_records_of_their_own() {
         Tensor::from_bytes(DType::Float32, vec![rows, 2], floats(&vec![0.5; 2 * rows]))
             .expect("a sound tensor")
     };
-    let output = |name: &str, tensor| BTreeMap::from([(name.to_owned(), tensor)]);
+    let output = |name: &str, tensor| Map::from_iter([(name.to_owned(), tensor)]);
     let result = ForwardBackwardOutput {
         loss_fn_output_type: "ArrayRecord".into(),
         loss_fn_outputs: vec![
@@ -178,7 +178,7 @@ fn outputs_of_different_kinds_travel_in_records_of_their_own() {
             output("logprobs", Tensor::integers(&[1])),
             output("other", Tensor::integers(&[1])),
         ],
-        metrics: BTreeMap::new(),
+        metrics: Map::new(),
     };
     let bytes = result.encode().expect("encodes");
     let wire: proto::ForwardBackwardOutput = proto::decode("output", &bytes).expect("a message");
@@ -199,8 +199,9 @@ fn fields_that_disagree_about_the_number_of_data_are_refused() {
     let one = batched(proto::DType::Float32, &floats(&[1.0]), &[0, 4], &[]);
     let two = batched(proto::DType::Float32, &floats(&[1.0, 2.0]), &[0, 4, 8], &[]);
     for num_datums in [0, 1, 2] {
-        let fields = BTreeMap::from([("a".to_owned(), one.clone()), ("b".to_owned(), two.clone())]);
-        let record = proto::ArrayRecord { type_tag: String::new(), fields, num_datums };
+        let fields = Map::from_iter([("a".to_owned(), one.clone()), ("b".to_owned(), two.clone())]);
+        let record =
+            proto::ArrayRecord { type_tag: String::new(), fields: proto::entries(fields), num_datums };
         let wire = proto::ForwardBackwardOutput { loss_fn_outputs: vec![record], ..Default::default() };
         let bytes = prost::Message::encode_to_vec(&wire);
         assert!(ForwardBackwardOutput::decode(&bytes, 10).is_err(), "{num_datums}");
@@ -227,7 +228,7 @@ fn sizes_are_estimated_by_the_protocol_s_rule() {
     assert_eq!(prompt_bytes(&prompt), 30 + 5 + 7);
     let datum = Datum {
         model_input: prompt,
-        loss_fn_inputs: BTreeMap::from([
+        loss_fn_inputs: Map::from_iter([
             ("target_tokens".to_owned(), Tensor::integers(&[1, 2])),
             ("weights".to_owned(), sparse([2, 2], 1, &[0, 1, 1], &[0]).expect("a sound tensor")),
         ]),

@@ -1,14 +1,12 @@
 //! Reading and managing: training runs, checkpoints, sessions, weights, the audit log. Times are ISO 8601 with zone.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::session::{FinishKind, FinishReason, UserMetadata};
 use super::training::OptimizerConfig;
 use crate::path::CheckpointType;
-use crate::{ModelId, ModelSeqId, RequestId, SamplingSessionId, SessionId};
+use crate::{Map, ModelId, ModelSeqId, RequestId, SamplingSessionId, SessionId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -287,7 +285,7 @@ pub struct CopyWeightsResponse {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExternalWeightsUrls {
     /// By file.
-    pub urls: BTreeMap<String, String>,
+    pub urls: Map<String>,
     pub expires: String,
 }
 
@@ -309,7 +307,7 @@ pub struct AuditEntry {
     pub timestamp: String,
     pub event: String,
     #[serde(default, deserialize_with = "super::null_is_default")]
-    pub event_details: Map<String, Value>,
+    pub event_details: serde_json::Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_id: Option<ModelId>,
     #[serde(skip_serializing_if = "Option::is_none")]

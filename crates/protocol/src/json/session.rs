@@ -1,14 +1,12 @@
 //! Sessions and the service: flags, credentials, capabilities, the start and the end of a session, samplers.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::tag::{Tag, named};
-use crate::{SamplingSessionId, SamplingSessionSeqId, SessionId};
+use crate::{Map, SamplingSessionId, SamplingSessionSeqId, SessionId};
 
 /// Free text by name, which users attach to things.
-pub type UserMetadata = BTreeMap<String, String>;
+pub type UserMetadata = Map<String>;
 
 /// `POST client/config` and `POST client/dynamic_config`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -186,7 +186,7 @@ pub struct ForwardBackwardInput {
     pub data: Vec<Datum>,
     pub loss_fn: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub loss_fn_config: Option<std::collections::BTreeMap<String, LossConfigValue>>,
+    pub loss_fn_config: Option<crate::Map<LossConfigValue>>,
 }
 
 /// `POST optim_step`, with the parameters of one optimizer.

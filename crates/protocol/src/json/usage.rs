@@ -1,17 +1,16 @@
 //! Usage and its cost. Times are ISO 8601 with zone.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::session::UserMetadata;
+use crate::Map;
 
 /// `GET billing/usage/events`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UsageEventsResponse {
     pub data: Vec<UsageEvent>,
     #[serde(default, deserialize_with = "super::null_is_default")]
-    pub sessions: BTreeMap<String, UsageSession>,
+    pub sessions: Map<UsageSession>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_data_through: Option<String>,
 }

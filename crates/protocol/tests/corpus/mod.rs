@@ -1,7 +1,7 @@
 //! Sound messages of every kind, each with its decoder: where the tests of unsound ones begin.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
+use tinkex_protocol::Map;
 
 use prost::Message;
 use serde::Serialize;
@@ -180,7 +180,7 @@ pub fn request() -> Vec<u8> {
                 Chunk::Dmel(vec![4, 5]),
             ],
         },
-        loss_fn_inputs: BTreeMap::from([
+        loss_fn_inputs: Map::from_iter([
             ("target_tokens".into(), Tensor::integers(&[2, 3])),
             ("weights".into(), weights.expect("a sound tensor")),
         ]),
@@ -189,7 +189,7 @@ pub fn request() -> Vec<u8> {
     };
     let call = LossCall {
         loss_fn: "ppo".into(),
-        loss_fn_config: BTreeMap::from([
+        loss_fn_config: Map::from_iter([
             ("clip".into(), LossConfigValue::Number(0.2)),
             ("how".into(), LossConfigValue::Text("soft".into())),
         ]),
@@ -200,7 +200,7 @@ pub fn request() -> Vec<u8> {
 }
 
 pub fn result() -> ForwardBackwardOutput {
-    let output = |logprobs: &[f32]| BTreeMap::from([("logprobs".to_owned(), Tensor::floats(logprobs))]);
+    let output = |logprobs: &[f32]| Map::from_iter([("logprobs".to_owned(), Tensor::floats(logprobs))]);
     let wide = LeVec::from(vec![1i64, 2, 3, 4]).into_bytes();
     let wide = Tensor::from_bytes(DType::Int64, vec![2, 2], wide).expect("a sound tensor");
     ForwardBackwardOutput {
@@ -208,10 +208,10 @@ pub fn result() -> ForwardBackwardOutput {
         loss_fn_outputs: vec![
             output(&[-0.5, -1.5]),
             output(&[]),
-            BTreeMap::from([("ids".to_owned(), wide)]),
-            BTreeMap::new(),
+            Map::from_iter([("ids".to_owned(), wide)]),
+            Map::new(),
         ],
-        metrics: BTreeMap::from([("loss:sum".to_owned(), 2.0)]),
+        metrics: Map::from_iter([("loss:sum".to_owned(), 2.0)]),
     }
 }
 
@@ -225,16 +225,16 @@ fn outputs() -> Vec<Vec<u8>> {
         };
     let record = proto::ArrayRecord {
         type_tag: "x:Record".into(),
-        fields: BTreeMap::from([
+        fields: proto::entries(Map::from_iter([
             ("brief".into(), narrow(proto::DType::Bfloat16, vec![0, 0x3f, 0x80, 0x3f], [0, 2, 4], vec![])),
             ("counts".into(), narrow(proto::DType::Int32, vec![1; 16], [0, 8, 16], vec![2])),
-        ]),
+        ])),
         num_datums: 0,
     };
     let uncounted = proto::ForwardBackwardOutput {
         loss_fn_output_type: "x:Record".into(),
         loss_fn_outputs: vec![record],
-        metrics: BTreeMap::new(),
+        metrics: Vec::new(),
     };
     vec![result().encode().expect("encodes"), uncounted.encode_to_vec()]
 }
