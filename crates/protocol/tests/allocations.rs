@@ -69,8 +69,10 @@ fn claimed_sizes_are_not_allocated() {
     let sample = proto::SampleResponse { topk_prompt_logprobs: Some(topk), ..Default::default() };
     let tensor = |layout, shape: Vec<i64>| {
         let tensor = proto::Tensor { layout: Some(layout), dtype: proto::DType::Int64.into(), shape };
-        let datum =
-            proto::Datum { loss_fn_inputs: vec![("weights".to_owned(), tensor).into()], ..Default::default() };
+        let datum = proto::Datum {
+            loss_fn_inputs: vec![("weights".to_owned(), tensor).into()],
+            ..Default::default()
+        };
         proto::ForwardBackwardRequest { seq_id: 1, data: vec![datum], ..Default::default() }.encode_to_vec()
     };
     let sparse = |rows: Vec<i64>| {

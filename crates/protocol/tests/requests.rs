@@ -1,14 +1,12 @@
 //! Requests as the client makes them: data encoded once, before the request has its number.
 
-use tinkex_protocol::Map;
-
 use prost::Message;
 use tinkex_protocol::forward_backward::LossConfigValue;
 use tinkex_protocol::json::training::{AdamParams, DimuonParams, LoadWeights, LoraConfig, OptimStep};
 use tinkex_protocol::json::{self, managing, session, tag::Tag};
 use tinkex_protocol::{
-    Chunk, Datum, EncodedForwardBackward, ForwardBackward, LossCall, ModelInput, ModelSeqId, SeqId, Tensor,
-    proto,
+    Chunk, Datum, EncodedForwardBackward, ForwardBackward, LossCall, Map, ModelInput, ModelSeqId, SeqId,
+    Tensor, proto,
 };
 
 fn datum(tokens: &[i32]) -> Datum {
@@ -108,4 +106,18 @@ fn the_two_fields_that_are_null_when_unset_are_written() {
 fn a_model_made_from_a_checkpoint_has_an_id_that_is_known_before_the_answer() {
     let id = LoadWeights::new_model_id(&"session-1".into(), ModelSeqId::new(2));
     assert_eq!(id.as_str(), "session-1:train:2");
+}
+
+#[test]
+fn a_setting_of_zero_is_written_as_the_official_client_writes_it() {
+    let config = Map::from([("a".to_owned(), LossConfigValue::Number(0.0))]);
+    let call = LossCall { loss_fn_config: config, ..LossCall::new("x") };
+    let encoded = EncodedForwardBackward::new([], &call).expect("encodes");
+    // protobuf 7.36 for Python writes both parts of a map's entry, whatever they are.
+    let zero = [0; 8];
+    let mut expected = b"\x0a\x01m\x10\x01\x22\x01x\x2a\x0c\x0a\x01a\x11".to_vec();
+    expected.extend(zero);
+    expected.extend(b"\x3a\x0e\x0a\x01a\x12\x09\x09");
+    expected.extend(zero);
+    assert_eq!(encoded.with_header(&"m".into(), SeqId::FIRST), Ok(expected));
 }

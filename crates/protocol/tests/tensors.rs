@@ -1,10 +1,8 @@
 //! Tensors: what a shape, a layout and a batch must hold, and that nothing is lost between protobuf, JSON and back.
 
-use tinkex_protocol::Map;
-
 use tinkex_protocol::chunking::{ChunkLimits, chunks, datum_bytes, prompt_bytes};
 use tinkex_protocol::{
-    Chunk, DType, Datum, Error, ForwardBackwardOutput, LeVec, ModelInput, Tensor, batch, json, proto,
+    Chunk, DType, Datum, Error, ForwardBackwardOutput, LeVec, Map, ModelInput, Tensor, batch, json, proto,
 };
 
 fn wire(dtype: i32, bytes: Vec<u8>, shape: &[i64]) -> proto::Tensor {

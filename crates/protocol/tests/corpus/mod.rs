@@ -1,7 +1,6 @@
 //! Sound messages of every kind, each with its decoder: where the tests of unsound ones begin.
 
 use std::fmt::Debug;
-use tinkex_protocol::Map;
 
 use prost::Message;
 use serde::Serialize;
@@ -14,7 +13,7 @@ use tinkex_protocol::json::{
 use tinkex_protocol::sample::{PromptAltTokens, TopkLogprobs};
 use tinkex_protocol::{
     Chunk, DType, Datum, EncodedForwardBackward, ForwardBackward, ForwardBackwardOutput, LeVec, LossCall,
-    ModelInput, Retrieved, SampleResponse, SampledSequence, SeqId, StopReason, Tensor, proto,
+    Map, ModelInput, Retrieved, SampleResponse, SampledSequence, SeqId, StopReason, Tensor, proto,
 };
 
 /// Data that the request behind a result is taken to have had.
