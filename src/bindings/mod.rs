@@ -49,7 +49,7 @@ thread_local! {
 /// Sets the owner, and lets it know when this instance dies of what can't be caught.
 #[wasm_bindgen]
 pub fn start(host: Host) {
-    wasm_bindgen::rt::set_on_abort(dying);
+    wasm_bindgen::handler::set_on_abort(dying);
     OWNER.with(|owner| owner.set(host.clone()).ok());
     INSTANCE.with_borrow_mut(|instance| *instance = Some(Instance { host, services: HashMap::new() }));
 }
