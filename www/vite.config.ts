@@ -28,7 +28,6 @@ const contentSecurityPolicy: Plugin = {
 };
 
 export default defineConfig({
-  root: import.meta.dirname,
   plugins: [svelte(), contentSecurityPolicy],
   // Data sets and the wasm stay files of their own, so that the page shows up before they are read.
   build: { target: "es2023", assetsInlineLimit: 0, emptyOutDir: true },

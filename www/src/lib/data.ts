@@ -183,13 +183,15 @@ export interface Stretch {
   counts: boolean;
 }
 
-/** Characters of a text that are enough to see what it is. */
-const GLIMPSE = 160;
+/** Lines of a text that are enough to see what it is, and characters, should a line be a whole paragraph. */
+const GLIMPSE = { lines: 3, characters: 160 };
 
 /** The first example as the model meets it. */
 export function glimpse(corpus: Corpus, codec: TextCodec): Stretch[] {
   if (corpus.kind === "text") {
-    const text = codec.decode(corpus.train.slice(0, GLIMPSE)).slice(0, GLIMPSE).trim();
+    const beginning = codec.decode(corpus.train.slice(0, 2 * GLIMPSE.characters));
+    const lines = beginning.split("\n").filter((line) => line.trim() !== "");
+    const text = lines.slice(0, GLIMPSE.lines).join("\n").slice(0, GLIMPSE.characters);
     return [{ text: `${text}…`, counts: true }];
   }
   const { tokens, weights } = corpus.train[0] as Sequence;
