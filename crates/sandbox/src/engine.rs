@@ -164,7 +164,7 @@ fn run_pass(
     results::pass(logprobs, shapes, total)
 }
 
-fn numbers(config: &BTreeMap<String, LossConfigValue>) -> Result<BTreeMap<String, f64>, String> {
+fn numbers(config: &tinkex_protocol::Map<LossConfigValue>) -> Result<BTreeMap<String, f64>, String> {
     let number = |(name, value): (&String, &LossConfigValue)| match value {
         LossConfigValue::Number(number) => Ok((name.clone(), *number)),
         LossConfigValue::Text(_) => {

@@ -2,8 +2,7 @@
 
 use crate::message::Response;
 use crate::state::{Outcome, Task};
-use std::collections::BTreeMap;
-use tinkex_protocol::{DType, ForwardBackwardOutput, LeVec, SampleResponse, Tensor};
+use tinkex_protocol::{DType, ForwardBackwardOutput, LeVec, Map, SampleResponse, Tensor};
 
 /// The name of what a loss gives per datum.
 const OUTPUT_TYPE: &str = "ArrayRecord";
@@ -15,13 +14,13 @@ pub(crate) fn pass(logprobs: Vec<Vec<f32>>, shapes: Vec<Vec<usize>>, loss: f64) 
     }
     let output = |(logprobs, shape): (Vec<f32>, Vec<usize>)| {
         let tensor = Tensor::from_bytes(DType::Float32, shape, LeVec::from(logprobs).into_bytes())?;
-        Ok(BTreeMap::from([("logprobs".to_owned(), tensor)]))
+        Ok(Map::from_iter([("logprobs".to_owned(), tensor)]))
     };
     let outputs: Result<_, tinkex_protocol::Error> = logprobs.into_iter().zip(shapes).map(output).collect();
     let result = ForwardBackwardOutput {
         loss_fn_output_type: OUTPUT_TYPE.into(),
         loss_fn_outputs: outputs.map_err(|error| error.to_string())?,
-        metrics: BTreeMap::from([("loss:sum".to_owned(), loss)]),
+        metrics: Map::from_iter([("loss:sum".to_owned(), loss)]),
     };
     let bytes = result.encode().map_err(|error| error.to_string())?;
     Ok(Outcome::Protobuf(bytes.into()))

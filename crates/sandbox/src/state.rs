@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tinkex_protocol::ids::{ModelId, RequestId, SamplingSessionId, SessionId};
+use tinkex_protocol::json::session::UserMetadata;
 use tinkex_protocol::path::TinkerPath;
 
 /// SHA-256 of what a request asks for.
@@ -68,7 +69,7 @@ pub(crate) struct Session {
     pub created: Duration,
     pub status: Status,
     pub tags: Vec<String>,
-    pub user_metadata: BTreeMap<String, String>,
+    pub user_metadata: UserMetadata,
     pub project: Option<String>,
     pub display_name: Option<String>,
     /// Numbers its requests, for their ids.
@@ -113,7 +114,7 @@ pub(crate) struct Run {
     pub incarnation: u64,
     pub base_model: String,
     pub lora: Lora,
-    pub user_metadata: Option<BTreeMap<String, String>>,
+    pub user_metadata: Option<UserMetadata>,
     pub last_request: Duration,
     /// The checkpoint that it went on from.
     pub parent: Option<String>,
@@ -153,7 +154,7 @@ pub(crate) struct Checkpoint {
     pub made: Duration,
     pub expires: Option<Duration>,
     pub public: bool,
-    pub user_metadata: Option<BTreeMap<String, String>>,
+    pub user_metadata: Option<UserMetadata>,
     pub base_model: String,
     pub lora: Lora,
     pub weights: Fingerprint,

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use tinkex_model::Adapter;
 use tinkex_protocol::ids::{ModelId, RequestId, SamplingSessionId, SessionId};
 use tinkex_protocol::json::custom_loss::CreateCustomLoss;
+use tinkex_protocol::json::session::UserMetadata;
 use tinkex_protocol::json::training::{CreateModel, LoadWeights};
 
 /// What a model is made with, before there is one.
@@ -25,7 +26,7 @@ pub(super) struct NewModel {
     pub base_model: String,
     pub lora: Lora,
     pub parent: Option<String>,
-    pub user_metadata: Option<BTreeMap<String, String>>,
+    pub user_metadata: Option<UserMetadata>,
 }
 
 /// Why nothing more is applied to a model after a bug of ours.
@@ -210,11 +211,14 @@ impl Core {
                 self.unload_when_idle(&id);
                 continue;
             };
+            let next = model.next;
             let work = self.begin(&id, &request);
             if work.is_some() {
                 return work;
             }
-            self.ready.push_back(id);
+            if self.state.models.get(&id).is_some_and(|model| model.next > next) {
+                self.ready.push_back(id);
+            }
         }
         None
     }

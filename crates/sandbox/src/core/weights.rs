@@ -9,10 +9,10 @@ use crate::engine;
 use crate::state::{Checkpoint, Outcome, Sampler, fingerprint};
 use bytes::Bytes;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tinkex_model::{Adapter, StateScope};
 use tinkex_protocol::ids::{ModelId, SamplingSessionId};
+use tinkex_protocol::json::session::UserMetadata;
 use tinkex_protocol::json::training::{LoadWeights, SaveWeights, SaveWeightsForSampler};
 use tinkex_protocol::path::{CheckpointType, TinkerPath};
 
@@ -104,7 +104,7 @@ impl Core {
         path: &TinkerPath,
         engine: &Adapter,
         ttl_seconds: Option<u64>,
-        user_metadata: Option<BTreeMap<String, String>>,
+        user_metadata: Option<UserMetadata>,
     ) -> Result<(), String> {
         let expires = ttl_seconds.map(ttl).transpose()?.map(|living| self.now + living);
         let run = self.state.runs.get(path.run()).ok_or("this model has no run")?;

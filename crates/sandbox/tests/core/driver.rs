@@ -1,7 +1,6 @@
 //! Drives a core as a server does, on a virtual clock and with a disk that is a list.
 
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tinkex_protocol::{
     Datum, EncodedForwardBackward, ForwardBackwardOutput, LossCall, ModelInput, SampleResponse, Tensor,
@@ -197,7 +196,7 @@ pub fn datum(tokens: &[i64]) -> Datum {
     ];
     Datum {
         model_input: ModelInput::from_tokens(input),
-        loss_fn_inputs: BTreeMap::from(inputs),
+        loss_fn_inputs: tinkex_protocol::Map::from_iter(inputs),
         ..Datum::default()
     }
 }

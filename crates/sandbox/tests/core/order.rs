@@ -113,8 +113,7 @@ fn bad_data_use_their_number_fail_with_the_reason_and_what_follows_goes_on() {
     short.loss_fn_inputs.insert("weights".into(), tinkex_protocol::Tensor::floats(&[1.0]));
     let mut infinite = datum(&[1, 2, 3]);
     infinite.loss_fn_inputs.insert("weights".into(), tinkex_protocol::Tensor::floats(&[1.0, f32::NAN]));
-    let mut missing = datum(&[1, 2, 3]);
-    missing.loss_fn_inputs.remove("target_tokens");
+    let missing = tinkex_protocol::Datum { loss_fn_inputs: Default::default(), ..datum(&[1, 2, 3]) };
     let plain = LossCall::new("cross_entropy");
     let cases = [
         (vec![datum(&[1, 2, 99_999])], plain.clone(), "data[0].loss_fn_inputs.target_tokens[1] is 99999"),

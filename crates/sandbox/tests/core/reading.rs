@@ -77,7 +77,7 @@ fn a_checkpoint_is_published_given_a_time_to_live_and_deleted() {
     let (_, model) = service.model();
     let path = text(&service.save(&model, 1, "a", json!({ "user_metadata": { "k": "v" } })), "path");
     let at = format!("training_runs/{model}/checkpoints/weights/a");
-    let mut shown = |service: &mut Driven| {
+    let shown = |service: &mut Driven| {
         let found: CheckpointsResponse = typed(service.get("checkpoints"));
         found.checkpoints.into_iter().next().unwrap()
     };
@@ -134,7 +134,7 @@ fn a_model_from_a_checkpoint_goes_on_with_the_optimizer_or_without() {
     service.pass(&model, 1, &[1, 2, 3]);
     service.step(&model, 2);
     let path = text(&service.save(&model, 3, "a", json!({})), "path");
-    let mut from = |service: &mut Driven, number: u64, optimizer: bool| {
+    let from = |service: &mut Driven, number: u64, optimizer: bool| {
         let body =
             json!({ "session_id": session, "model_seq_id": number, "path": path, "optimizer": optimizer });
         let made = service.post("load_weights", body);
