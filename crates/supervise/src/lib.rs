@@ -1,5 +1,20 @@
 //! OTP supervision for a single-threaded executor.
 //!
+//! Whatever runs concurrently has an owner that sees it end. A [`Supervisor`] keeps children in an order and restarts them
+//! as their [`ChildSpec`]s and its [`Strategy`] say; a [`DynamicSupervisor`] keeps those that come and go; a
+//! [`TaskSupervisor`] keeps pieces of work with one result each. Everything stands on a [`System`], which stands on a
+//! [`Runtime`]: an executor that can tell the time, set a timer, and run a future.
+//!
+//! What is guaranteed:
+//! - Each start has exactly one [`Exit`], whether it returns, panics (while it is made, polled or dropped), is killed, or is
+//!   dropped by its executor.
+//! - No child outlives its supervisor, no task its task supervisor, however that one ends.
+//! - A crash concerns those whom the strategy names, and nobody else.
+//! - A wait that is cancelled ends at once, and its timer with it.
+//!
+//! What is not: there is one thread, so what never yields can't be stopped, and holds up everyone. Polls over 50 ms are
+//! [reported](Report::SlowPoll). A panic while another one unwinds ends the program.
+//!
 //! ```
 //! use std::time::Duration;
 //! use tinkex_supervise::{Exit, System, TaskSupervisor, virtual_time::VirtualTime};
@@ -50,6 +65,11 @@ mod tree;
 #[cfg(feature = "virtual-time")]
 pub mod virtual_time;
 mod waiters;
+
+/// The example of the README is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use cancel::{CancelToken, Cancelled, CancelledFuture};
 pub use context::{Context, Waiting, YieldNow};

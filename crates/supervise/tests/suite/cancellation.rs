@@ -73,6 +73,18 @@ fn a_guarded_future_gives_its_value_unless_it_was_cancelled_before() {
 }
 
 #[test]
+fn a_wait_that_is_given_up_leaves_nothing_in_the_token() {
+    let token = CancelToken::new();
+    for _ in 0..100 {
+        let mut wait = token.cancelled();
+        assert!((&mut wait).now_or_never().is_none());
+        assert!((&mut wait).now_or_never().is_none(), "asked again, it is still one waiter");
+        assert_eq!(token.waiting(), 1);
+    }
+    assert_eq!(token.waiting(), 0);
+}
+
+#[test]
 fn a_child_knows_that_it_is_asked_to_stop() {
     let world = World::new();
     let supervisor = world.started(Strategy::OneForOne);

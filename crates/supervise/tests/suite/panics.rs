@@ -184,6 +184,20 @@ fn a_supervisor_that_can_not_go_on_crashes_and_takes_its_children_with_it() {
 }
 
 #[test]
+fn that_is_contained_by_hand_is_known_by_its_place_and_callers() {
+    let world = World::new();
+    assert_eq!(contain(|| 1), Ok(1));
+    let outside = contain::<()>(|| panic!("outside")).unwrap_err();
+    assert_eq!((&*outside.message, outside.callers.len()), ("outside", 0));
+    let tasks = TaskSupervisor::new("tasks");
+    world.run(tasks.start(&world.system)).unwrap();
+    let caught = tasks.spawn("loop", |_| async { contain::<()>(|| panic!("inside")).unwrap_err() });
+    let inside = world.run(caught).unwrap();
+    assert_eq!((&*inside.message, &inside.callers[..]), ("inside", &["loop".into()][..]));
+    assert!(inside.place.contains("panics.rs") && !inside.in_destructor);
+}
+
+#[test]
 fn in_a_listener() {
     let world = World::new();
     world.system.on_report(|_| panic!("listener"));
