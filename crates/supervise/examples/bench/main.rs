@@ -84,18 +84,35 @@ fn main() {
         assert_eq!(world.live_tasks(), 0, "all have stopped");
     }
 
-    const RESTARTS: usize = 10_000;
+    restarts();
+}
+
+/// Restarts one child again and again, in rounds: on a busy machine the fastest round is the one that was not
+/// interrupted.
+fn restarts() {
+    const ROUNDS: usize = 50;
+    const EACH: usize = 200;
     let world = VirtualTime::new(0);
     let family = Family::new(world.runtime());
     world.run_until_stalled();
     family.grow_permanent();
     world.run_until_stalled();
-    let cost = measure(&world, RESTARTS, || {
-        for _ in 0..RESTARTS {
-            family.crash(Exit::error("crash"));
-            world.run_until_stalled();
-        }
-    });
-    row("restart", RESTARTS, &cost);
-    println!("a restart takes {:.2} µs", cost.time.as_secs_f64() * 1e6 / RESTARTS as f64);
+    let round = || {
+        measure(&world, EACH, || {
+            for _ in 0..EACH {
+                family.crash(Exit::error("crash"));
+                world.run_until_stalled();
+            }
+        })
+    };
+    let mut costs: Vec<Cost> = (0..ROUNDS).map(|_| round()).collect();
+    costs.sort_by_key(|cost| cost.time);
+    row("restart, fastest round", EACH, &costs[0]);
+    row("restart, median round", EACH, &costs[ROUNDS / 2]);
+    let each = |cost: &Cost| cost.time.as_secs_f64() * 1e6 / EACH as f64;
+    println!(
+        "a restart takes {:.2} µs at best, {:.2} µs in the middle",
+        each(&costs[0]),
+        each(&costs[ROUNDS / 2])
+    );
 }
