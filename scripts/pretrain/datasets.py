@@ -32,8 +32,8 @@ def answers():
         if pair in seen[not held_out]:
             continue
         seen[held_out].add(pair)
-        prompt = f"{fact.sentence(rng)} Who, what and where?"
-        answer = {"who": fact.who, "what": fact.thing, "where": fact.place}
+        prompt = f"{fact.sentence(rng)} Who, how many and what?"
+        answer = {"who": fact.who, "how_many": fact.number, "what": fact.thing}
         lines.append(json.dumps({"prompt": prompt, "answer": json.dumps(answer)}))
     return "\n".join(lines) + "\n"
 

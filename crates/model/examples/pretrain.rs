@@ -3,7 +3,7 @@
 //! `pretrain CACHE OUTPUT STEPS` reads the token ids that `scripts/pretrain/prepare.py` left in CACHE (`first.bin`,
 //! `second.bin`, `heldout.bin`: 16 bits each, little-endian), prints a line of log every 50 steps, and writes the model file OUTPUT.
 //! Every 250 steps it leaves its state in CACHE, and goes on from there when it is started again. The learning rate is
-//! constant until the last 400 steps, so a run that was left goes on to any later STEPS with the bits that a single run to
+//! constant until the last 200 steps, so a run that was left goes on to any later STEPS with the bits that a single run to
 //! STEPS would have.
 
 use std::path::Path;
@@ -17,7 +17,7 @@ const SEED: u64 = 20;
 
 const PEAK_RATE: f64 = 3e-3;
 const WARM_UP: u64 = 100;
-const COOL_DOWN: u64 = 400;
+const COOL_DOWN: u64 = 200;
 
 /// What is read from which step on, and how many windows a step.
 const PARTS: [Part; 4] = [

@@ -125,7 +125,7 @@ fn tile<T: Real, const M: usize, const N: usize>(
         let row: &[T; N] = b[p * ldb..p * ldb + N].try_into().expect("the slice has N elements");
         for r in 0..M {
             for j in 0..N {
-                sums[r][j] = sums[r][j] + column[r] * row[j];
+                sums[r][j] += column[r] * row[j];
             }
         }
     }

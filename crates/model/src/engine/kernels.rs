@@ -25,11 +25,11 @@ fn dot_row<T: Real>(a: &[T], b: &[T]) -> T {
     let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
     for (x, y) in a_chunks.zip(b_chunks) {
         for i in 0..LANES {
-            lanes[i] = lanes[i] + x[i] * y[i];
+            lanes[i] += x[i] * y[i];
         }
     }
     for (i, (x, y)) in a_rest.iter().zip(b_rest).enumerate() {
-        lanes[i] = lanes[i] + *x * *y;
+        lanes[i] += *x * *y;
     }
     add_up(lanes)
 }
@@ -59,12 +59,12 @@ fn exp_row<T: Real>(row: &mut [T], scale: T, shift: T) -> T {
     for chunk in &mut chunks {
         for i in 0..LANES {
             chunk[i] = (chunk[i] * scale - shift).exp();
-            lanes[i] = lanes[i] + chunk[i];
+            lanes[i] += chunk[i];
         }
     }
     for (i, value) in chunks.into_remainder().iter_mut().enumerate() {
         *value = (*value * scale - shift).exp();
-        lanes[i] = lanes[i] + *value;
+        lanes[i] += *value;
     }
     add_up(lanes)
 }

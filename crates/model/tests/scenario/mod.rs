@@ -6,8 +6,8 @@ use tinkex_model::{
 
 /// What `hash` gives on each base, wherever it runs. A change of the engine's arithmetic, or of the shipped model, changes
 /// these on purpose; nothing else may.
-pub const TINY: u64 = 0;
-pub const SHIPPED: u64 = 0;
+pub const TINY: u64 = 0x8b12_f477_19d3_3113;
+pub const SHIPPED: u64 = 0xb0a2_371a_95c5_9ece;
 
 /// Trains with every kind of update on sequences of many lengths, samples, and hashes all that came of it.
 pub fn hash(base: &BaseModel, threads: usize) -> u64 {
