@@ -23,5 +23,5 @@ export const nightly = {
 };
 
 /** The command must be of the very version of the crate, or the glue does not fit the wasm. */
-export const wasmBindgen = /name = "wasm-bindgen"\nversion = "(.+)"/.exec(cargoLock)?.[1] ?? "0.2.130";
+export const wasmBindgen = /name = "wasm-bindgen"\nversion = "(.+)"/.exec(cargoLock)[1];
 export const wasmPack = "0.15.1";

@@ -35,7 +35,7 @@ export async function setup(purpose) {
   }
   const missing = purposes[purpose]().filter((need) => !need.isMet());
   if (missing.length === 0) return;
-  console.log(`Set-up for \`npm ${purpose}\`, this once. Missing:`);
+  console.log(`Set-up (${purpose}), this once. Missing:`);
   for (const { what, takes } of missing) console.log(`  - ${what} (${takes})`);
   for (const { what, install, isMet } of missing) {
     console.log(`\n${what}`);
