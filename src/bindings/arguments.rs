@@ -9,7 +9,7 @@ use tinkex_protocol::forward_backward::LossConfigValue;
 use tinkex_protocol::json::sampling;
 use tinkex_protocol::json::training::{AdamParams, LoraConfig};
 use tinkex_protocol::{DType, LeVec, LossCall, ModelInput};
-use wasm_bindgen::JsValue;
+use wasm_bindgen::{JsCast, JsValue};
 
 use crate::error::Error;
 use crate::service::Lora;
@@ -65,12 +65,11 @@ pub struct CreateSamplingClient {
     pub model_path: Option<String>,
 }
 
-/// A piece of a model's input.
+/// A piece of a model's input. Text is the only kind that the classes let through.
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Chunk {
+pub struct Chunk {
     /// int32, little-endian.
-    EncodedText { tokens: ByteBuf },
+    tokens: ByteBuf,
 }
 
 #[derive(Deserialize)]
@@ -146,18 +145,12 @@ pub struct Sample {
 pub struct SamplingParams {
     pub max_tokens: Option<u32>,
     pub seed: Option<i64>,
-    pub stop: Option<Stop>,
+    /// A string, strings or token ids.
+    #[serde(default, with = "serde_wasm_bindgen::preserve")]
+    pub stop: JsValue,
     pub temperature: Option<f64>,
     pub top_k: Option<i64>,
     pub top_p: Option<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub enum Stop {
-    Text(String),
-    Texts(Vec<String>),
-    Tokens(Vec<i32>),
 }
 
 #[derive(Deserialize)]
@@ -186,9 +179,8 @@ impl From<CreateLoraTrainingClient> for Lora {
 
 /// A model input of its chunks.
 pub fn model_input(chunks: Vec<Chunk>) -> Result<ModelInput, tinkex_protocol::Error> {
-    let chunk = |Chunk::EncodedText { tokens }| {
-        LeVec::from_bytes(tokens.into_vec()).map(tinkex_protocol::Chunk::EncodedText)
-    };
+    let chunk =
+        |Chunk { tokens }| LeVec::from_bytes(tokens.into_vec()).map(tinkex_protocol::Chunk::EncodedText);
     Ok(ModelInput { chunks: chunks.into_iter().map(chunk).collect::<Result<_, _>>()? })
 }
 
@@ -248,14 +240,23 @@ impl From<SamplingParams> for sampling::SamplingParams {
         sampling::SamplingParams {
             max_tokens: args.max_tokens,
             seed: args.seed,
-            stop: args.stop.map(|stop| match stop {
-                Stop::Text(text) => sampling::Stop::Text(text),
-                Stop::Texts(texts) => sampling::Stop::Texts(texts),
-                Stop::Tokens(tokens) => sampling::Stop::Tokens(tokens),
-            }),
+            stop: stop(&args.stop),
             temperature: args.temperature.unwrap_or(default.temperature),
             top_k: args.top_k.unwrap_or(default.top_k),
             top_p: args.top_p.unwrap_or(default.top_p),
         }
+    }
+}
+
+/// `undefined`: none; an empty array is empty, whatever it would have held.
+fn stop(value: &JsValue) -> Option<sampling::Stop> {
+    if let Some(text) = value.as_string() {
+        return Some(sampling::Stop::Text(text));
+    }
+    let list = value.dyn_ref::<js_sys::Array>()?;
+    let tokens: Vec<i32> = list.iter().filter_map(|id| Some(id.as_f64()? as i32)).collect();
+    match tokens.is_empty() {
+        false => Some(sampling::Stop::Tokens(tokens)),
+        true => Some(sampling::Stop::Texts(list.iter().filter_map(|text| text.as_string()).collect())),
     }
 }

@@ -2,11 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, LocalBoxFuture, select};
 use tinkex_supervise::{Context, Pid, TaskHandle, TaskSupervisor};
 use wasm_bindgen::JsValue;
 
@@ -56,7 +55,7 @@ impl Clients {
     }
 }
 
-type Work = Pin<Box<dyn Future<Output = Answer>>>;
+type Work = LocalBoxFuture<'static, Answer>;
 
 /// Places a call and starts the task that waits for it. Everything whose order matters happens before this returns.
 pub fn begin(
@@ -76,12 +75,17 @@ pub fn begin(
         (Some(Client::Training(_, pid) | Client::Sampling(_, pid)), "close") => {
             let service = service.clone();
             clients.0.clients.borrow_mut().remove(&client_number);
-            task(&service.calls().clone(), method, call, move |_| {
-                Box::pin(async move {
-                    service.close_client(&pid).await;
-                    to_js(&Nothing {})
-                })
-            })
+            task(
+                &service.calls().clone(),
+                method,
+                call,
+                Box::new(move |_| {
+                    Box::pin(async move {
+                        service.close_client(&pid).await;
+                        to_js(&Nothing {})
+                    })
+                }),
+            )
         }
         (Some(Client::Training(training, _)), _) => {
             of_training(clients, service, &training, method, arguments, call)
@@ -102,36 +106,56 @@ fn of_service(
     let tasks = service.calls().clone();
     let service = service.clone();
     match method {
-        "getServerCapabilities" => task(&tasks, method, call, move |_| {
-            Box::pin(async move { to_js(&Capabilities::from(service.server_capabilities().await?)) })
-        }),
+        "getServerCapabilities" => task(
+            &tasks,
+            method,
+            call,
+            Box::new(move |_| {
+                Box::pin(async move { to_js(&Capabilities::from(service.server_capabilities().await?)) })
+            }),
+        ),
         "createLoraTrainingClient" => {
             let given: args::CreateLoraTrainingClient = read(arguments)?;
-            task(&tasks, method, call, move |ctx| {
-                let made = service.create_training_client(&ctx, given.into(), &progress);
-                Box::pin(async move { to_js(&clients.add_training(made.await?)) })
-            })
+            task(
+                &tasks,
+                method,
+                call,
+                Box::new(move |ctx| {
+                    let made = service.create_training_client(&ctx, given.into(), &progress);
+                    Box::pin(async move { to_js(&clients.add_training(made.await?)) })
+                }),
+            )
         }
         "createTrainingClientFromState" => {
             let given: args::CreateTrainingClientFromState = read(arguments)?;
-            task(&tasks, method, call, move |ctx| {
-                let args::CreateTrainingClientFromState { path, optimizer, user_metadata } = given;
-                let made = service.create_training_client_from_state(
-                    &ctx,
-                    path,
-                    optimizer,
-                    user_metadata,
-                    &progress,
-                );
-                Box::pin(async move { to_js(&clients.add_training(made.await?)) })
-            })
+            task(
+                &tasks,
+                method,
+                call,
+                Box::new(move |ctx| {
+                    let args::CreateTrainingClientFromState { path, optimizer, user_metadata } = given;
+                    let made = service.create_training_client_from_state(
+                        &ctx,
+                        path,
+                        optimizer,
+                        user_metadata,
+                        &progress,
+                    );
+                    Box::pin(async move { to_js(&clients.add_training(made.await?)) })
+                }),
+            )
         }
         "createSamplingClient" => {
             let given: args::CreateSamplingClient = read(arguments)?;
-            task(&tasks, method, call, move |_| {
-                let made = service.create_sampling_client(given.base_model, given.model_path, &progress);
-                Box::pin(async move { to_js(&clients.add_sampling(made.await?)) })
-            })
+            task(
+                &tasks,
+                method,
+                call,
+                Box::new(move |_| {
+                    let made = service.create_sampling_client(given.base_model, given.model_path, &progress);
+                    Box::pin(async move { to_js(&clients.add_sampling(made.await?)) })
+                }),
+            )
         }
         _ => Err(unknown(method)),
     }
@@ -187,7 +211,7 @@ fn of_training(
         }
         _ => return Err(unknown(method)),
     };
-    task(tasks, method, call, move |_| work)
+    task(tasks, method, call, Box::new(move |_| work))
 }
 
 fn of_sampling(
@@ -208,17 +232,27 @@ fn of_sampling(
                 prompt_logprobs: given.include_prompt_logprobs,
                 topk_prompt_logprobs: given.topk_prompt_logprobs,
             };
-            task(sampling.calls(), method, call, move |ctx| {
-                let sampled = client.sample(&ctx, sample, &progress);
-                Box::pin(async move { to_js(&Sample::from(sampled.await?)) })
-            })
+            task(
+                sampling.calls(),
+                method,
+                call,
+                Box::new(move |ctx| {
+                    let sampled = client.sample(&ctx, sample, &progress);
+                    Box::pin(async move { to_js(&Sample::from(sampled.await?)) })
+                }),
+            )
         }
         "computeLogprobs" => {
             let prompt = model_input(read::<args::ComputeLogprobs>(arguments)?.prompt)?;
-            task(sampling.calls(), method, call, move |ctx| {
-                let logprobs = client.compute_logprobs(&ctx, prompt, &progress);
-                Box::pin(async move { to_js(&Logprobs::from(logprobs.await?)) })
-            })
+            task(
+                sampling.calls(),
+                method,
+                call,
+                Box::new(move |ctx| {
+                    let logprobs = client.compute_logprobs(&ctx, prompt, &progress);
+                    Box::pin(async move { to_js(&Logprobs::from(logprobs.await?)) })
+                }),
+            )
         }
         _ => Err(unknown(method)),
     }
@@ -229,7 +263,8 @@ fn task(
     tasks: &TaskSupervisor,
     method: &str,
     call: &Rc<OpenCall>,
-    work: impl FnOnce(Context) -> Work + 'static,
+    // Boxed, so that starting a task is compiled once and not for each method.
+    work: Box<dyn FnOnce(Context) -> Work>,
 ) -> Result<TaskHandle<Answer>, Error> {
     if !tasks.has_room() {
         return Err(Error::too_many_calls());

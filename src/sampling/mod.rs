@@ -150,7 +150,9 @@ impl SamplingClient {
         };
         let response = match payload {
             Payload::Protobuf(bytes) => SampleResponse::decode(&bytes),
-            Payload::Json(bytes) => tinkex_protocol::json::decode(&bytes),
+            Payload::Json(_) => {
+                return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
+            }
         };
         let response = response
             .map_err(|error| Error::protocol(format!("the server's sample can't be read: {error}")))?;

@@ -96,7 +96,9 @@ impl TrainingClient {
                     Payload::Protobuf(bytes) => {
                         ForwardBackwardOutput::decode(&bytes, data).map_err(unreadable)
                     }
-                    Payload::Json(bytes) => tinkex_protocol::json::decode(&bytes).map_err(unreadable),
+                    Payload::Json(_) => {
+                        Err(Error::protocol("the server sent JSON where a protobuf result belongs"))
+                    }
                 })
                 .collect();
             combine(outputs?).map_err(unreadable)

@@ -21,11 +21,37 @@ pub struct LossCall {
 pub const LOSS_FUNCTIONS: [&str; 8] =
     ["cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce", "custom"];
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum LossConfigValue {
     Number(f64),
     Text(String),
+}
+
+/// By hand: serde's untagged enums keep a copy of whatever comes before they choose, and the code for it.
+impl<'de> Deserialize<'de> for LossConfigValue {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<LossConfigValue, D::Error> {
+        struct NumberOrText;
+        impl serde::de::Visitor<'_> for NumberOrText {
+            type Value = LossConfigValue;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number or a string")
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<LossConfigValue, E> {
+                Ok(LossConfigValue::Number(number))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<LossConfigValue, E> {
+                Ok(LossConfigValue::Number(number as f64))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<LossConfigValue, E> {
+                Ok(LossConfigValue::Number(number as f64))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<LossConfigValue, E> {
+                Ok(LossConfigValue::Text(text.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(NumberOrText)
+    }
 }
 
 /// A `ForwardBackwardRequest` whose parts hold what they claim.

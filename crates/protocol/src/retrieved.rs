@@ -1,6 +1,7 @@
 //! What an answer of `retrieve_future` says: not yet, ready, failed, or the result.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::{Error, RequestId, json};
 
@@ -104,16 +105,16 @@ impl<'a> Retrieved<'a> {
         if body.trim_ascii_start().first() != Some(&b'{') {
             return Err(Error::Json { path: String::new(), problem: "is not a JSON object".to_owned() });
         }
-        let said: Said = json::decode(body)?;
-        if said.r#type.is_some_and(|kind| kind == "try_again") {
+        let said: Said = json::decode_borrowed(body)?;
+        if said.r#type.is_some_and(|kind| text(kind) == "try_again") {
             return Ok(Retrieved::TryAgain(TryAgain {
                 request_id: said.request_id.map(|id| text(id).into()),
                 queue_state: said.queue_state.and_then(|state| QueueState::named(&text(state))),
                 queue_state_reason: said.queue_state_reason.map(text),
             }));
         }
-        if said.status.is_some_and(|status| status == "complete_metadata") {
-            let size = said.response_payload_size.and_then(|size| size.as_u64());
+        if said.status.is_some_and(|status| text(status) == "complete_metadata") {
+            let size = said.response_payload_size.and_then(|size| size.get().parse().ok());
             let missing = || Error::field("response_payload_size", "must be a size in bytes");
             return Ok(Retrieved::Complete(CompleteMetadata {
                 response_payload_size: size.ok_or_else(missing)?,
@@ -133,32 +134,35 @@ pub fn is_protobuf(content_type: &str) -> bool {
     content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(PROTOBUF))
 }
 
-fn text(value: serde_json::Value) -> String {
-    match value {
-        serde_json::Value::String(text) => text,
-        other => other.to_string(),
-    }
+/// The text of a value that should be one; of another its JSON.
+fn text(value: &RawValue) -> String {
+    serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
 
 /// The keys that tell the answers apart. They are taken as they come, because a result may use the same names for
 /// something else.
 #[derive(Deserialize)]
-struct Said {
-    r#type: Option<serde_json::Value>,
-    status: Option<serde_json::Value>,
-    #[serde(default, deserialize_with = "even_null")]
-    error: Option<serde_json::Value>,
-    category: Option<serde_json::Value>,
-    request_id: Option<serde_json::Value>,
-    queue_state: Option<serde_json::Value>,
-    queue_state_reason: Option<serde_json::Value>,
-    response_payload_size: Option<serde_json::Value>,
+struct Said<'a> {
+    #[serde(borrow)]
+    r#type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    category: Option<&'a RawValue>,
+    #[serde(borrow)]
+    request_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    queue_state: Option<&'a RawValue>,
+    #[serde(borrow)]
+    queue_state_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response_payload_size: Option<&'a RawValue>,
 }
 
-fn even_null<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<serde_json::Value>, D::Error> {
-    serde_json::Value::deserialize(deserializer).map(Some)
+fn even_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
 }
 
 impl Serialize for TryAgain {

@@ -25,6 +25,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| locate::explain(bytes, &error))
 }
 
+/// As [`decode`], for what borrows from the body.
+pub(crate) fn decode_borrowed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| locate::explain(bytes, &error))
+}
+
 /// Writes a body.
 pub fn encode<T: Serialize + ?Sized>(body: &T) -> Vec<u8> {
     serde_json::to_vec(body).expect("a body has text keys, and none of its values refuses to be written")
