@@ -1,17 +1,26 @@
-//! A map from keys that mostly ascend, as ids and times do: a sorted row with a search by halves.
+//! A map from keys that mostly ascend, as ids and times do: a sorted row, searched by halves.
 //!
 //! The standard library's B-tree is faster where keys come in any order, and costs about eight kilobytes of
-//! WebAssembly for each type of value; this costs a tenth. Inserting behind the last key and removing near either end,
-//! which is what happens here, moves next to nothing.
+//! WebAssembly for each type of value; this costs a tenth. Inserting behind the last key moves nothing. Removing leaves
+//! a gap, and when half of the row is gaps it is drawn together, so that too moves next to nothing, wherever it is.
 
-use std::{borrow::Borrow, collections::VecDeque};
+use std::borrow::Borrow;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Map<K, V>(VecDeque<(K, V)>);
+/// Rows this short are drawn together only when they are empty.
+const SHORT: usize = 16;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Map<K, V> {
+    /// By key; `None` is a gap.
+    rows: Vec<(K, Option<V>)>,
+    /// All rows before this one are gaps.
+    first: usize,
+    gaps: usize,
+}
 
 impl<K, V> Default for Map<K, V> {
     fn default() -> Self {
-        Self(VecDeque::new())
+        Self { rows: Vec::new(), first: 0, gaps: 0 }
     }
 }
 
@@ -20,25 +29,32 @@ impl<K: Ord, V> Map<K, V> {
         Self::default()
     }
 
-    /// Room for so many, and no more: for maps that rarely hold more.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self(VecDeque::with_capacity(capacity))
+        Self { rows: Vec::with_capacity(capacity), ..Self::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.rows.len() - self.gaps
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// Gives back what stood under this key.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self.place(&key) {
-            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
+            Ok(at) => {
+                let former = self.rows[at].1.replace(value);
+                if former.is_none() {
+                    self.gaps -= 1;
+                    self.first = self.first.min(at);
+                }
+                former
+            }
             Err(at) => {
-                self.0.insert(at, (key, value));
+                self.rows.insert(at, (key, Some(value)));
+                self.first = self.first.min(at);
                 None
             }
         }
@@ -49,19 +65,25 @@ impl<K: Ord, V> Map<K, V> {
         K: Borrow<Q>,
     {
         let at = self.place(key).ok()?;
-        let entry = self.0.remove(at);
-        // What held a hundred thousand need not keep their room.
-        if self.0.capacity() > 64 && self.0.len() * 4 < self.0.capacity() {
-            self.0.shrink_to(self.0.len() * 2);
+        let value = self.rows[at].1.take()?;
+        self.gaps += 1;
+        if self.gaps == self.rows.len() || (self.rows.len() > SHORT && self.gaps * 2 > self.rows.len()) {
+            self.rows.retain(|(_, value)| value.is_some());
+            // What held a hundred thousand need not keep their room.
+            self.rows.shrink_to(self.rows.len() * 2);
+            (self.first, self.gaps) = (0, 0);
         }
-        entry.map(|(_, value)| value)
+        while self.rows.get(self.first).is_some_and(|(_, value)| value.is_none()) {
+            self.first += 1;
+        }
+        Some(value)
     }
 
     pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
-        self.place(key).ok().map(|at| &self.0[at].1)
+        self.rows[self.place(key).ok()?].1.as_ref()
     }
 
     pub(crate) fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
@@ -69,44 +91,44 @@ impl<K: Ord, V> Map<K, V> {
         K: Borrow<Q>,
     {
         let at = self.place(key).ok()?;
-        Some(&mut self.0[at].1)
+        self.rows[at].1.as_mut()
     }
 
     pub(crate) fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
     {
-        self.place(key).is_ok()
+        self.get(key).is_some()
     }
 
     pub(crate) fn first_key_value(&self) -> Option<(&K, &V)> {
-        self.0.front().map(|(key, value)| (key, value))
+        self.iter().next()
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.0.iter().map(|(key, value)| (key, value))
+        self.rows[self.first..].iter().filter_map(|(key, value)| Some((key, value.as_ref()?)))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        self.0.iter_mut().map(|(key, value)| (&*key, value))
+        self.rows.iter_mut().filter_map(|(key, value)| Some((&*key, value.as_mut()?)))
     }
 
     pub(crate) fn keys(&self) -> impl DoubleEndedIterator<Item = &K> {
-        self.0.iter().map(|(key, _)| key)
+        self.iter().map(|(key, _)| key)
     }
 
     /// The keys that are not before this one.
     pub(crate) fn keys_from(&self, key: &K) -> impl DoubleEndedIterator<Item = &K> {
         let (Ok(at) | Err(at)) = self.place(key);
-        self.0.range(at..).map(|(key, _)| key)
+        self.rows[at..].iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key)
     }
 
     pub(crate) fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
-        self.0.iter().map(|(_, value)| value)
+        self.iter().map(|(_, value)| value)
     }
 
     pub(crate) fn into_values(self) -> impl DoubleEndedIterator<Item = V> {
-        self.0.into_iter().map(|(_, value)| value)
+        self.rows.into_iter().filter_map(|(_, value)| value)
     }
 
     /// Where a key is, or where it would be.
@@ -114,10 +136,11 @@ impl<K: Ord, V> Map<K, V> {
     where
         K: Borrow<Q>,
     {
-        match self.0.back() {
-            Some((last, _)) if last.borrow() < key => Err(self.0.len()),
-            None => Err(0),
-            _ => self.0.binary_search_by(|(known, _)| known.borrow().cmp(key)),
+        match self.rows.last() {
+            Some((last, _)) if last.borrow() >= key => {
+                self.rows.binary_search_by(|(known, _)| known.borrow().cmp(key))
+            }
+            _ => Err(self.rows.len()),
         }
     }
 }
@@ -129,15 +152,6 @@ impl<K: Ord, V> FromIterator<(K, V)> for Map<K, V> {
             map.insert(key, value);
         }
         map
-    }
-}
-
-impl<K, V> IntoIterator for Map<K, V> {
-    type Item = (K, V);
-    type IntoIter = std::collections::vec_deque::IntoIter<(K, V)>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
     }
 }
 
@@ -172,8 +186,7 @@ mod tests {
             }
         }
         assert!(map.keys().eq(tree.keys()) && map.values().rev().eq(tree.values().rev()));
-        assert!(map.clone().into_values().eq(tree.into_values()));
-        assert_eq!(map.clone().into_iter().collect::<Map<_, _>>(), map);
+        assert!(map.into_values().eq(tree.into_values()));
     }
 
     #[test]
@@ -182,6 +195,6 @@ mod tests {
         for key in 0..9_999 {
             map.remove(&key);
         }
-        assert!(map.0.capacity() < 100);
+        assert!(map.rows.capacity() < 100);
     }
 }

@@ -229,7 +229,7 @@ impl Dynamic {
         }
         if let Some(exit) = self.ending.clone() {
             self.ended = true;
-            for timer in std::mem::take(&mut self.timers).into_iter().map(|(timer, _)| timer) {
+            for &timer in std::mem::take(&mut self.timers).keys() {
                 effects.push(Effect::ClearTimer { timer });
             }
             effects.push(Effect::End { exit });
