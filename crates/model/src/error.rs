@@ -57,7 +57,7 @@ impl fmt::Display for Error {
             Error::TargetsLength { sequence, tokens, targets, targets_per_token } => write!(
                 f,
                 "sequence {sequence}: {targets} targets for {tokens} tokens; {} are needed ({targets_per_token} per token)",
-                tokens * targets_per_token
+                tokens.saturating_mul(*targets_per_token)
             ),
             Error::GradientsLength { sequence, expected, given } => {
                 write!(
