@@ -122,6 +122,7 @@ describe("the console", { timeout: 10 * HANG }, () => {
 
     await page.getByLabel("Steps", { exact: true }).fill("5");
     await alert.getByRole("button", { name: "Try again" }).click();
+    await page.locator("[data-status=failed]").waitFor({ state: "detached", timeout: HANG });
     await status(page, "done");
   });
 
