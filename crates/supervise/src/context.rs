@@ -14,7 +14,8 @@ use std::{
 use crate::{
     cancel::{CancelToken, Cancelled, CancelledFuture},
     names::NameTaken,
-    process::{Pid, Process, Wait},
+    pid::Pid,
+    process::{Process, Wait},
     system::System,
 };
 

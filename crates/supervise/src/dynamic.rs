@@ -3,12 +3,13 @@
 use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
 
 use crate::{
+    answers::{Answering, ChildError, ChildInfo, Counts, Started},
     context::Context,
     exit::Exit,
     machine::{Request, Which, dynamic::Dynamic},
-    process::{Kind, Pid},
+    pid::{Kind, Pid},
     runtime::LocalBoxFuture,
-    shell::{Answering, ChildError, ChildInfo, Counts, Shell, Started},
+    shell::Shell,
     spec::{AutoShutdown, ChildSpec, Intensity, SpecError, check_children},
     supervisor::{start_root, stop},
     system::System,

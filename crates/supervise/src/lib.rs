@@ -41,6 +41,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod answers;
 mod cancel;
 mod context;
 mod deadlines;
@@ -52,6 +53,7 @@ mod mailbox;
 mod map;
 mod names;
 mod panics;
+mod pid;
 mod process;
 mod report;
 mod runtime;
@@ -71,6 +73,7 @@ mod waiters;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use answers::{ChildError, ChildInfo, Counts, Started};
 pub use cancel::{CancelToken, Cancelled, CancelledFuture};
 pub use context::{Context, Waiting, YieldNow};
 pub use dynamic::DynamicSupervisor;
@@ -78,10 +81,9 @@ pub use exit::{Exit, IntoExit, PanicInfo};
 pub use mailbox::{Address, CallError, Mailbox, Reply, mailbox};
 pub use names::{NameTaken, Names};
 pub use panics::{contain, install_hook as install_panic_hook};
-pub use process::{Kind, Monitor, Pid, State};
+pub use pid::{Kind, Monitor, Pid, State};
 pub use report::{Report, ReportContext};
 pub use runtime::{LocalBoxFuture, Runtime};
-pub use shell::{ChildError, ChildInfo, Counts, Started};
 pub use spec::{AutoShutdown, ChildSpec, Intensity, Restart, Shutdown, SpecError, Strategy};
 pub use stream::TaskStream;
 pub use supervisor::Supervisor;

@@ -2,7 +2,7 @@
 
 use std::{any::Any, cell::RefCell, collections::HashMap, fmt, rc::Rc};
 
-use crate::process::Pid;
+use crate::pid::Pid;
 
 /// The names of a [`System`](crate::System). What is found under a name is whatever its owner put there: an address,
 /// a handle, a store.

@@ -2,7 +2,7 @@
 
 use std::{fmt, rc::Rc, time::Duration};
 
-use crate::{exit::Exit, process::Pid};
+use crate::{exit::Exit, pid::Pid};
 
 /// One thing worth a line in a log.
 #[derive(Clone, Debug, PartialEq)]

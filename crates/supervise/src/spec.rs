@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt, future::Future, rc::Rc, time::Duration};
 use crate::{
     context::Context,
     exit::{Exit, IntoExit},
-    process::Kind,
+    pid::Kind,
     runtime::LocalBoxFuture,
 };
 

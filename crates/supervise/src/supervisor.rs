@@ -3,12 +3,14 @@
 use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
 
 use crate::{
+    answers::{Answering, ChildError, ChildInfo, Counts, Started},
     context::Context,
     exit::Exit,
     machine::{Request, Which, ordered::Ordered},
-    process::{self, Callers, Kind, Nobody, Pid, Start},
+    pid::{Kind, Pid},
+    process::{self, Callers, Nobody, Start},
     runtime::LocalBoxFuture,
-    shell::{Answering, ChildError, ChildInfo, Counts, Shell, Started},
+    shell::Shell,
     spec::{AutoShutdown, ChildSpec, Intensity, SpecError, Strategy, check_children},
     system::System,
 };

@@ -5,7 +5,8 @@ use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 use crate::{
     exit::Exit,
     map::Map,
-    process::{Kind, Process, State},
+    pid::{Kind, State},
+    process::Process,
     system::System,
 };
 
