@@ -11,7 +11,7 @@ use tinkex_model::{
 };
 use tokenizer::Tokenizer;
 
-const STEPS: usize = 150;
+const STEPS: usize = 300;
 const BATCH: usize = 8;
 const LEARNING_RATE: f64 = 3e-3;
 /// Each tenth line is held out, as the data set was made for.
