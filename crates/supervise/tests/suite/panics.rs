@@ -254,6 +254,21 @@ fn a_thousand_faults_give_a_thousand_exits() {
 }
 
 #[test]
+fn a_place_knows_how_often_it_was_passed() {
+    faults::clear();
+    for nth in 1..=3 {
+        faults::point("here");
+        assert_eq!(faults::passages("here"), nth);
+    }
+    assert_eq!(faults::passages("elsewhere"), 0);
+    faults::arm("here", 2);
+    faults::point("here");
+    assert!(contain(|| faults::point("here")).is_err(), "the second from the arming");
+    faults::clear();
+    assert_eq!(faults::passages("here"), 0);
+}
+
+#[test]
 fn outside_of_supervised_code_goes_to_the_former_hook() {
     let _world = World::new();
     let seen = std::panic::catch_unwind(|| panic!("not ours: expected on the console of this test"));
