@@ -46,7 +46,7 @@ export const consoleCheck = {
   name: "svelte-check",
   check: node(
     ...["svelte-check", "bin/svelte-check", "--workspace", join(root, "www")],
-    ...["--tsconfig", join(root, "www", "tsconfig.json"), "--fail-on-warnings"],
+    ...["--tsconfig", "tsconfig.json", "--fail-on-warnings"],
   ),
 };
 

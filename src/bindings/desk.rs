@@ -9,10 +9,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tinkex_supervise::{Address, ChildSpec, Context, Exit, Mailbox, TaskHandle, faults, mailbox};
@@ -44,7 +45,7 @@ pub struct Desk {
 /// Calls that are not answered yet.
 #[derive(Default)]
 struct Open {
-    waiting: FuturesUnordered<Pin<Box<dyn Future<Output = u32>>>>,
+    waiting: FuturesUnordered<LocalBoxFuture<'static, u32>>,
     calls: HashMap<u32, Rc<OpenCall>>,
 }
 

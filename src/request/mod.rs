@@ -23,8 +23,11 @@ pub struct Numbered {
     pub kind: RequestType,
     /// Behind `/api/v1/`.
     pub path: &'static str,
-    pub body: Box<dyn Fn(&ModelId, SeqId) -> Result<Body, Error>>,
+    pub body: MakeBody,
 }
+
+/// Makes a request's bytes for its model and its number.
+pub type MakeBody = Box<dyn Fn(&ModelId, SeqId) -> Result<Body, Error>>;
 
 /// How far a call has come, as its caller would want to know if it failed now. Shared by all that carry it.
 #[derive(Clone, Debug)]

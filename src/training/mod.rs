@@ -112,7 +112,7 @@ impl TrainingClient {
         progress: &Progress,
     ) -> impl Future<Output = Result<Metrics, Error>> + use<> {
         let reply = self.numbered(RequestType::OptimStep, "optim_step", progress, move |model_id, seq_id| {
-            let adam_params = Some(params.clone());
+            let adam_params = Some(params);
             Body::json(&OptimStep {
                 model_id,
                 seq_id,
