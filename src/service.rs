@@ -26,7 +26,7 @@ use tinkex_protocol::json::training::{
 };
 use tinkex_protocol::{ModelId, SamplingSessionId, TinkerPath};
 use tinkex_supervise::{
-    AutoShutdown, ChildSpec, Context, DynamicSupervisor, Exit, Pid, Restart, Supervisor, System,
+    AutoShutdown, ChildSpec, Context, DynamicSupervisor, Exit, Pid, Restart, Shutdown, Supervisor, System,
     TaskSupervisor, mailbox,
 };
 
@@ -41,8 +41,8 @@ use crate::training::dispatcher::Dispatcher;
 use crate::transport::retry::Policy;
 use crate::transport::{self, Call, Transport};
 
-/// Calls of one client that may be under way. Each is a task of some hundred bytes; a page that has ten thousand
-/// open has stopped waiting for any.
+/// Calls of one client that may be under way, and as many that may wait for a place. Each is a task of some hundred
+/// bytes; a page that has ten thousand open has stopped waiting for any.
 const MAX_CALLS: usize = 10_000;
 
 /// How often the parts of a service may crash before the service itself is the failure.
@@ -92,7 +92,7 @@ impl Service {
         let system = System::new(platform.clone().as_runtime());
         let transport = Transport::new(platform, settings.transport);
         let session = Session::new(transport, settings.labels);
-        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(0);
+        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let clients = DynamicSupervisor::new("clients");
         let service = Service(Rc::new(Inner {
             system: system.clone(),
@@ -237,7 +237,7 @@ impl Service {
 
     /// A client for a sampler that is there.
     pub async fn start_sampling_client(&self, id: SamplingSessionId) -> Result<Made<SamplingClient>, Error> {
-        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(0);
+        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let name = format!("sampling client {id}");
         let client = SamplingClient::new(id, self.transport().clone(), calls.clone());
         let tree = Supervisor::new(name).with(calls.child());
@@ -260,8 +260,9 @@ impl Service {
 
     async fn start_training_client(&self, model: ModelId) -> Result<Made<TrainingClient>, Error> {
         let flags = self.0.session.flags().await?;
-        let requests = TaskSupervisor::new("requests");
-        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(0);
+        // When they are stopped, the dispatcher has told every caller: dropping a request aborts it.
+        let requests = TaskSupervisor::new("requests").shutdown(Shutdown::BrutalKill);
+        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let (address, inbox) = mailbox();
         let client =
             TrainingClient::new(model.clone(), self.0.session.clone(), flags, address.clone(), calls.clone());

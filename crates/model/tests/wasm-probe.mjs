@@ -11,7 +11,17 @@ const variants = { plain: "", simd128: "-Ctarget-feature=+simd128" };
 export async function wasmProbe(variant) {
   const folder = join(target, `model-${variant}`);
   const wasm32 = "wasm32-unknown-unknown";
-  const args = ["build", "--locked", "--release", "-p", "tinkex-model", "--example", "wasm_probe", "--target", wasm32];
+  const args = [
+    "build",
+    "--locked",
+    "--release",
+    "-p",
+    "tinkex-model",
+    "--example",
+    "wasm_probe",
+    "--target",
+    wasm32,
+  ];
   const { status } = spawnSync("cargo", args, {
     cwd: root,
     stdio: ["ignore", "inherit", "inherit"],
@@ -22,7 +32,8 @@ export async function wasmProbe(variant) {
       CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: variants[variant],
     },
   });
-  if (status !== 0) throw new Error(`cargo could not build the engine for wasm (${variant}); it says why above`);
+  if (status !== 0)
+    throw new Error(`cargo could not build the engine for wasm (${variant}); it says why above`);
   const bytes = readFileSync(join(folder, wasm32, "release", "examples", "wasm_probe.wasm"));
   const { instance } = await WebAssembly.instantiate(bytes, {});
   return instance.exports;

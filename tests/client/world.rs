@@ -1,0 +1,288 @@
+//! A world for the client: a virtual clock, a network that may lose and refuse, and the sandbox's core behind it.
+//! One seed decides everything.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::future::{Either, LocalBoxFuture, select};
+use tinkex::platform::{HttpFailure, HttpRequest, HttpResponse, Level, Platform};
+use tinkex::request::Progress;
+use tinkex::service::{Lora, Made, Service, Settings};
+use tinkex::session::Labels;
+use tinkex::training::TrainingClient;
+use tinkex::transport;
+use tinkex_protocol::json::training::LoraConfig;
+use tinkex_protocol::{Datum, LossCall, ModelInput, Tensor};
+use tinkex_sandbox::message::{Headers, HoldId, Method, Reply, Request, Response};
+use tinkex_sandbox::{Bases, Core, TINY};
+use tinkex_supervise::Runtime;
+use tinkex_supervise::virtual_time::VirtualTime;
+
+/// One way through the network.
+const LATENCY: Duration = Duration::from_millis(5);
+
+/// How often the network does what, in a thousand requests.
+#[derive(Clone, Copy, Default)]
+pub struct Weather {
+    pub lost_requests: u64,
+    pub lost_replies: u64,
+    pub refusals: u64,
+}
+
+/// Clones are the same world.
+#[derive(Clone)]
+pub struct World {
+    pub time: Rc<VirtualTime>,
+    runtime: Rc<dyn Runtime>,
+    server: Rc<RefCell<Server>>,
+    pub weather: Rc<Cell<Weather>>,
+    dice: Rc<Cell<u64>>,
+}
+
+struct Server {
+    core: Core,
+    up: bool,
+    holds: HashMap<HoldId, oneshot::Sender<Response>>,
+    requests: usize,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Rc<World> {
+        World::with(seed, tinkex_sandbox::Settings::default())
+    }
+
+    /// A world whose server keeps sessions without heartbeats for an hour.
+    pub fn patient(seed: u64) -> Rc<World> {
+        let session_timeout = Duration::from_secs(3_600);
+        World::with(seed, tinkex_sandbox::Settings { session_timeout, ..Default::default() })
+    }
+
+    fn with(seed: u64, settings: tinkex_sandbox::Settings) -> Rc<World> {
+        let time = Rc::new(VirtualTime::new(seed));
+        let bases = Bases::shipped().expect("the shipped bases can be read");
+        let core = Core::new(settings, bases, [7; 32]);
+        Rc::new(World {
+            runtime: time.runtime(),
+            time,
+            server: Rc::new(RefCell::new(Server { core, up: true, holds: HashMap::new(), requests: 0 })),
+            weather: Rc::default(),
+            dice: Rc::new(Cell::new(seed)),
+        })
+    }
+
+    /// A service of this world, with the heartbeats running.
+    pub fn service(self: &Rc<Self>) -> Service {
+        let transport = transport::Settings {
+            base_url: "http://sandbox".into(),
+            api_key: "tml-local".into(),
+            timeout: Duration::from_secs(60),
+            max_retries: None,
+            max_connections: 6,
+        };
+        Service::open(self.clone(), Settings { transport, labels: Labels::default() }, |_| None)
+    }
+
+    /// The server answers no more, until it is up again with what it knew.
+    pub fn set_up(&self, up: bool) {
+        self.server.borrow_mut().up = up;
+    }
+
+    /// How many requests have reached the server.
+    pub fn requests(&self) -> usize {
+        self.server.borrow().requests
+    }
+
+    /// What the server says to a GET of its own, beside the network.
+    pub fn ask(&self, path: &str) -> String {
+        let request = Request::get(path);
+        match self.server.borrow_mut().core.handle(self.time.now(), &request) {
+            Reply::Now(response) => String::from_utf8_lossy(&response.body).into_owned(),
+            Reply::Held(..) => panic!("{path} was held"),
+        }
+    }
+
+    /// Waits on the world's clock.
+    pub fn runtime_timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
+        self.runtime.timer(after)
+    }
+
+    fn draw(&self, of: u64) -> u64 {
+        let next = self.dice.get().wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.dice.set(next);
+        (next >> 33) % of
+    }
+
+    fn happens(&self, in_a_thousand: u64) -> bool {
+        self.draw(1_000) < in_a_thousand
+    }
+
+    async fn exchange(self, request: HttpRequest) -> Result<HttpResponse, HttpFailure> {
+        self.runtime.timer(LATENCY).await;
+        let weather = self.weather.get();
+        if !self.server.borrow().up || self.happens(weather.lost_requests) {
+            return Err(HttpFailure("connection refused".into()));
+        }
+        if self.happens(weather.refusals) {
+            let status = [408, 429, 500, 503][self.draw(4) as usize];
+            return Ok(HttpResponse { status, ..HttpResponse::default() });
+        }
+        let response = self.answer(&request).await;
+        if self.happens(weather.lost_replies) {
+            return Err(HttpFailure("connection reset".into()));
+        }
+        self.runtime.timer(LATENCY).await;
+        Ok(response)
+    }
+
+    async fn answer(&self, request: &HttpRequest) -> HttpResponse {
+        let header = |name: &str| {
+            request.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+        };
+        let request = Request {
+            method: if request.method == "GET" { Method::Get } else { Method::Post },
+            path: request.url.strip_prefix("http://sandbox").expect("all goes to the sandbox").to_owned(),
+            headers: Headers {
+                api_key: header("x-api-key"),
+                content_type: header("content-type"),
+                content_encoding: None,
+                accept: header("accept"),
+                idempotency_key: header("x-idempotency-key"),
+            },
+            body: request.body.as_ref().map(|body| body.to_vec()).unwrap_or_default().into(),
+        };
+        let reply = {
+            let mut server = self.server.borrow_mut();
+            server.requests += 1;
+            let reply = server.core.handle(self.time.now(), &request);
+            server.work(self.time.now());
+            reply
+        };
+        let response = match reply {
+            Reply::Now(response) => response,
+            Reply::Held(id, until) => self.held(id, until).await,
+        };
+        let headers = vec![("content-type".to_owned(), response.content_type.to_owned())];
+        HttpResponse { status: response.status, headers, body: response.body.to_vec() }
+    }
+
+    async fn held(&self, id: HoldId, until: Duration) -> Response {
+        let (sender, released) = oneshot::channel();
+        self.server.borrow_mut().holds.insert(id, sender);
+        // Work may have been done between the hold and this line.
+        self.server.borrow_mut().work(self.time.now());
+        let _let_go = LetGo { server: self.server.clone(), id };
+        let late = self.runtime.timer(until.saturating_sub(self.time.now()));
+        match select(released, late).await {
+            Either::Left((response, _)) => response.expect("a hold is released or waited for to its end"),
+            Either::Right((_, released)) => {
+                self.server.borrow_mut().tick(self.time.now());
+                released.await.expect("the deadline releases the hold")
+            }
+        }
+    }
+}
+
+impl Server {
+    fn work(&mut self, now: Duration) {
+        while let Some(work) = self.core.take_work(now) {
+            self.core.complete(now, work.run(1));
+        }
+        let _ = self.core.records();
+        for (id, response) in self.core.released() {
+            if let Some(waiting) = self.holds.remove(&id) {
+                let _ = waiting.send(response);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Duration) {
+        self.core.tick(now);
+        self.work(now);
+    }
+}
+
+struct LetGo {
+    server: Rc<RefCell<Server>>,
+    id: HoldId,
+}
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        let mut server = self.server.borrow_mut();
+        server.holds.remove(&self.id);
+        server.core.let_go(self.id);
+    }
+}
+
+impl Runtime for World {
+    fn now(&self) -> Duration {
+        self.runtime.now()
+    }
+
+    fn timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
+        self.runtime.timer(after)
+    }
+
+    fn spawn(&self, future: LocalBoxFuture<'static, ()>) {
+        self.runtime.spawn(future);
+    }
+}
+
+impl Platform for World {
+    fn http(&self, request: HttpRequest) -> LocalBoxFuture<'static, Result<HttpResponse, HttpFailure>> {
+        self.clone().exchange(request).boxed_local()
+    }
+
+    fn random(&self) -> u64 {
+        (self.draw(1 << 31) << 33) | (self.draw(1 << 31) << 2)
+    }
+
+    fn unix_time(&self) -> Duration {
+        self.runtime.now()
+    }
+
+    fn log(&self, _: Level, _: &str) {}
+
+    fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
+        self
+    }
+}
+
+/// Makes a model of the tiny base, in a task of the service.
+pub async fn model(service: &Service) -> Result<Made<TrainingClient>, tinkex::Error> {
+    of_base(service, TINY).await
+}
+
+pub async fn of_base(service: &Service, base_model: &str) -> Result<Made<TrainingClient>, tinkex::Error> {
+    let config = LoraConfig { rank: 4, seed: Some(1), ..LoraConfig::default() };
+    let lora = Lora { base_model: base_model.to_owned(), config, user_metadata: None };
+    let maker = service.clone();
+    let made = service.calls().spawn_nolink("create", move |ctx| async move {
+        maker.create_training_client(&ctx, lora, &Progress::default()).await
+    });
+    made.await.expect("making a model does not crash")
+}
+
+/// A batch that depends on its number.
+pub fn batch(number: i64) -> Vec<Datum> {
+    let tokens: Vec<i64> = (0..8).map(|i| (number * 7 + i * 3) % 500).collect();
+    let input: Vec<i32> = tokens[..7].iter().map(|&token| token as i32).collect();
+    vec![Datum {
+        model_input: ModelInput::from_tokens(input),
+        loss_fn_inputs: [
+            ("target_tokens".to_owned(), Tensor::integers(&tokens[1..])),
+            ("weights".to_owned(), Tensor::floats(&[1.0; 7])),
+        ]
+        .into_iter()
+        .collect(),
+        ..Datum::default()
+    }]
+}
+
+pub fn cross_entropy() -> LossCall {
+    LossCall::new("cross_entropy")
+}
