@@ -100,7 +100,7 @@ describe("the console", { timeout: 10 * HANG }, () => {
 
     await startSandbox(t, [...servedAgain(sandbox), "--data", data]);
     await status(page, "done");
-    assert.equal(await figure(page, "step"), "200");
+    assert.equal(await figure(page, "step"), "300");
     assert.equal(await alert.count(), 0);
   });
 
@@ -183,7 +183,7 @@ describe("the console", { timeout: 10 * HANG }, () => {
     );
     await accessible(page, "a form with a mistake");
     await page.getByRole("button", { name: "Reset" }).click();
-    assert.equal(await steps.inputValue(), "200");
+    assert.equal(await steps.inputValue(), "300");
     await ready(page);
     assert.deepEqual(heard, []);
   });

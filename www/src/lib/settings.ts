@@ -35,7 +35,7 @@ export const fields: readonly Field[] = [
     name: "steps",
     label: "Steps",
     hint: "How long to train",
-    initial: "200",
+    initial: "300",
     min: 1,
     max: 10_000,
     whole: true,
