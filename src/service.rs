@@ -38,6 +38,7 @@ use crate::sampling::SamplingClient;
 use crate::session::{Labels, Session};
 use crate::training::TrainingClient;
 use crate::training::dispatcher::Dispatcher;
+use crate::transport::answer::{self, Answer};
 use crate::transport::retry::Policy;
 use crate::transport::{self, Call, Transport};
 
@@ -329,9 +330,9 @@ fn check_path(path: &str) -> Result<(), Error> {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(payload: &Payload) -> Result<T, Error> {
+fn read<T: Answer>(payload: &Payload) -> Result<T, Error> {
     match payload {
-        Payload::Json(bytes) => tinkex_protocol::json::decode(bytes)
+        Payload::Json(bytes) => answer::read(bytes)
             .map_err(|error| Error::protocol(format!("the server's result can't be read: {error}"))),
         Payload::Protobuf(_) => Err(Error::protocol("the server sent protobuf where a JSON result belongs")),
     }

@@ -17,6 +17,8 @@ export const wasmEnv = {
   RUSTUP_TOOLCHAIN: nightly.name,
   CARGO_TARGET_DIR: target,
   CARGO_UNSTABLE_BUILD_STD: "std,panic_unwind",
+  // The standard library's own choice of small algorithms (sorting, printing numbers), and none of its backtraces.
+  CARGO_UNSTABLE_BUILD_STD_FEATURES: "panic-unwind,optimize_for_size",
   CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: "-Cpanic=unwind -Cllvm-args=-wasm-use-legacy-eh=true",
 };
 

@@ -1,262 +1,182 @@
 //! What JavaScript passes to each method, as plain objects. The classes in `js/` have checked names, types, ranges and
 //! lengths; here the values become the client's own types.
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_bytes::ByteBuf;
-use tinkex_protocol::Map;
+use std::time::Duration;
+
+use js_sys::Array;
 use tinkex_protocol::forward_backward::LossConfigValue;
-use tinkex_protocol::json::sampling;
+use tinkex_protocol::json::sampling::{SamplingParams, Stop};
 use tinkex_protocol::json::training::{AdamParams, LoraConfig};
-use tinkex_protocol::{DType, LeVec, LossCall, ModelInput};
+use tinkex_protocol::{Chunk, DType, Datum, LeVec, LossCall, Map, ModelInput, Tensor};
 use wasm_bindgen::{JsCast, JsValue};
 
+use super::plain::{Given, wrong};
 use crate::error::Error;
-use crate::service::Lora;
-use crate::training;
-
-/// Reads a method's arguments.
-pub fn read<T: DeserializeOwned>(args: JsValue) -> Result<T, Error> {
-    serde_wasm_bindgen::from_value(args).map_err(|error| Error::invalid("", error.to_string()))
-}
+use crate::sampling::Sample;
+use crate::service::{Lora, Settings};
+use crate::session::Labels;
+use crate::training::Save;
+use crate::transport::connections::DEFAULT_CONNECTIONS;
+use crate::transport::{self, DEFAULT_TIMEOUT};
 
 /// What `open` takes: where the service is and how to speak to it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Options {
-    pub api_key: String,
-    #[serde(rename = "baseURL")]
-    pub base_url: String,
-    pub timeout_ms: Option<f64>,
-    pub max_retries: Option<u32>,
-    pub max_connections: Option<u32>,
-    #[serde(default)]
-    pub tags: Vec<String>,
-    #[serde(default)]
-    pub user_metadata: Map<String>,
-    pub project_id: Option<String>,
-    pub display_name: Option<String>,
+pub fn settings(given: &Given) -> Result<Settings, Error> {
+    let timeout = given.optional_number("timeoutMs")?;
+    let tags: Vec<String> = match given.get("tags") {
+        Some(tags) => texts(tags.unchecked_ref()),
+        None => Vec::new(),
+    };
+    Ok(Settings {
+        transport: transport::Settings {
+            base_url: given.text("baseURL")?,
+            api_key: given.text("apiKey")?,
+            timeout: timeout.map_or(DEFAULT_TIMEOUT, |ms| Duration::from_secs_f64(ms / 1000.0)),
+            max_retries: given.optional_count("maxRetries")?,
+            max_connections: given
+                .optional_count("maxConnections")?
+                .map_or(DEFAULT_CONNECTIONS, |connections| connections as usize),
+        },
+        labels: Labels {
+            tags,
+            user_metadata: given.texts("userMetadata")?,
+            project_id: given.optional_text("projectId")?,
+            display_name: given.optional_text("displayName")?,
+        },
+    })
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CreateLoraTrainingClient {
-    pub base_model: String,
-    pub rank: u32,
-    pub seed: Option<u64>,
-    pub train_mlp: bool,
-    pub train_attn: bool,
-    pub train_unembed: bool,
-    pub user_metadata: Option<Map<String>>,
+/// Of `createLoraTrainingClient`.
+pub fn lora(given: &Given) -> Result<Lora, Error> {
+    let seed = given.optional_whole("seed")?;
+    let seed = seed.map(|seed| u64::try_from(seed).map_err(|_| wrong("seed", "at least 0")));
+    Ok(Lora {
+        base_model: given.text("baseModel")?,
+        config: LoraConfig {
+            rank: given.count("rank")?,
+            seed: seed.transpose()?,
+            train_unembed: given.flag("trainUnembed")?,
+            train_mlp: given.flag("trainMlp")?,
+            train_attn: given.flag("trainAttn")?,
+        },
+        user_metadata: given.optional_texts("userMetadata")?,
+    })
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CreateTrainingClientFromState {
-    pub path: String,
-    pub optimizer: bool,
-    pub user_metadata: Option<Map<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CreateSamplingClient {
-    pub base_model: Option<String>,
-    pub model_path: Option<String>,
-}
-
-/// A piece of a model's input. Text is the only kind that the classes let through.
-#[derive(Deserialize)]
-pub struct Chunk {
-    /// int32, little-endian.
-    tokens: ByteBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Datum {
-    pub model_input: Vec<Chunk>,
-    pub loss_fn_inputs: Map<Tensor>,
-}
-
-#[derive(Deserialize)]
-pub struct Tensor {
-    pub dtype: Dtype,
-    pub shape: Vec<usize>,
-    /// Row-major, little-endian.
-    pub data: ByteBuf,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "snake_case")]
-pub enum Dtype {
-    Int64,
-    Float32,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Forward {
-    pub data: Vec<Datum>,
-    pub loss_fn: String,
-    #[serde(default)]
-    pub loss_fn_config: Map<LossConfigValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OptimStep {
-    pub learning_rate: f64,
-    pub beta1: f64,
-    pub beta2: f64,
-    pub eps: f64,
-    pub weight_decay: f64,
-    pub grad_clip_norm: f64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Save {
-    pub name: String,
-    pub ttl_seconds: Option<f64>,
-    #[serde(default)]
-    pub overwrite: bool,
-    pub user_metadata: Option<Map<String>>,
-}
-
-#[derive(Deserialize)]
-pub struct LoadState {
-    pub path: String,
-    pub optimizer: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Sample {
-    pub prompt: Vec<Chunk>,
-    pub num_samples: u32,
-    pub sampling_params: SamplingParams,
-    pub include_prompt_logprobs: bool,
-    pub topk_prompt_logprobs: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SamplingParams {
-    pub max_tokens: Option<u32>,
-    pub seed: Option<i64>,
-    /// A string, strings or token ids.
-    #[serde(default, with = "serde_wasm_bindgen::preserve")]
-    pub stop: JsValue,
-    pub temperature: Option<f64>,
-    pub top_k: Option<i64>,
-    pub top_p: Option<f64>,
-}
-
-#[derive(Deserialize)]
-pub struct ComputeLogprobs {
-    pub prompt: Vec<Chunk>,
-}
-
-impl From<CreateLoraTrainingClient> for Lora {
-    fn from(args: CreateLoraTrainingClient) -> Lora {
-        let CreateLoraTrainingClient {
-            base_model,
-            rank,
-            seed,
-            train_mlp,
-            train_attn,
-            train_unembed,
-            user_metadata,
-        } = args;
-        Lora {
-            base_model,
-            config: LoraConfig { rank, seed, train_unembed, train_mlp, train_attn },
-            user_metadata,
-        }
+/// Of `forward` and `forwardBackward`: the data and the loss; an error names the datum.
+pub fn forward(given: &Given, forward_only: bool) -> Result<(Vec<Datum>, LossCall), Error> {
+    let list = given.list("data")?;
+    let mut data = Vec::with_capacity(list.length() as usize);
+    for at in 0..list.length() {
+        data.push(datum(&Given(list.get(at)), &format!("data[{at}]"))?);
     }
+    let value = |(name, value): (String, JsValue)| {
+        let value = match value.as_f64() {
+            Some(number) => LossConfigValue::Number(number),
+            None => LossConfigValue::Text(
+                value.as_string().ok_or_else(|| wrong("lossFnConfig", "an object of numbers and strings"))?,
+            ),
+        };
+        Ok((name, value))
+    };
+    let loss_fn_config =
+        given.entries("lossFnConfig").into_iter().map(value).collect::<Result<Map<_>, Error>>()?;
+    Ok((data, LossCall { loss_fn: given.text("lossFn")?, loss_fn_config, forward_only }))
 }
 
-/// A model input of its chunks.
-pub fn model_input(chunks: Vec<Chunk>) -> Result<ModelInput, tinkex_protocol::Error> {
-    let chunk =
-        |Chunk { tokens }| LeVec::from_bytes(tokens.into_vec()).map(tinkex_protocol::Chunk::EncodedText);
-    Ok(ModelInput { chunks: chunks.into_iter().map(chunk).collect::<Result<_, _>>()? })
-}
-
-impl TryFrom<Datum> for tinkex_protocol::Datum {
-    type Error = tinkex_protocol::Error;
-
-    fn try_from(datum: Datum) -> Result<Self, tinkex_protocol::Error> {
-        let mut inputs = Map::new();
-        for (name, Tensor { dtype, shape, data }) in datum.loss_fn_inputs {
-            let dtype = match dtype {
-                Dtype::Int64 => DType::Int64,
-                Dtype::Float32 => DType::Float32,
-            };
-            let tensor = tinkex_protocol::Tensor::from_bytes(dtype, shape, data.into_vec());
-            inputs.insert(name.clone(), tensor.map_err(|error| error.within(&name).within("lossFnInputs"))?);
-        }
-        Ok(tinkex_protocol::Datum {
-            model_input: model_input(datum.model_input).map_err(|error| error.within("modelInput"))?,
-            loss_fn_inputs: inputs,
-            ..Default::default()
-        })
+fn datum(given: &Given, at: &str) -> Result<Datum, Error> {
+    let mut inputs = Vec::new();
+    for (name, tensor) in given.entries("lossFnInputs") {
+        let tensor = Given(tensor);
+        let dtype = match tensor.text("dtype")?.as_str() {
+            "int64" => DType::Int64,
+            "float32" => DType::Float32,
+            _ => return Err(wrong("dtype", "int64 or float32")),
+        };
+        let shape = tensor.list("shape")?.iter().filter_map(|size| Some(size.as_f64()? as usize)).collect();
+        let tensor = Tensor::from_bytes(dtype, shape, tensor.bytes("data")?)
+            .map_err(|error| error.within(&name).within("lossFnInputs").within(at))?;
+        inputs.push((name, tensor));
     }
+    Ok(Datum {
+        model_input: chunks(given, "modelInput", at)?,
+        loss_fn_inputs: inputs.into_iter().collect(),
+        ..Datum::default()
+    })
 }
 
-impl Forward {
-    /// The data and the loss; an error names the datum.
-    pub fn into_parts(self, forward_only: bool) -> Result<(Vec<tinkex_protocol::Datum>, LossCall), Error> {
-        let data = self.data.into_iter().enumerate().map(|(i, datum)| {
-            tinkex_protocol::Datum::try_from(datum).map_err(|error| error.within(&format!("data[{i}]")))
-        });
-        let call = LossCall { loss_fn: self.loss_fn, loss_fn_config: self.loss_fn_config, forward_only };
-        Ok((data.collect::<Result<_, _>>()?, call))
+/// A model's input: text, the only kind of chunk that the classes let through, as int32.
+fn chunks(given: &Given, name: &str, at: &str) -> Result<ModelInput, Error> {
+    let mut chunks = Vec::new();
+    for chunk in given.list(name)?.iter() {
+        let tokens = LeVec::from_bytes(Given(chunk).bytes("tokens")?);
+        chunks.push(Chunk::EncodedText(tokens.map_err(|error| match at {
+            "" => error,
+            at => error.within(name).within(at),
+        })?));
     }
+    Ok(ModelInput { chunks })
 }
 
-impl From<OptimStep> for AdamParams {
-    fn from(args: OptimStep) -> AdamParams {
-        let OptimStep { learning_rate, beta1, beta2, eps, weight_decay, grad_clip_norm } = args;
-        AdamParams { learning_rate, beta1, beta2, eps, weight_decay, grad_clip_norm }
-    }
+/// Of `sample` and `computeLogprobs`.
+pub fn prompt(given: &Given) -> Result<ModelInput, Error> {
+    chunks(given, "prompt", "")
 }
 
-impl From<Save> for training::Save {
-    fn from(args: Save) -> training::Save {
-        training::Save {
-            name: args.name,
-            ttl_seconds: args.ttl_seconds.map(|seconds| seconds as u64),
-            overwrite: args.overwrite,
-            user_metadata: args.user_metadata,
-        }
-    }
+/// Of `optimStep`.
+pub fn adam(given: &Given) -> Result<AdamParams, Error> {
+    Ok(AdamParams {
+        learning_rate: given.number("learningRate")?,
+        beta1: given.number("beta1")?,
+        beta2: given.number("beta2")?,
+        eps: given.number("eps")?,
+        weight_decay: given.number("weightDecay")?,
+        grad_clip_norm: given.number("gradClipNorm")?,
+    })
 }
 
-impl From<SamplingParams> for sampling::SamplingParams {
-    fn from(args: SamplingParams) -> sampling::SamplingParams {
-        let default = sampling::SamplingParams::default();
-        sampling::SamplingParams {
-            max_tokens: args.max_tokens,
-            seed: args.seed,
-            stop: stop(&args.stop),
-            temperature: args.temperature.unwrap_or(default.temperature),
-            top_k: args.top_k.unwrap_or(default.top_k),
-            top_p: args.top_p.unwrap_or(default.top_p),
-        }
-    }
+/// Of `saveState` and `saveWeightsForSampler`.
+pub fn save(given: &Given) -> Result<Save, Error> {
+    Ok(Save {
+        name: given.text("name")?,
+        ttl_seconds: given.optional_number("ttlSeconds")?.map(|seconds| seconds as u64),
+        overwrite: given.optional_flag("overwrite")?.unwrap_or_default(),
+        user_metadata: given.optional_texts("userMetadata")?,
+    })
 }
 
-/// `undefined`: none; an empty array is empty, whatever it would have held.
-fn stop(value: &JsValue) -> Option<sampling::Stop> {
+/// Of `sample`.
+pub fn sample(given: &Given) -> Result<Sample, Error> {
+    let params = given.object("samplingParams")?;
+    let default = SamplingParams::default();
+    Ok(Sample {
+        prompt: prompt(given)?,
+        num_samples: given.count("numSamples")?,
+        params: SamplingParams {
+            max_tokens: params.optional_count("maxTokens")?,
+            seed: params.optional_whole("seed")?,
+            stop: params.get("stop").and_then(|stop| read_stop(&stop)),
+            temperature: params.optional_number("temperature")?.unwrap_or(default.temperature),
+            top_k: params.optional_whole("topK")?.unwrap_or(default.top_k),
+            top_p: params.optional_number("topP")?.unwrap_or(default.top_p),
+        },
+        prompt_logprobs: given.flag("includePromptLogprobs")?,
+        topk_prompt_logprobs: given.count("topkPromptLogprobs")?,
+    })
+}
+
+/// A string, strings or token ids. An empty array is empty, whatever it would have held.
+fn read_stop(value: &JsValue) -> Option<Stop> {
     if let Some(text) = value.as_string() {
-        return Some(sampling::Stop::Text(text));
+        return Some(Stop::Text(text));
     }
-    let list = value.dyn_ref::<js_sys::Array>()?;
+    let list = value.dyn_ref::<Array>()?;
     let tokens: Vec<i32> = list.iter().filter_map(|id| Some(id.as_f64()? as i32)).collect();
     match tokens.is_empty() {
-        false => Some(sampling::Stop::Tokens(tokens)),
-        true => Some(sampling::Stop::Texts(list.iter().filter_map(|text| text.as_string()).collect())),
+        false => Some(Stop::Tokens(tokens)),
+        true => Some(Stop::Texts(texts(list))),
     }
+}
+
+fn texts(list: &Array) -> Vec<String> {
+    list.iter().filter_map(|text| text.as_string()).collect()
 }

@@ -9,14 +9,11 @@ use futures_util::future::{Either, LocalBoxFuture, select};
 use tinkex_supervise::{Context, Pid, TaskHandle, TaskSupervisor};
 use wasm_bindgen::JsValue;
 
-use super::arguments::{self as args, model_input, read};
 use super::desk::{Answer, OpenCall};
-use super::results::{
-    Capabilities, Forward, Logprobs, Metrics, ModelInfo, NewSamplingClient, NewTrainingClient, Nothing, Path,
-    Sample, to_js,
-};
+use super::plain::Given;
+use super::{arguments, results};
 use crate::error::{Error, Outcome};
-use crate::sampling::{self, SamplingClient};
+use crate::sampling::SamplingClient;
 use crate::service::{Made, Service};
 use crate::training::TrainingClient;
 
@@ -44,14 +41,15 @@ impl Clients {
         number
     }
 
-    fn add_training(&self, made: Made<TrainingClient>) -> NewTrainingClient {
-        let model_id = made.client.model().as_str().to_owned();
-        NewTrainingClient { client: self.add(Client::Training(made.client, made.pid)), model_id }
+    fn add_training(&self, made: Made<TrainingClient>) -> JsValue {
+        let model_id = made.client.model().clone();
+        results::new_client(self.add(Client::Training(made.client, made.pid)), "modelId", model_id.as_str())
     }
 
-    fn add_sampling(&self, made: Made<SamplingClient>) -> NewSamplingClient {
-        let sampling_session_id = made.client.id().as_str().to_owned();
-        NewSamplingClient { client: self.add(Client::Sampling(made.client, made.pid)), sampling_session_id }
+    fn add_sampling(&self, made: Made<SamplingClient>) -> JsValue {
+        let id = made.client.id().clone();
+        let client = self.add(Client::Sampling(made.client, made.pid));
+        results::new_client(client, "samplingSessionId", id.as_str())
     }
 }
 
@@ -63,11 +61,11 @@ pub fn begin(
     service: &Service,
     client: u32,
     method: &str,
-    arguments: JsValue,
+    given: Given,
     call: &Rc<OpenCall>,
 ) -> Result<TaskHandle<Answer>, Error> {
     if client == 0 {
-        return of_service(clients, service, method, arguments, call);
+        return of_service(clients, service, method, given, call);
     }
     let client_number = client;
     let client = clients.0.clients.borrow().get(&client).cloned();
@@ -82,15 +80,15 @@ pub fn begin(
                 Box::new(move |_| {
                     Box::pin(async move {
                         service.close_client(&pid).await;
-                        to_js(&Nothing {})
+                        Ok(results::nothing())
                     })
                 }),
             )
         }
         (Some(Client::Training(training, _)), _) => {
-            of_training(clients, service, &training, method, arguments, call)
+            of_training(clients, service, &training, method, given, call)
         }
-        (Some(Client::Sampling(sampling, _)), _) => of_sampling(&sampling, method, arguments, call),
+        (Some(Client::Sampling(sampling, _)), _) => of_sampling(&sampling, method, given, call),
         (None, _) => Err(Error::closed("this client", Outcome::NotSent)),
     }
 }
@@ -99,7 +97,7 @@ fn of_service(
     clients: &Clients,
     service: &Service,
     method: &str,
-    arguments: JsValue,
+    given: Given,
     call: &Rc<OpenCall>,
 ) -> Result<TaskHandle<Answer>, Error> {
     let (clients, progress) = (clients.clone(), call.promise.progress.clone());
@@ -111,29 +109,29 @@ fn of_service(
             method,
             call,
             Box::new(move |_| {
-                Box::pin(async move { to_js(&Capabilities::from(service.server_capabilities().await?)) })
+                Box::pin(async move { Ok(results::capabilities(service.server_capabilities().await?)) })
             }),
         ),
         "createLoraTrainingClient" => {
-            let given: args::CreateLoraTrainingClient = read(arguments)?;
+            let lora = arguments::lora(&given)?;
             task(
                 &tasks,
                 method,
                 call,
                 Box::new(move |ctx| {
-                    let made = service.create_training_client(&ctx, given.into(), &progress);
-                    Box::pin(async move { to_js(&clients.add_training(made.await?)) })
+                    let made = service.create_training_client(&ctx, lora, &progress);
+                    Box::pin(async move { Ok(clients.add_training(made.await?)) })
                 }),
             )
         }
         "createTrainingClientFromState" => {
-            let given: args::CreateTrainingClientFromState = read(arguments)?;
+            let (path, optimizer) = (given.text("path")?, given.flag("optimizer")?);
+            let user_metadata = given.optional_texts("userMetadata")?;
             task(
                 &tasks,
                 method,
                 call,
                 Box::new(move |ctx| {
-                    let args::CreateTrainingClientFromState { path, optimizer, user_metadata } = given;
                     let made = service.create_training_client_from_state(
                         &ctx,
                         path,
@@ -141,19 +139,20 @@ fn of_service(
                         user_metadata,
                         &progress,
                     );
-                    Box::pin(async move { to_js(&clients.add_training(made.await?)) })
+                    Box::pin(async move { Ok(clients.add_training(made.await?)) })
                 }),
             )
         }
         "createSamplingClient" => {
-            let given: args::CreateSamplingClient = read(arguments)?;
+            let base_model = given.optional_text("baseModel")?;
+            let model_path = given.optional_text("modelPath")?;
             task(
                 &tasks,
                 method,
                 call,
                 Box::new(move |_| {
-                    let made = service.create_sampling_client(given.base_model, given.model_path, &progress);
-                    Box::pin(async move { to_js(&clients.add_sampling(made.await?)) })
+                    let made = service.create_sampling_client(base_model, model_path, &progress);
+                    Box::pin(async move { Ok(clients.add_sampling(made.await?)) })
                 }),
             )
         }
@@ -166,7 +165,7 @@ fn of_training(
     service: &Service,
     training: &TrainingClient,
     method: &str,
-    arguments: JsValue,
+    given: Given,
     call: &Rc<OpenCall>,
 ) -> Result<TaskHandle<Answer>, Error> {
     let tasks = training.calls();
@@ -176,38 +175,38 @@ fn of_training(
     let progress = &call.promise.progress;
     let work: Work = match method {
         "forward" | "forwardBackward" => {
-            let (data, loss) = read::<args::Forward>(arguments)?.into_parts(method == "forward")?;
+            let (data, loss) = arguments::forward(&given, method == "forward")?;
             let output = training.forward_backward(data, loss, progress);
-            Box::pin(async move { to_js(&Forward::from(output.await?)) })
+            Box::pin(async move { Ok(results::forward(output.await?)) })
         }
         "optimStep" => {
-            let step = training.optim_step(read::<args::OptimStep>(arguments)?.into(), progress);
-            Box::pin(async move { to_js(&Metrics { metrics: step.await? }) })
+            let step = training.optim_step(arguments::adam(&given)?, progress);
+            Box::pin(async move { Ok(results::metrics(&step.await?)) })
         }
         "saveState" => {
-            let saved = training.save_state(read::<args::Save>(arguments)?.into(), progress);
-            Box::pin(async move { to_js(&Path { path: saved.await? }) })
+            let saved = training.save_state(arguments::save(&given)?, progress);
+            Box::pin(async move { Ok(results::path(&saved.await?)) })
         }
         "loadState" => {
-            let args::LoadState { path, optimizer } = read(arguments)?;
+            let (path, optimizer) = (given.text("path")?, given.flag("optimizer")?);
             let loaded = training.load_state(path, optimizer, progress);
-            Box::pin(async move { loaded.await.and_then(|()| to_js(&Nothing {})) })
+            Box::pin(async move { loaded.await.map(|()| results::nothing()) })
         }
         "saveWeightsForSampler" => {
-            let saved = training.save_weights_for_sampler(read::<args::Save>(arguments)?.into(), progress);
-            Box::pin(async move { to_js(&Path { path: saved.await? }) })
+            let saved = training.save_weights_for_sampler(arguments::save(&given)?, progress);
+            Box::pin(async move { Ok(results::path(&saved.await?)) })
         }
         "saveWeightsAndGetSamplingClient" => {
             let saved = training.save_weights_for_new_sampler(progress);
             let (clients, service) = (clients.clone(), service.clone());
             Box::pin(async move {
                 let made = service.start_sampling_client(saved.await?).await?;
-                to_js(&clients.add_sampling(made))
+                Ok(clients.add_sampling(made))
             })
         }
         "getInfo" => {
             let info = training.get_info();
-            Box::pin(async move { to_js(&ModelInfo::from(info.await?)) })
+            Box::pin(async move { Ok(results::model_info(info.await?)) })
         }
         _ => return Err(unknown(method)),
     };
@@ -217,40 +216,33 @@ fn of_training(
 fn of_sampling(
     sampling: &SamplingClient,
     method: &str,
-    arguments: JsValue,
+    given: Given,
     call: &Rc<OpenCall>,
 ) -> Result<TaskHandle<Answer>, Error> {
     let progress = call.promise.progress.clone();
     let client = sampling.clone();
     match method {
         "sample" => {
-            let given: args::Sample = read(arguments)?;
-            let sample = sampling::Sample {
-                prompt: model_input(given.prompt)?,
-                num_samples: given.num_samples,
-                params: given.sampling_params.into(),
-                prompt_logprobs: given.include_prompt_logprobs,
-                topk_prompt_logprobs: given.topk_prompt_logprobs,
-            };
+            let sample = arguments::sample(&given)?;
             task(
                 sampling.calls(),
                 method,
                 call,
                 Box::new(move |ctx| {
                     let sampled = client.sample(&ctx, sample, &progress);
-                    Box::pin(async move { to_js(&Sample::from(sampled.await?)) })
+                    Box::pin(async move { Ok(results::sample(sampled.await?)) })
                 }),
             )
         }
         "computeLogprobs" => {
-            let prompt = model_input(read::<args::ComputeLogprobs>(arguments)?.prompt)?;
+            let prompt = arguments::prompt(&given)?;
             task(
                 sampling.calls(),
                 method,
                 call,
                 Box::new(move |ctx| {
                     let logprobs = client.compute_logprobs(&ctx, prompt, &progress);
-                    Box::pin(async move { to_js(&Logprobs::from(logprobs.await?)) })
+                    Box::pin(async move { Ok(results::logprobs(&logprobs.await?)) })
                 }),
             )
         }

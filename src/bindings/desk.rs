@@ -21,6 +21,7 @@ use wasm_bindgen::JsValue;
 
 use super::commands::{Clients, begin};
 use super::host::Promise;
+use super::plain::Given;
 use crate::error::Error;
 use crate::service::Service;
 
@@ -153,7 +154,7 @@ impl Desk {
         let call = Rc::new(OpenCall { promise, given_up: Cell::new(false), task: RefCell::new(None) });
         let begun = tinkex_supervise::contain(|| {
             faults::point("desk");
-            begin(&self.clients, service, client, method, args, &call)
+            begin(&self.clients, service, client, method, Given(args), &call)
         });
         let task = match begun {
             Ok(Ok(task)) => task,

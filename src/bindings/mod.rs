@@ -16,24 +16,22 @@ mod arguments;
 mod commands;
 mod desk;
 mod host;
+mod plain;
 mod results;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tinkex_supervise::{Address, Report, ReportContext};
 use wasm_bindgen::prelude::*;
 
 use crate::error::{Error, Outcome};
 use crate::platform::browser::Browser;
-use crate::service::{Service, Settings};
-use crate::session::Labels;
-use crate::transport::connections::DEFAULT_CONNECTIONS;
-use crate::transport::{self, DEFAULT_TIMEOUT};
+use crate::service::Service;
 use desk::{Desk, Message};
 use host::{Host, Promise, ServiceHost};
+use plain::Given;
 
 struct Instance {
     host: Host,
@@ -57,25 +55,11 @@ pub fn start(host: Host) {
 /// Makes a service. Its options were checked by the class; nothing is sent before the first call.
 #[wasm_bindgen]
 pub fn open(service: u32, options: JsValue) -> Result<(), JsValue> {
-    let options: arguments::Options = serde_wasm_bindgen::from_value(options)?;
+    let settings = arguments::settings(&Given(options))
+        .map_err(|error| JsValue::from(js_sys::Error::new(error.message())))?;
     let Some(host) = INSTANCE.with_borrow(|instance| instance.as_ref().map(|instance| instance.host.clone()))
     else {
         return Err(JsValue::from_str("start comes before open"));
-    };
-    let settings = Settings {
-        transport: transport::Settings {
-            base_url: options.base_url,
-            api_key: options.api_key,
-            timeout: options.timeout_ms.map_or(DEFAULT_TIMEOUT, |ms| Duration::from_secs_f64(ms / 1000.0)),
-            max_retries: options.max_retries,
-            max_connections: options.max_connections.map_or(DEFAULT_CONNECTIONS, |n| n as usize),
-        },
-        labels: Labels {
-            tags: options.tags,
-            user_metadata: options.user_metadata,
-            project_id: options.project_id,
-            display_name: options.display_name,
-        },
     };
     let platform = Browser::new(ServiceHost { host: host.clone(), service });
     let (desk, address) = Desk::new();

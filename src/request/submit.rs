@@ -35,7 +35,7 @@ pub async fn submit(
         drop((permit, waiting));
         let attempt = match &outcome {
             Ok(answer) if answer.is_success() => {
-                let taken: Result<Submitted, _> = tinkex_protocol::json::decode(&answer.body);
+                let taken: Result<Submitted, _> = crate::transport::answer::read(&answer.body);
                 return taken.map(|taken| taken.request_id).map_err(|error| {
                     let message = format!("the server's answer to {} can't be read: {error}", call.path);
                     Refusal::Final(Error::protocol(message))

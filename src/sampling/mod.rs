@@ -184,7 +184,7 @@ impl SamplingClient {
             drop((permit, waiting));
             let attempt = match &outcome {
                 Ok(answer) if answer.is_success() => {
-                    return tinkex_protocol::json::decode(&answer.body).map_err(|error| {
+                    return crate::transport::answer::read(&answer.body).map_err(|error| {
                         Error::protocol(format!("the server's answer to asample can't be read: {error}"))
                     });
                 }

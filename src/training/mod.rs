@@ -26,6 +26,7 @@ use crate::request::lane::Ticket;
 use crate::request::retrieve::Payload;
 use crate::request::{Numbered, Progress, Reply, caller};
 use crate::session::Session;
+use crate::transport::answer::{self, Answer};
 use crate::transport::{Body, Call};
 use dispatcher::{Incoming, Message};
 
@@ -288,9 +289,9 @@ impl TrainingClient {
     }
 }
 
-fn json_of<T: serde::de::DeserializeOwned>(results: Vec<Payload>) -> Result<T, Error> {
+fn json_of<T: Answer>(results: Vec<Payload>) -> Result<T, Error> {
     match results.into_iter().next() {
-        Some(Payload::Json(bytes)) => tinkex_protocol::json::decode(&bytes).map_err(unreadable),
+        Some(Payload::Json(bytes)) => answer::read(&bytes).map_err(unreadable),
         _ => Err(Error::protocol("the server sent protobuf where a JSON result belongs")),
     }
 }

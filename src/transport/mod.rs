@@ -1,6 +1,7 @@
 //! HTTP as the service wants it: address and credential, idempotency keys, one budget of connections, time-outs, and
 //! repetition of what may be repeated.
 
+pub mod answer;
 pub mod connections;
 pub mod retry;
 
@@ -10,10 +11,10 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::platform::{HttpRequest, HttpResponse, Level, Platform, uuid};
+use answer::Answer;
 use connections::{Class, Connections, Permit};
 use retry::{Attempt, Policy, Tried, backoff, pause_before_retry};
 
@@ -202,10 +203,10 @@ impl Transport {
     }
 
     /// Sends the call and reads its answer as a message of the protocol.
-    pub async fn fetch<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
+    pub async fn fetch<T: Answer>(&self, call: Call) -> Result<T, Error> {
         let path = call.path.clone();
         let answer = self.send(call).await?;
-        serde_json::from_slice(&answer.body)
+        answer::read(&answer.body)
             .map_err(|error| Error::protocol(format!("the server's answer to {path} can't be read: {error}")))
     }
 

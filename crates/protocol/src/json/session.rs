@@ -107,6 +107,35 @@ impl From<DynamicSent> for DynamicFlags {
     }
 }
 
+impl Flags {
+    /// The flags that are on or off, by name.
+    pub fn booleans(&mut self) -> [(&'static str, &mut bool); 8] {
+        [
+            ("pjwt_auth_enabled", &mut self.pjwt_auth_enabled),
+            ("parallel_fwdbwd_chunks", &mut self.parallel_fwdbwd_chunks),
+            ("proto_compress_fwdbwd", &mut self.proto_compress_fwdbwd),
+            ("sample_no_retries", &mut self.sample_no_retries),
+            ("sample_enable_stuck_detection", &mut self.sample_enable_stuck_detection),
+            ("sample_use_retrieve_futures", &mut self.sample_use_retrieve_futures),
+            ("custom_loss_server_side", &mut self.custom_loss_server_side),
+            ("sample_join_sampling_session", &mut self.sample_join_sampling_session),
+        ]
+    }
+
+    /// The flags that are counts, by name.
+    pub fn counts(&mut self) -> [(&'static str, &mut u64); 7] {
+        [
+            ("sample_dispatch_bytes_semaphore_size", &mut self.sample_dispatch_bytes_semaphore_size),
+            ("inflight_response_bytes_semaphore_size", &mut self.inflight_response_bytes_semaphore_size),
+            ("fwdbwd_max_chunk_len", &mut self.fwdbwd_max_chunk_len),
+            ("fwdbwd_max_chunk_bytes_count", &mut self.fwdbwd_max_chunk_bytes_count),
+            ("fwdbwd_dispatch_bytes_semaphore_size", &mut self.fwdbwd_dispatch_bytes_semaphore_size),
+            ("billing_exception_max_pause_duration_sec", &mut self.billing_exception_max_pause_duration_sec),
+            ("sample_max_concurrent_requests", &mut self.sample_max_concurrent_requests),
+        ]
+    }
+}
+
 impl Default for DynamicFlags {
     fn default() -> DynamicFlags {
         DynamicSent::default().into()
