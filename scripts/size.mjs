@@ -11,6 +11,12 @@ import { setup } from "./setup.mjs";
 /** Bytes, gzipped, of wasm and JavaScript together. */
 export const bar = 130_000;
 
+/**
+ * What the package has come down to, in bytes: still over the bar, and never to grow on the way to it. Lower this with
+ * every gain.
+ */
+export const reached = 276_000;
+
 /** Bytes, raw and gzipped, of the wasm and of the JavaScript. */
 export async function measure() {
   const { build } = await import("esbuild");
