@@ -353,3 +353,38 @@ impl<'de> Deserialize<'de> for Json {
         deserializer.deserialize_any(Any)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use tinkex_protocol::json::decode;
+
+    #[test]
+    fn every_flag_is_read() {
+        let Ok(Value::Object(mut flags)) = serde_json::to_value(Flags::default()) else {
+            panic!("flags are fields")
+        };
+        for value in flags.values_mut() {
+            *value = match value.take() {
+                Value::Bool(flag) => (!flag).into(),
+                Value::Number(number) => (number.as_f64().expect("a number") as u64 + 1).into(),
+                other => other,
+            };
+        }
+        let body = serde_json::to_vec(&flags).expect("flags can be written");
+        assert_eq!(read::<Flags>(&body).as_ref(), decode(&body).as_ref());
+        assert_eq!(read::<Flags>(b"{}").as_ref(), Ok(&Flags::default()));
+    }
+
+    #[test]
+    fn an_answer_of_another_kind_is_refused_with_the_field_that_is_wrong() {
+        let refused =
+            |body: &str| read::<Submitted>(body.as_bytes()).expect_err("it is no answer").to_string();
+        assert!(refused("{}").contains("request_id"), "{}", refused("{}"));
+        assert!(refused(r#"{"request_id":5}"#).contains("request_id"));
+        for garbage in ["", "[]", "null", "{", "\"text\""] {
+            refused(garbage);
+        }
+    }
+}
