@@ -33,7 +33,7 @@ use tinkex_supervise::{
 use crate::error::{Error, Kind, Outcome};
 use crate::platform::Platform;
 use crate::request::Progress;
-use crate::request::retrieve::{Payload, retrieve};
+use crate::request::retrieve::{Payload, retrieve_or_fail};
 use crate::sampling::SamplingClient;
 use crate::session::{Labels, Session};
 use crate::training::TrainingClient;
@@ -42,8 +42,8 @@ use crate::transport::answer::{self, Answer};
 use crate::transport::retry::Policy;
 use crate::transport::{self, Call, Transport};
 
-/// Calls of one client that may be under way, and as many that may wait for a place. Each is a task of some hundred
-/// bytes; a page that has ten thousand open has stopped waiting for any.
+/// Calls of one client that may be under way, and as many that may wait for a place. Each is a task; a
+/// page that has ten thousand open has stopped waiting for any.
 const MAX_CALLS: usize = 10_000;
 
 /// How often the parts of a service may crash before the service itself is the failure.
@@ -302,8 +302,7 @@ impl Service {
     ) -> Result<Payload, Error> {
         progress.sent();
         let taken: Submitted = self.transport().fetch(call).await?;
-        // Whoever makes a model has nothing else to do than to wait for it: silence is said by the log alone.
-        retrieve(self.transport(), ctx, &taken.request_id, kind, |_| {}).await
+        retrieve_or_fail(self.transport(), ctx, &taken.request_id, kind).await
     }
 
     /// Says which models are served, when an error comes of one that isn't.
@@ -319,7 +318,7 @@ impl Service {
             return error;
         }
         let message = format!("{base_model:?} isn't served here; take one of: {}", names.join(", "));
-        Error::invalid("baseModel", message)
+        Error::invalid("baseModel", message).with_outcome(Outcome::Refused)
     }
 }
 

@@ -24,9 +24,6 @@ extern "C" {
     fn fail(this: &Host, key: u32, error: JsValue);
 
     #[wasm_bindgen(method)]
-    pub fn event(this: &Host, service: u32, name: &str, value: JsValue);
-
-    #[wasm_bindgen(method)]
     fn log(this: &Host, service: u32, level: &str, message: &str);
 
     #[wasm_bindgen(method, catch)]

@@ -188,11 +188,6 @@ impl Lane {
         effects
     }
 
-    /// What the server may know of a call. `None`: the call is settled and gone.
-    pub fn outcome(&self, ticket: Ticket) -> Option<Outcome> {
-        self.calls.iter().find(|call| call.ticket == ticket).map(Call::outcome)
-    }
-
     /// Calls that wait for their turn, and requests that wait for their result.
     pub fn lengths(&self) -> (usize, usize) {
         let queued = self.calls.iter().filter(|call| call.phase != Phase::Written).count();

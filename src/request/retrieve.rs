@@ -6,6 +6,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use tinkex_protocol::RequestId;
 use tinkex_protocol::json::futures::{RequestType, RetrieveFuture};
@@ -117,6 +118,23 @@ pub async fn retrieve(
             let _waiting = ctx.waiting_for("the next poll");
             platform.timer(pause).await;
         }
+    }
+}
+
+/// As [`retrieve`], for work whose caller is the only one that needs it: fails when its patience is over.
+pub async fn retrieve_or_fail(
+    transport: &Transport,
+    ctx: &Context,
+    request: &RequestId,
+    kind: RequestType,
+) -> Result<Payload, Error> {
+    let (impatient, too_long) = oneshot::channel();
+    let impatient = |error| drop(impatient.send(error));
+    let result = retrieve(transport, ctx, request, kind, impatient);
+    match select(pin!(result), too_long).await {
+        Either::Left((result, _)) => result,
+        Either::Right((Ok(error), _)) => Err(error),
+        Either::Right((Err(oneshot::Canceled), result)) => result.await,
     }
 }
 

@@ -3,12 +3,9 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_channel::oneshot;
-use futures_util::future::{Either, select};
 use tinkex_protocol::chunking::prompt_bytes;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::sampling::{self, SamplingParams};
@@ -17,7 +14,7 @@ use tinkex_supervise::{Context, TaskSupervisor};
 
 use crate::error::Error;
 use crate::request::Progress;
-use crate::request::retrieve::{Payload, retrieve};
+use crate::request::retrieve::{Payload, retrieve_or_fail};
 use crate::transport::connections::Class;
 use crate::transport::retry::PATIENCE;
 use crate::transport::{Call, PAUSE_FOR_BILLING, Transport};
@@ -140,14 +137,8 @@ impl SamplingClient {
         };
         let call = Call::post_json("asample", &ask).header("x-tinker-sampling-backpressure", "1");
         let taken = self.submit(ctx, &call, prompt_bytes(&sample.prompt), progress).await?;
-        let (impatient, too_long) = oneshot::channel();
-        let impatient = |error| drop(impatient.send(error));
-        let result = retrieve(&self.0.transport, ctx, &taken.request_id, RequestType::Sample, impatient);
-        let payload = match select(pin!(result), too_long).await {
-            Either::Left((result, _)) => result?,
-            Either::Right((Ok(error), _)) => return Err(error),
-            Either::Right((Err(oneshot::Canceled), result)) => result.await?,
-        };
+        let payload =
+            retrieve_or_fail(&self.0.transport, ctx, &taken.request_id, RequestType::Sample).await?;
         let response = match payload {
             Payload::Protobuf(bytes) => SampleResponse::decode(&bytes),
             Payload::Json(_) => {

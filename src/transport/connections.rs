@@ -96,10 +96,6 @@ impl Connections {
         ClassUse { waiting, ..state.used[class as usize] }
     }
 
-    pub fn total(&self) -> usize {
-        self.0.borrow().total
-    }
-
     /// Gives free places to those who wait, the vital classes first.
     fn hand_out(&self) {
         for class in CLASSES {

@@ -150,10 +150,6 @@ impl Transport {
         &self.0.platform
     }
 
-    pub fn connections(&self) -> &Connections {
-        &self.0.connections
-    }
-
     /// Sends the call, again where its policy says so, and gives the first answer that is final: a 2xx.
     /// Anything else is an error; dropping the future aborts what is under way.
     pub async fn send(&self, call: Call) -> Result<HttpResponse, Error> {
@@ -166,13 +162,13 @@ impl Transport {
             let permit = self.permit(call.class).await;
             let outcome = self.attempt(&call, key.as_deref(), retries).await;
             drop(permit);
+            let outcome = match outcome {
+                Ok(answer) if answer.is_success() => return Ok(answer),
+                other => other,
+            };
             let attempt = match &outcome {
-                Ok(answer) if answer.is_success() => {
-                    return outcome.map_err(|_| unreachable!("matched as an answer"));
-                }
                 Ok(answer) => Attempt::Answer(answer),
-                Err(Silence::Failed(failure)) => Attempt::NoAnswer(failure),
-                Err(Silence::TimedOut) => Attempt::TimedOut,
+                Err(silence) => silence.as_attempt(),
             };
             if let Attempt::Answer(answer) = &attempt
                 && answer.status == 402

@@ -128,11 +128,30 @@ fn an_unreachable_server_is_said_within_seconds_with_what_to_check() {
 }
 
 #[test]
+fn making_a_model_fails_when_the_server_is_gone_before_its_result() {
+    let world = World::new(13);
+    let service = world.service();
+    let error = world.time.block_on(async {
+        let maker = service.clone();
+        let made =
+            service.calls().spawn_nolink("make", move |_| async move { model(&maker).await.map(|_| ()) });
+        // `create_model` is answered after 30 ms, and its first poll arrives 5 ms later.
+        world.runtime_timer(Duration::from_millis(32)).await;
+        world.set_up(false);
+        made.await.expect("making a model does not crash").expect_err("the server is gone")
+    });
+    assert_eq!((error.kind(), error.outcome()), (&Kind::Connection, Outcome::Unknown), "{error}");
+    assert!(world.requests() >= 3, "the model was asked for: {}", world.requests());
+    service.close();
+}
+
+#[test]
 fn a_base_model_that_is_not_served_is_refused_with_those_that_are() {
     let world = World::new(6);
     let service = world.service();
     let error = world.time.block_on(of_base(&service, "gpt-9")).err().expect("it isn't served");
     assert_eq!(error.kind(), &Kind::InvalidArgument { field: "baseModel".into() });
+    assert_eq!(error.outcome(), Outcome::Refused, "the server was asked, and said no");
     assert!(error.message().contains("tinkex/tiny"), "{error}");
     service.close();
 }

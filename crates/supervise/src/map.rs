@@ -1,7 +1,7 @@
 //! A map from keys that mostly ascend, as ids and times do: a sorted row, searched by halves.
 //!
-//! The standard library's B-tree is faster where keys come in any order, and costs about eight kilobytes of
-//! WebAssembly for each type of value; this costs a tenth. Inserting behind the last key moves nothing. Removing leaves
+//! The standard library's B-tree is faster where keys come in any order, and is kilobytes of WebAssembly for each type
+//! of value; this is small. Inserting behind the last key moves nothing. Removing leaves
 //! a gap, and when half of the row is gaps it is drawn together, so that too moves next to nothing, wherever it is.
 
 use std::borrow::Borrow;
