@@ -24,7 +24,6 @@ export interface FetchInit {
 export interface Host {
   settle(key: number, value: unknown): void;
   fail(key: number, failure: Failure): void;
-  event(service: number, name: string, value: unknown): void;
   log(service: number, level: LogLevel, message: string): void;
   fetch(service: number, url: string, init: FetchInit): Promise<Response>;
   /** The instance is dying: the last thing that it says. */

@@ -133,9 +133,6 @@ export class Life {
       settle: (key, value) => this.#alive && this.#listener.settle(key, value),
       fail: (key, failure) => this.#alive && this.#listener.fail(key, failure),
       log: (service, level, message) => this.#alive && this.#listener.log(service, level, message),
-      event() {
-        // Nobody can ask for events yet.
-      },
       fetch: (service, url, init) => this.#whileAlive(this.#fetch(service, url, init)),
       aborted: () => this.#end(),
     };
