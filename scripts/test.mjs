@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildConsole } from "./build/console.mjs";
+import { buildFaulty } from "./build/faulty.mjs";
 import { buildPackage } from "./build/package.mjs";
 import { buildSandbox } from "./build/sandbox.mjs";
 import { checks, consoleCheck } from "./lint.mjs";
@@ -24,6 +25,7 @@ await main(async () => {
   await setup("test");
   for (const check of checks) await part(check.name, () => runCheck(check));
   await part("the package", buildPackage);
+  await part("the package with faults", buildFaulty);
   await part("the sandbox", buildSandbox);
   await part(consoleCheck.name, () => runCheck(consoleCheck));
   await part("the console", buildConsole);

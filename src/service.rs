@@ -26,8 +26,8 @@ use tinkex_protocol::json::training::{
 };
 use tinkex_protocol::{ModelId, SamplingSessionId, TinkerPath};
 use tinkex_supervise::{
-    AutoShutdown, ChildSpec, Context, DynamicSupervisor, Exit, Pid, Restart, Shutdown, Supervisor, System,
-    TaskSupervisor, mailbox,
+    AutoShutdown, ChildError, ChildSpec, Context, DynamicSupervisor, Exit, Pid, Restart, Shutdown, Started,
+    Supervisor, System, TaskSupervisor, mailbox,
 };
 
 use crate::error::{Error, Kind, Outcome};
@@ -286,9 +286,10 @@ impl Service {
 
     async fn start_client<C>(&self, tree: Supervisor, client: C) -> Result<Made<C>, Error> {
         let started = self.0.clients.start_child(tree.child().restart(Restart::Temporary)).await;
-        match started.ok().and_then(|started| started.pid) {
-            Some(pid) => Ok(Made { client, pid }),
-            None => Err(Error::closed("this service", Outcome::Unknown)),
+        match started {
+            Ok(Started { pid: Some(pid), .. }) => Ok(Made { client, pid }),
+            Err(ChildError::Failed(exit)) => Err(Error::from_exit(&exit, Outcome::Unknown)),
+            _ => Err(Error::closed("this service", Outcome::Unknown)),
         }
     }
 

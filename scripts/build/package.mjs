@@ -7,19 +7,25 @@ import { step } from "./fresh.mjs";
 import { buildGlue } from "./glue.mjs";
 import { buildWasm, wasmEnv } from "./wasm.mjs";
 
-const rust = ["src", "crates/supervise", "crates/protocol", "crates/gloo-timers", "Cargo.toml", "Cargo.lock"];
+/** What the client's wasm is made of. */
+export const wasmInputs = [
+  "src",
+  "crates/supervise",
+  "crates/protocol",
+  "crates/gloo-timers",
+  "Cargo.toml",
+  "Cargo.lock",
+  "scripts/build/wasm.mjs",
+  "scripts/build/glue.mjs",
+  "scripts/pins.mjs",
+  "package-lock.json",
+];
 
 export async function buildPackage() {
   await step(
     "wasm",
     {
-      inputs: [
-        ...rust,
-        "scripts/build/wasm.mjs",
-        "scripts/build/glue.mjs",
-        "scripts/pins.mjs",
-        "package-lock.json",
-      ],
+      inputs: wasmInputs,
       outputs: ["pkg/tinkex_bg.wasm", "pkg/instance.js"],
       settings: JSON.stringify(wasmEnv),
     },

@@ -22,7 +22,8 @@ export const wasmEnv = {
   CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: "-Cpanic=unwind -Cllvm-args=-wasm-use-legacy-eh=true",
 };
 
-export async function buildWasm() {
+/** Compiles the client into the folder `to`; what lies on the way there goes into `out`. */
+export async function buildWasm({ features = [], out = wasmPackOut, to = pkg } = {}) {
   const folders = tools.map((tool) => {
     const folder = toolFolder(tool);
     if (folder === undefined)
@@ -33,18 +34,19 @@ export async function buildWasm() {
     "wasm-pack",
     [
       ...["build", root, "--target", "web", "--mode", "no-install", "--profile", "wasm"],
-      ...["--out-dir", wasmPackOut, "--out-name", "tinkex", "--no-pack", "--no-opt"],
+      ...["--out-dir", out, "--out-name", "tinkex", "--no-pack", "--no-opt"],
+      ...(features.length > 0 ? ["--", "--features", features.join()] : []),
     ],
     { cwd: root, env: { ...wasmEnv, PATH: [...folders, process.env["PATH"]].join(delimiter) } },
   );
   // No feature flags: wasm-opt reads the features from the file, and with all of them Node 20 refuses its output.
-  const small = join(wasmPackOut, "small.wasm");
+  const small = join(out, "small.wasm");
   await run(process.execPath, [
     join(root, "node_modules", "binaryen", "bin", "wasm-opt"),
-    ...["-Os", "--strip-debug", "--strip-producers", join(wasmPackOut, "tinkex_bg.wasm"), "-o", small],
+    ...["-Os", "--strip-debug", "--strip-producers", join(out, "tinkex_bg.wasm"), "-o", small],
   ]);
-  mkdirSync(pkg, { recursive: true });
+  mkdirSync(to, { recursive: true });
   // Copied under another name first: whoever reads the package meanwhile sees the old wasm or the new one.
-  copyFileSync(small, join(pkg, "tinkex_bg.wasm.new"));
-  renameSync(join(pkg, "tinkex_bg.wasm.new"), join(pkg, "tinkex_bg.wasm"));
+  copyFileSync(small, join(to, "tinkex_bg.wasm.new"));
+  renameSync(join(to, "tinkex_bg.wasm.new"), join(to, "tinkex_bg.wasm"));
 }

@@ -15,6 +15,8 @@
 mod arguments;
 mod commands;
 mod desk;
+#[cfg(feature = "fault-injection")]
+mod faults;
 mod host;
 mod plain;
 mod results;

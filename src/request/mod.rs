@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use futures_channel::oneshot;
 use tinkex_protocol::json::futures::RequestType;
 use tinkex_protocol::{ModelId, SeqId};
+use tinkex_supervise::Exit;
 
 use crate::error::{Error, Outcome};
 use crate::transport::Body;
@@ -115,6 +116,10 @@ impl<T> Drop for Reply<T> {
 }
 
 fn worker_died(progress: &Progress) -> Error {
-    let message = "the client that carried this call has crashed; make a new one";
-    Error::crashed(message, String::new(), Vec::new(), progress.outcome())
+    let outcome = progress.outcome();
+    match tinkex_supervise::panic_under_way() {
+        Some(panic) => Error::from_exit(&Exit::Panic(panic), outcome),
+        None => Error::crashed("the work on this call was dropped", String::new(), Vec::new(), outcome),
+    }
+    .context("the client that carried this call has crashed, make a new one")
 }

@@ -11,56 +11,78 @@ pub fn point(place: &'static str) {
 }
 
 #[cfg(feature = "fault-injection")]
-pub use armed::{arm, clear, passages};
+pub use armed::{arm, arm_within, armed, clear, passages};
 
 #[cfg(feature = "fault-injection")]
 mod armed {
-    use std::{
-        cell::RefCell,
-        collections::{BTreeMap, BTreeSet},
-    };
+    use std::{cell::RefCell, collections::BTreeMap};
+
+    use crate::process::Process;
 
     #[derive(Default)]
-    struct Place {
-        passages: u64,
-        armed: BTreeSet<u64>,
+    struct Faults {
+        passages: BTreeMap<&'static str, u64>,
+        armed: Vec<Armed>,
+    }
+
+    struct Armed {
+        place: String,
+        within: String,
+        /// Passages that it still lets through, and the one that panics.
+        left: u64,
     }
 
     thread_local! {
-        static PLACES: RefCell<BTreeMap<&'static str, Place>> = const { RefCell::new(BTreeMap::new()) };
+        static FAULTS: RefCell<Faults> = RefCell::default();
     }
 
     /// Lets the `nth` passage from now panic (1 is the next). A place can be armed for several.
-    pub fn arm(place: &'static str, nth: u64) {
-        PLACES.with(|places| {
-            let mut places = places.borrow_mut();
-            let place = places.entry(place).or_default();
-            let at = place.passages + nth;
-            place.armed.insert(at);
-        });
+    pub fn arm(place: &str, nth: u64) {
+        arm_within(place, "", nth);
+    }
+
+    /// As [`arm`], counting only the passages of processes whose path has `within` in it: the names from the root
+    /// of the tree down to the process, with a `/` between.
+    pub fn arm_within(place: &str, within: &str, nth: u64) {
+        let armed = Armed { place: place.to_owned(), within: within.to_owned(), left: nth };
+        FAULTS.with_borrow_mut(|faults| faults.armed.push(armed));
+    }
+
+    /// How many faults are armed and have not struck.
+    pub fn armed() -> usize {
+        FAULTS.with_borrow(|faults| faults.armed.len())
     }
 
     /// How often a place was passed on this thread since the last [`clear`].
-    pub fn passages(place: &'static str) -> u64 {
-        PLACES.with(|places| places.borrow().get(place).map_or(0, |place| place.passages))
+    pub fn passages(place: &str) -> u64 {
+        FAULTS.with_borrow(|faults| faults.passages.get(place).copied().unwrap_or(0))
     }
 
     /// Forgets all places: nothing is armed, nothing was passed.
     pub fn clear() {
-        PLACES.with(|places| places.borrow_mut().clear());
+        FAULTS.take();
     }
 
-    pub(super) fn pass(name: &'static str) {
-        let fires = PLACES.with(|places| {
-            let mut places = places.borrow_mut();
-            let place = places.entry(name).or_default();
-            place.passages += 1;
-            let now = place.passages;
-            place.armed.remove(&now)
+    pub(super) fn pass(place: &'static str) {
+        let strikes = FAULTS.with_borrow_mut(|faults| {
+            *faults.passages.entry(place).or_default() += 1;
+            if !faults.armed.iter().any(|armed| armed.place == place) {
+                return false;
+            }
+            let path = Process::current().map_or_else(String::new, |process| process.path());
+            let mut strikes = false;
+            faults.armed.retain_mut(|armed| {
+                if armed.place == place && path.contains(&armed.within) {
+                    armed.left -= 1;
+                    strikes |= armed.left == 0;
+                }
+                armed.left > 0
+            });
+            strikes
         });
         // A panic while panicking can't be survived by anyone, so none is made.
-        if fires && !std::thread::panicking() {
-            panic!("injected fault at {name}");
+        if strikes && !std::thread::panicking() {
+            panic!("injected fault at {place}");
         }
     }
 }

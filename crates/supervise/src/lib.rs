@@ -80,7 +80,7 @@ pub use dynamic::DynamicSupervisor;
 pub use exit::{Exit, IntoExit, PanicInfo};
 pub use mailbox::{Address, CallError, Mailbox, Reply, mailbox};
 pub use names::{NameTaken, Names};
-pub use panics::{contain, install_hook as install_panic_hook};
+pub use panics::{contain, install_hook as install_panic_hook, under_way as panic_under_way};
 pub use pid::{Kind, Monitor, Pid, State};
 pub use report::{Report, ReportContext};
 pub use runtime::{LocalBoxFuture, Runtime};

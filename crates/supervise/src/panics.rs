@@ -16,6 +16,13 @@ pub(crate) struct Caught {
     pub(crate) place: Rc<str>,
 }
 
+impl Caught {
+    pub(crate) fn into_info(self, callers: Vec<Rc<str>>, in_destructor: bool) -> PanicInfo {
+        let Self { message, place } = self;
+        PanicInfo { message, place, callers, in_destructor }
+    }
+}
+
 thread_local! {
     /// How many `catch` are open on this thread: inside of one, the hook notes instead of printing.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
@@ -65,15 +72,24 @@ fn caught(payload: Box<dyn Any + Send>) -> Caught {
     Caught { message: message.into(), place: place.into() }
 }
 
+/// The panic of the process that runs now: while it unwinds, and while what it held is dropped. For destructors that
+/// tell somebody else what became of the work.
+pub fn under_way() -> Option<Rc<PanicInfo>> {
+    let process = Process::current()?;
+    process.crash().or_else(|| {
+        let (message, place) = NOTED.with_borrow(Clone::clone)?;
+        let caught = Caught { message: message.into(), place: place.into() };
+        Some(Rc::new(process.panic_info(caught, false)))
+    })
+}
+
 /// Runs code and catches its panic, for a process that handles one message after another and must survive a panic over
 /// one of them. The code must leave what it shares with others consistent at every place where it may panic.
 pub fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Rc<PanicInfo>> {
-    catch(run).map_err(|Caught { message, place }| {
-        let callers = Process::current().map_or_else(Vec::new, |process| {
-            let mut callers = process.callers();
-            callers.insert(0, process.name.clone());
-            callers
-        });
-        Rc::new(PanicInfo { message, place, callers, in_destructor: false })
+    catch(run).map_err(|caught| {
+        Rc::new(match Process::current() {
+            Some(process) => process.panic_info(caught, false),
+            None => caught.into_info(Vec::new(), false),
+        })
     })
 }

@@ -114,6 +114,8 @@ struct Rare {
     /// An exit that was ordered while it was busy.
     ordered: Option<Exit>,
     waiting: Option<Wait>,
+    /// The panic for which the work is being dropped.
+    crash: Option<Rc<PanicInfo>>,
     /// Queues shown in the tree.
     queues: Vec<(&'static str, Length)>,
     /// Processes that share its fate.
@@ -251,6 +253,14 @@ impl Process {
         keeper.map_or_else(Vec::new, |keeper| keeper.absent())
     }
 
+    /// The names from the root of the tree down to it, with a `/` between.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn path(&self) -> String {
+        let processes = self.system.processes();
+        let above = self.parent.and_then(|parent| processes.iter().find(|process| process.id == parent));
+        above.map_or_else(|| self.name.to_string(), |above| format!("{}/{}", above.path(), self.name))
+    }
+
     fn rare<T>(&self, change: impl FnOnce(&mut Rare) -> T) -> T {
         change(self.rare.borrow_mut().get_or_insert_default())
     }
@@ -311,6 +321,9 @@ impl Process {
 
     /// Drops the work; a destructor that panics makes the exit a panic.
     fn discard(self: &Rc<Self>, work: Option<Work>, exit: Exit) -> Exit {
+        if let Exit::Panic(crash) = &exit {
+            self.rare(|rare| rare.crash = Some(crash.clone()));
+        }
         let dropped = self.enter(|| {
             drop(work);
             faults::point("task drop");
@@ -332,10 +345,19 @@ impl Process {
     }
 
     fn panicked(&self, caught: Caught, in_destructor: bool) -> Exit {
+        Exit::Panic(Rc::new(self.panic_info(caught, in_destructor)))
+    }
+
+    /// What is known of a panic of this process.
+    pub(crate) fn panic_info(&self, caught: Caught, in_destructor: bool) -> PanicInfo {
         let mut callers = self.callers();
         callers.insert(0, self.name.clone());
-        let Caught { message, place } = caught;
-        Exit::Panic(Rc::new(PanicInfo { message, place, callers, in_destructor }))
+        caught.into_info(callers, in_destructor)
+    }
+
+    /// The panic for which its work is being dropped.
+    pub(crate) fn crash(&self) -> Option<Rc<PanicInfo>> {
+        self.rare.borrow().as_ref().and_then(|rare| rare.crash.clone())
     }
 
     /// The exit, once. All that hear of it do so in this order: the tree, the owner, the linked, the monitors.

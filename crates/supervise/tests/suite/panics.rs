@@ -198,6 +198,37 @@ fn that_is_contained_by_hand_is_known_by_its_place_and_callers() {
 }
 
 #[test]
+fn that_is_under_way_is_known_to_the_destructors_of_what_its_process_held() {
+    struct Tells(Rc<RefCell<Vec<String>>>, &'static str);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            let panic = panic_under_way().expect("its process has panicked");
+            self.0.borrow_mut().push(format!("{} {} {}", self.1, panic.message, panic.callers[0]));
+        }
+    }
+    let world = World::new();
+    let tasks = TaskSupervisor::new("tasks");
+    world.run(tasks.start(&world.system)).unwrap();
+    let told = Rc::new(RefCell::default());
+    let (unwound, captured) = (Tells(told.clone(), "local"), Tells(told.clone(), "held"));
+    let task = tasks.spawn("task", move |_| {
+        let polled = std::future::poll_fn(move |_| {
+            let _held = &captured;
+            if true { panic!("boom") } else { std::task::Poll::Ready(()) }
+        });
+        async move {
+            let _local = unwound;
+            polled.await;
+        }
+    });
+    assert_eq!(message(&world.run(task).unwrap_err()), "boom");
+    told.borrow_mut().sort();
+    assert_eq!(*told.borrow(), ["held boom task", "local boom task"]);
+    assert!(panic_under_way().is_none());
+    world.run(tasks.spawn("next", |_| async { assert!(panic_under_way().is_none()) })).unwrap();
+}
+
+#[test]
 fn in_a_listener() {
     let world = World::new();
     world.system.on_report(|_| panic!("listener"));
@@ -251,6 +282,20 @@ fn a_thousand_faults_give_a_thousand_exits() {
     faults::clear();
     assert_eq!(*ended.borrow(), (1000, 1000));
     assert!(sibling.is_alive());
+}
+
+#[test]
+fn a_fault_strikes_the_process_that_it_was_meant_for() {
+    faults::clear();
+    let world = World::new();
+    let tasks = TaskSupervisor::new("tasks");
+    world.run(tasks.start(&world.system)).unwrap();
+    faults::arm_within("task poll", "tasks/second", 1);
+    assert_eq!(world.run(tasks.spawn_nolink("first", |_| async { 1 })), Ok(1));
+    assert_eq!(faults::armed(), 1);
+    assert!(world.run(tasks.spawn_nolink("second", |_| async { 2 })).is_err());
+    assert_eq!(faults::armed(), 0);
+    assert_eq!(world.run(tasks.spawn_nolink("second", |_| async { 3 })), Ok(3));
 }
 
 #[test]
