@@ -180,13 +180,16 @@ export const promises = {
   },
 };
 
-/** Runs all of them where the caller can't be: gives the words of what went wrong by the name of the promise. */
-export async function broken(checks, openNew) {
-  const failures = {};
+/** Runs them where the caller can't be: gives by each one's name what went wrong, or null. */
+export async function outcomes(checks, openNew) {
+  const found = {};
   for (const [name, check] of Object.entries(checks)) {
-    await check(openNew()).catch((error) => (failures[name] = String(error?.stack ?? error)));
+    found[name] = await check(openNew()).then(
+      () => null,
+      (error) => String(error?.stack ?? error),
+    );
   }
-  return failures;
+  return found;
 }
 
 export const put = (key, ...bytes) => ({ type: "put", key, value: Uint8Array.from(bytes) });
