@@ -1,17 +1,22 @@
 //! What callers of a supervisor are told.
 
-use std::{any::Any, rc::Rc};
-
-use futures_channel::oneshot;
+use std::{
+    any::Any,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context as TaskContext, Poll},
+};
 
 use crate::{
     exit::Exit,
     pid::{Kind, Pid},
+    reply,
     spec::SpecError,
 };
 
 /// A child that was started.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Started {
     /// The process, or `None` when the child had nothing to do ([`Exit::Ignore`]).
     pub pid: Option<Pid>,
@@ -19,11 +24,8 @@ pub struct Started {
     pub info: Option<Rc<dyn Any>>,
 }
 
-/// What a call to a supervisor comes back with.
-pub(crate) enum Outcome {
-    Started(Started),
-    Done,
-}
+/// What a call to a supervisor comes back with; where nothing was to be started, the `Started` is empty.
+pub(crate) type Outcome = Result<Started, ChildError>;
 
 /// Why a supervisor did not do what it was asked, in OTP's words.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,33 +51,38 @@ pub enum ChildError {
 }
 
 /// An answer to come.
-pub(crate) struct Answering(pub(crate) Result<oneshot::Receiver<Result<Outcome, ChildError>>, ChildError>);
+pub(crate) struct Answering(pub(crate) reply::Answer<Outcome>);
 
 impl Answering {
-    pub(crate) fn done_already() -> Self {
-        let (sender, receiver) = oneshot::channel();
-        // The receiver is right here.
-        let _ = sender.send(Ok(Outcome::Done));
-        Self(Ok(receiver))
+    /// The answer is known.
+    pub(crate) fn at_once(outcome: Outcome) -> Self {
+        let (reply, answer) = reply::reply();
+        // The answer's end is right here.
+        let _ = reply.send(outcome);
+        Self(answer)
     }
 
-    pub(crate) fn refused(error: ChildError) -> Self {
-        Self(Err(error))
+    pub(crate) fn done(self) -> Done {
+        Done(self)
     }
+}
 
-    pub(crate) async fn started(self) -> Result<Started, ChildError> {
-        match self.outcome().await? {
-            Outcome::Started(started) => Ok(started),
-            Outcome::Done => Err(ChildError::NoProcess),
-        }
+impl Future for Answering {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Outcome> {
+        Pin::new(&mut self.0).poll(cx).map(|answer| answer.unwrap_or(Err(ChildError::NoProcess)))
     }
+}
 
-    pub(crate) async fn done(self) -> Result<(), ChildError> {
-        self.outcome().await.map(drop)
-    }
+/// As [`Answering`], where nothing was to be started.
+pub(crate) struct Done(Answering);
 
-    async fn outcome(self) -> Result<Outcome, ChildError> {
-        self.0?.await.unwrap_or(Err(ChildError::NoProcess))
+impl Future for Done {
+    type Output = Result<(), ChildError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_ok(drop)
     }
 }
 

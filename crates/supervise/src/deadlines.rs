@@ -10,11 +10,20 @@ use crate::{map::Map, report::Report, runtime::LocalBoxFuture, system::System};
 /// A wait that took more than so many times its time was none: the device slept, or the page was held back.
 const SUSPENDED: u32 = 2;
 
+/// Which timer, of those of one owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerId {
+    /// Whose.
+    pub(crate) key: u64,
+    /// None of the same key has the same.
+    pub(crate) nth: u64,
+}
+
 /// Deadlines under the ids that their owner gave them.
 pub(crate) struct Deadlines {
     system: System,
-    by_time: Map<(Duration, u64), Wait>,
-    due: Map<u64, Duration>,
+    by_time: Map<(Duration, TimerId), Wait>,
+    due: Map<TimerId, Duration>,
     /// The runtime's timer, for the earliest.
     armed: Option<(Duration, LocalBoxFuture<'static, ()>)>,
 }
@@ -32,11 +41,11 @@ impl Deadlines {
         Self { system, by_time: Map::new(), due: Map::new(), armed: None }
     }
 
-    pub(crate) fn set(&mut self, id: u64, after: Duration) {
+    pub(crate) fn set(&mut self, id: TimerId, after: Duration) {
         self.insert(id, Wait { began: self.system.now(), after, graced: false });
     }
 
-    pub(crate) fn clear(&mut self, id: u64) {
+    pub(crate) fn clear(&mut self, id: TimerId) {
         if let Some(due) = self.due.remove(&id) {
             self.by_time.remove(&(due, id));
             if self.by_time.is_empty() {
@@ -46,7 +55,7 @@ impl Deadlines {
     }
 
     /// The id of a deadline that has passed.
-    pub(crate) fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<u64> {
+    pub(crate) fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<TimerId> {
         loop {
             let Some((&(due, id), &wait)) = self.by_time.first_key_value() else { return Poll::Pending };
             let now = self.system.now();
@@ -73,7 +82,7 @@ impl Deadlines {
         }
     }
 
-    fn insert(&mut self, id: u64, wait: Wait) {
+    fn insert(&mut self, id: TimerId, wait: Wait) {
         let due = wait.began.saturating_add(wait.after);
         self.due.insert(id, due);
         self.by_time.insert((due, id), wait);
@@ -83,6 +92,6 @@ impl Deadlines {
 /// Resolves after `after`; if the clock says that the timer came far too late, the wait begins once more, once.
 pub(crate) async fn deadline(system: System, after: Duration) {
     let mut deadlines = Deadlines::new(system);
-    deadlines.set(0, after);
+    deadlines.set(TimerId { key: 0, nth: 0 }, after);
     std::future::poll_fn(|cx| deadlines.poll_next(cx).map(drop)).await;
 }

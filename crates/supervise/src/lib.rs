@@ -42,6 +42,7 @@
 #![warn(missing_docs)]
 
 mod answers;
+mod callers;
 mod cancel;
 mod context;
 mod deadlines;
@@ -55,8 +56,10 @@ mod names;
 mod panics;
 mod pid;
 mod process;
+mod reply;
 mod report;
 mod runtime;
+mod seat;
 mod shell;
 mod spec;
 mod stream;
@@ -78,10 +81,11 @@ pub use cancel::{CancelToken, Cancelled, CancelledFuture};
 pub use context::{Context, Waiting, YieldNow};
 pub use dynamic::DynamicSupervisor;
 pub use exit::{Exit, IntoExit, PanicInfo};
-pub use mailbox::{Address, CallError, Mailbox, Reply, mailbox};
+pub use mailbox::{Address, CallError, Mailbox, mailbox};
 pub use names::{NameTaken, Names};
 pub use panics::{contain, install_hook as install_panic_hook, under_way as panic_under_way};
 pub use pid::{Kind, Monitor, Pid, State};
+pub use reply::{Answer, Dropped, Reply, reply};
 pub use report::{Report, ReportContext};
 pub use runtime::{LocalBoxFuture, Runtime};
 pub use spec::{AutoShutdown, ChildSpec, Intensity, Restart, Shutdown, SpecError, Strategy};

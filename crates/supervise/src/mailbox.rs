@@ -11,9 +11,11 @@ use std::{
     time::Duration,
 };
 
-use futures_channel::oneshot;
-
-use crate::{deadlines::deadline, system::System};
+use crate::{
+    deadlines::deadline,
+    reply::{Reply, reply},
+    system::System,
+};
 
 /// A mailbox and the address to write to. The mailbox goes to the process, the address to everyone else.
 ///
@@ -33,7 +35,7 @@ use crate::{deadlines::deadline, system::System};
 /// let counter = tasks.spawn("counter", |ctx| async move {
 ///     ctx.ready();
 ///     while let Some(Ask::Total(reply)) = mailbox.next().await {
-///         reply.send(3);
+///         let _ = reply.send(3);
 ///     }
 /// });
 /// let total = address.call(&system, Duration::from_secs(5), Ask::Total).await;
@@ -56,9 +58,6 @@ pub struct Address<M>(Weak<RefCell<Shared<M>>>);
 
 /// Where a process reads. When it is dropped, its unread messages are, and every call in them fails.
 pub struct Mailbox<M>(Rc<RefCell<Shared<M>>>);
-
-/// The way back to a caller. Dropping it unsent fails the call with [`CallError::NoProcess`].
-pub struct Reply<R>(oneshot::Sender<R>);
 
 /// Why a call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +90,8 @@ impl<M> Address<M> {
         timeout: Duration,
         message: impl FnOnce(Reply<R>) -> M,
     ) -> Result<R, CallError> {
-        let (sender, mut answer) = oneshot::channel();
-        self.send(message(Reply(sender))).map_err(|_| CallError::NoProcess)?;
+        let (reply, mut answer) = reply();
+        self.send(message(reply)).map_err(|_| CallError::NoProcess)?;
         let mut time = pin!(deadline(system.clone(), timeout));
         poll_fn(|cx| {
             if let Poll::Ready(answer) = pin!(&mut answer).poll(cx) {
@@ -143,18 +142,6 @@ impl<M> Mailbox<M> {
     {
         let shared = Rc::downgrade(&self.0);
         move || shared.upgrade().map_or(0, |shared| shared.borrow().messages.len())
-    }
-}
-
-impl<R> Reply<R> {
-    /// Answers. Whether the caller still waits.
-    pub fn send(self, answer: R) -> bool {
-        self.0.send(answer).is_ok()
-    }
-
-    /// Whether nobody waits for the answer any more: work for it can be left.
-    pub fn is_abandoned(&self) -> bool {
-        self.0.is_canceled()
     }
 }
 

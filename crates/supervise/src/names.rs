@@ -1,8 +1,8 @@
 //! Names under which the parts of a tree find each other; a name is free again when its owner ends.
 
-use std::{any::Any, cell::RefCell, collections::HashMap, fmt, rc::Rc};
+use std::{any::Any, cell::RefCell, fmt, rc::Rc};
 
-use crate::pid::Pid;
+use crate::{map::Map, pid::Pid};
 
 /// The names of a [`System`](crate::System). What is found under a name is whatever its owner put there: an address,
 /// a handle, a store.
@@ -29,7 +29,7 @@ use crate::pid::Pid;
 /// # }).unwrap();
 /// ```
 #[derive(Clone, Default)]
-pub struct Names(Rc<RefCell<HashMap<Rc<str>, Entry>>>);
+pub struct Names(Rc<RefCell<Map<Rc<str>, Entry>>>);
 
 struct Entry {
     owner: Pid,
@@ -78,17 +78,12 @@ impl Names {
 
     /// Frees the names of a process that ends.
     pub(crate) fn release(&self, owner: u64) {
-        let mut free = Vec::new();
-        self.0.borrow_mut().retain(|_, entry| {
-            let stays = entry.owner.id() != owner;
-            if !stays {
-                free.push(entry.value.clone());
-            }
-            stays
-        });
-        // Not borrowed while these are dropped: they may do anything.
-        for value in free {
-            let _ = crate::panics::catch(|| drop(value));
+        let of_it = |(name, entry): (&Rc<str>, &Entry)| (entry.owner.id() == owner).then(|| name.clone());
+        let names: Vec<Rc<str>> = self.0.borrow().iter().filter_map(of_it).collect();
+        for name in names {
+            let entry = self.0.borrow_mut().remove(&name);
+            // Not borrowed while this is dropped: it may do anything.
+            let _ = crate::panics::catch(|| drop(entry));
         }
     }
 }

@@ -50,6 +50,14 @@ pub fn install_hook() {
 /// Runs code and catches its panic. What the code had borrowed mutably must be thrown away afterwards, or be
 /// consistent after every statement: that is what the callers see to, hence the assertion.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Caught> {
+    let (mut run, mut outcome) = (Some(run), None);
+    catch_any(&mut || outcome = run.take().map(|run| run()))?;
+    Ok(outcome.expect("what did not panic has run"))
+}
+
+/// The one place where panics are caught, whatever runs.
+#[inline(never)]
+fn catch_any(run: &mut dyn FnMut()) -> Result<(), Caught> {
     DEPTH.set(DEPTH.get() + 1);
     let outcome = catch_unwind(AssertUnwindSafe(run));
     DEPTH.set(DEPTH.get() - 1);

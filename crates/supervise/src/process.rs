@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    callers::Callers,
     cancel::CancelToken,
     context::Context,
     exit::{Exit, PanicInfo},
@@ -63,24 +64,6 @@ impl Owner for Nobody {
     fn exited(self: Rc<Self>, _: &Rc<Process>, _: Exit) {}
 }
 
-/// The names of a process's spawners, innermost first.
-pub(crate) struct Callers {
-    name: Rc<str>,
-    outer: Option<Rc<Callers>>,
-}
-
-impl Callers {
-    /// The process that is being polled, and its callers.
-    pub(crate) fn now() -> Option<Rc<Self>> {
-        Process::current().map(|caller| Self::of(&caller))
-    }
-
-    /// A process, and its callers.
-    pub(crate) fn of(caller: &Process) -> Rc<Self> {
-        Rc::new(Self { name: caller.name.clone(), outer: caller.callers.clone() })
-    }
-}
-
 pub(crate) struct Process {
     pub(crate) id: u64,
     pub(crate) name: Rc<str>,
@@ -92,7 +75,7 @@ pub(crate) struct Process {
     pub(crate) system: System,
     pub(crate) started: Duration,
     pub(crate) stop: CancelToken,
-    callers: Option<Rc<Callers>>,
+    pub(crate) callers: Option<Rc<Callers>>,
     ready: Cell<bool>,
     exit: OnceCell<Exit>,
     owner: RefCell<Option<Rc<dyn Owner>>>,
@@ -199,16 +182,6 @@ impl Process {
         } else {
             State::Starting
         }
-    }
-
-    pub(crate) fn callers(&self) -> Vec<Rc<str>> {
-        let mut names = Vec::new();
-        let mut next = self.callers.as_ref();
-        while let Some(caller) = next {
-            names.push(caller.name.clone());
-            next = caller.outer.as_ref();
-        }
-        names
     }
 
     pub(crate) fn set_ready(self: &Rc<Self>, info: Option<Rc<dyn Any>>) {
@@ -344,15 +317,13 @@ impl Process {
         outcome
     }
 
-    fn panicked(&self, caught: Caught, in_destructor: bool) -> Exit {
+    pub(crate) fn panicked(&self, caught: Caught, in_destructor: bool) -> Exit {
         Exit::Panic(Rc::new(self.panic_info(caught, in_destructor)))
     }
 
     /// What is known of a panic of this process.
     pub(crate) fn panic_info(&self, caught: Caught, in_destructor: bool) -> PanicInfo {
-        let mut callers = self.callers();
-        callers.insert(0, self.name.clone());
-        caught.into_info(callers, in_destructor)
+        caught.into_info(self.and_callers(), in_destructor)
     }
 
     /// The panic for which its work is being dropped.

@@ -2,29 +2,32 @@
 
 use std::{
     any::Any,
-    cell::{Cell, OnceCell, RefCell},
+    cell::{Cell, RefCell},
     collections::VecDeque,
-    future::poll_fn,
+    future::Future,
+    pin::Pin,
     rc::Rc,
     task::{Context as TaskContext, Poll, Waker},
 };
 
-use futures_channel::oneshot;
-
 use crate::{
     answers::{Answering, ChildError, ChildInfo, Outcome, Started},
+    callers::Callers,
+    cancel::CancelledFuture,
     context::Context,
     deadlines::Deadlines,
-    exit::{Exit, PanicInfo},
+    exit::Exit,
     faults,
-    machine::{Answer, Effect, Event, Key, Machine, Meta, Phase, Request, Token, Which},
+    machine::{Answer, Effect, Event, Key, Machine, Phase, Request, Token, Which},
     map::Map,
     panics,
     pid::{Pid, State},
-    process::{self, Callers, Owner, Process, Start},
+    process::{self, Owner, Process, Start},
+    reply::{Reply, reply},
     report::Report,
     runtime::LocalBoxFuture,
-    spec::{ChildSpec, Restart},
+    seat::Vacate,
+    spec::{ChildSpec, Meta, Restart},
     tree::Node,
 };
 
@@ -36,22 +39,28 @@ const PATIENCE: u32 = 3;
 /// One run of a supervisor.
 pub(crate) struct Shell {
     name: Rc<str>,
-    pid: OnceCell<Pid>,
+    ctx: Context,
     /// The callers of its children.
     calling: Rc<Callers>,
-    machine: RefCell<Box<dyn Machine>>,
-    events: RefCell<VecDeque<Event>>,
-    effects: RefCell<VecDeque<Effect>>,
-    slots: RefCell<Map<Key, Slot>>,
-    callers: RefCell<Map<Token, oneshot::Sender<Result<Outcome, ChildError>>>>,
-    last_key: Cell<Key>,
-    last_token: Cell<Token>,
+    desk: RefCell<Desk>,
     deadlines: RefCell<Deadlines>,
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<Option<Waker>>,
     /// The machine is in the midst of a step.
     stepping: Cell<bool>,
     /// With which exit the loop ends, once it does.
-    end: RefCell<Option<Exit>>,
+    end: Cell<Option<Exit>>,
+}
+
+/// What is there to be worked on. Not borrowed while anybody else's code runs.
+struct Desk {
+    machine: Box<dyn Machine>,
+    events: VecDeque<Event>,
+    /// The last of these is the next.
+    effects: Vec<Effect>,
+    slots: Map<Key, Slot>,
+    callers: Map<Token, Reply<Outcome>>,
+    last_key: Key,
+    last_token: Token,
 }
 
 /// What the shell keeps of a child.
@@ -62,95 +71,52 @@ struct Slot {
     info: Option<Rc<dyn Any>>,
 }
 
+/// The keys that children have who are there from the outset: 1, 2, …
+pub(crate) fn metas(children: &[ChildSpec]) -> impl Iterator<Item = (Key, Rc<Meta>)> {
+    (1..).zip(children.iter().map(|spec| spec.meta.clone()))
+}
+
 impl Shell {
-    /// Children that are there from the outset have the keys 1, 2, …
     pub(crate) fn new(
         name: Rc<str>,
         ctx: &Context,
         machine: Box<dyn Machine>,
         children: &[ChildSpec],
     ) -> Rc<Self> {
-        let slot = |spec: &ChildSpec| Slot { spec: spec.clone(), pid: None, info: None };
-        let slots: Map<_, _> = (1..).zip(children.iter().map(slot)).collect();
+        let mut slots = Map::new();
+        for (key, spec) in (1..).zip(children) {
+            slots.insert(key, Slot { spec: spec.clone(), pid: None, info: None });
+        }
         let shell = Rc::new(Self {
             name,
-            pid: OnceCell::new(),
+            ctx: ctx.clone(),
             calling: Callers::of(&ctx.0),
-            machine: RefCell::new(machine),
-            events: RefCell::new([Event::Boot].into()),
-            effects: RefCell::default(),
-            last_key: Cell::new(slots.len() as Key),
-            slots: RefCell::new(slots),
-            callers: RefCell::default(),
-            last_token: Cell::new(0),
+            desk: RefCell::new(Desk {
+                machine,
+                events: [Event::Boot].into(),
+                effects: Vec::new(),
+                last_key: slots.len() as Key,
+                slots,
+                callers: Map::new(),
+                last_token: Token::MIN,
+            }),
             deadlines: RefCell::new(Deadlines::new(ctx.system().clone())),
-            waker: RefCell::default(),
+            waker: Cell::default(),
             stepping: Cell::new(false),
-            end: RefCell::default(),
+            end: Cell::default(),
         });
-        let _ = shell.pid.set(ctx.pid());
         ctx.0.set_keeper(Rc::downgrade(&shell));
+        let events = Rc::downgrade(&shell);
+        ctx.show_queue("events", move || {
+            events.upgrade().map_or(0, |shell| shell.desk.borrow().events.len())
+        });
         shell
     }
 
-    /// The keys that [`new`](Self::new) gives to children.
-    pub(crate) fn metas(children: &[ChildSpec]) -> impl Iterator<Item = (Key, Meta)> {
-        (1..).zip(children.iter().map(Meta::from))
-    }
-
-    /// The life of the supervisor's process. However it ends, no child outlives it.
-    pub(crate) fn run(self: Rc<Self>, ctx: Context) -> LocalBoxFuture<'static, Exit> {
-        let reaper = Reaper(self.clone());
-        Box::pin(async move {
-            let events = Rc::downgrade(&self);
-            ctx.show_queue("events", move || events.upgrade().map_or(0, |shell| shell.events.borrow().len()));
-            let mut shutdown = Some(ctx.shutdown());
-            let mut stumbles = 0;
-            let exit = poll_fn(|cx| {
-                self.waker.replace(Some(cx.waker().clone()));
-                if let Some(asked) = &mut shutdown
-                    && std::pin::Pin::new(asked).poll(cx).is_ready()
-                {
-                    shutdown = None;
-                    self.post(Event::Shutdown);
-                }
-                self.turn(&ctx, cx, &mut stumbles)
-            })
-            .await;
-            drop(reaper);
-            exit
-        })
-    }
-
-    /// Handles what there is. A panic on the way is reported, and what was not yet done is tried again.
-    fn turn(self: &Rc<Self>, ctx: &Context, cx: &mut TaskContext<'_>, stumbles: &mut u32) -> Poll<Exit> {
-        for _ in 0..BATCH {
-            match panics::catch(|| self.advance(ctx, cx)) {
-                Ok(more) => {
-                    *stumbles = 0;
-                    if let Some(exit) = self.end.borrow_mut().take() {
-                        return Poll::Ready(exit);
-                    }
-                    if !more {
-                        return Poll::Pending;
-                    }
-                }
-                Err(caught) => {
-                    let callers = [vec![self.name.clone()], ctx.callers()].concat();
-                    let (message, place) = (caught.message, caught.place);
-                    let info = PanicInfo { message, place, callers, in_destructor: false };
-                    let reason = Exit::Panic(Rc::new(info));
-                    ctx.system()
-                        .report(Report::Contained { supervisor: self.name.clone(), reason: reason.clone() });
-                    *stumbles += 1;
-                    if *stumbles >= PATIENCE || self.stepping.get() {
-                        return Poll::Ready(reason);
-                    }
-                }
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+    /// The life of the supervisor's process. However it ends, no child outlives it, and then its seat is free.
+    pub(crate) fn run(self: Rc<Self>, vacate: Vacate) -> LocalBoxFuture<'static, Exit> {
+        let shutdown = Some(self.ctx.shutdown());
+        Box::pin(Run { reaper: Reaper(self), shutdown, stumbles: 0, _vacate: vacate })
     }
 
     /// One event, with all that follows from it. Whether there may be more.
@@ -158,33 +124,35 @@ impl Shell {
     /// An event leaves the queue when its step begins, an effect when its turn has come: a panic before leaves it in
     /// place, to be tried again. The machine's step runs nobody else's code and has nothing that panics; should it
     /// do so nevertheless, its state can't be trusted any more, and the supervisor crashes, as it would in OTP.
-    fn advance(self: &Rc<Self>, ctx: &Context, cx: &mut TaskContext<'_>) -> bool {
-        while !self.effects.borrow().is_empty() {
+    fn advance(self: &Rc<Self>, cx: &mut TaskContext<'_>) -> bool {
+        while !self.desk.borrow().effects.is_empty() {
             faults::point("supervisor effect");
-            let effect = self.effects.borrow_mut().pop_front();
+            let effect = self.desk.borrow_mut().effects.pop();
             if let Some(effect) = effect {
-                self.perform(ctx, effect);
+                self.perform(effect);
             }
         }
         while let Poll::Ready(timer) = self.deadlines.borrow_mut().poll_next(cx) {
-            self.events.borrow_mut().push_back(Event::TimeUp(timer));
+            self.desk.borrow_mut().events.push_back(Event::TimeUp(timer));
         }
-        if self.events.borrow().is_empty() {
+        if self.desk.borrow().events.is_empty() {
             return false;
         }
         faults::point("supervisor step");
-        let Some(event) = self.events.borrow_mut().pop_front() else { return false };
-        let mut effects = Vec::new();
+        let now = self.ctx.system().now();
+        let desk = &mut *self.desk.borrow_mut();
+        let Some(event) = desk.events.pop_front() else { return false };
         self.stepping.set(true);
-        self.machine.borrow_mut().step(ctx.system().now(), event, &mut effects);
+        desk.effects = desk.machine.step(now, event);
+        desk.effects.reverse();
         self.stepping.set(false);
-        self.effects.borrow_mut().extend(effects);
         true
     }
 
-    fn perform(self: &Rc<Self>, ctx: &Context, effect: Effect) {
+    fn perform(self: &Rc<Self>, effect: Effect) {
+        let system = self.ctx.system();
         match effect {
-            Effect::Start { key, generation, restarts } => self.start(ctx, key, generation, restarts),
+            Effect::Start { key, generation, restarts } => self.start(key, generation, restarts),
             Effect::Ask { key } => {
                 if let Some(pid) = self.pid_of(key) {
                     pid.ask_to_stop();
@@ -199,13 +167,13 @@ impl Shell {
             Effect::ClearTimer { timer } => self.deadlines.borrow_mut().clear(timer),
             Effect::Retry { key, generation } => self.post(Event::Retry { key, generation }),
             Effect::Forget { key } => {
-                let forgotten = self.slots.borrow_mut().remove(&key);
-                ctx.system().changed();
+                let forgotten = self.desk.borrow_mut().slots.remove(&key);
+                system.changed();
                 // What its factory has captured is dropped here, not borrowed, since it may do anything.
                 drop(forgotten);
             }
             Effect::Answer { token, answer } => {
-                let caller = self.callers.borrow_mut().remove(&token);
+                let caller = self.desk.borrow_mut().callers.remove(&token);
                 if let Some(caller) = caller {
                     // One who does not wait any more is not told.
                     let _ = caller.send(self.outcome(answer));
@@ -213,94 +181,93 @@ impl Shell {
             }
             Effect::Report { context, offender, reason } => {
                 let supervisor = self.name.clone();
-                ctx.system().report(Report::Supervisor { supervisor, context, reason, offender });
+                system.report(Report::Supervisor { supervisor, context, reason, offender });
             }
             Effect::Progress { key } => {
                 let (Some(pid), supervisor) = (self.pid_of(key), self.name.clone()) else { return };
-                ctx.system().report(Report::Progress { supervisor, child: pid.name().clone(), pid });
+                system.report(Report::Progress { supervisor, child: pid.name().clone(), pid });
             }
-            Effect::Booted => ctx.ready(),
-            Effect::End { exit } => {
-                self.end.replace(Some(exit));
-            }
+            Effect::Booted => self.ctx.ready(),
+            Effect::End { exit } => self.end.set(Some(exit)),
         }
     }
 
-    fn start(self: &Rc<Self>, ctx: &Context, key: Key, generation: u32, restarts: u32) {
-        let Some(spec) = self.spec_of(key) else { return };
-        if spec.restart == Restart::Temporary
-            && let Some(slot) = self.slots.borrow_mut().get_mut(&key)
+    fn start(self: &Rc<Self>, key: Key, generation: u32, restarts: u32) {
+        let Some(ChildSpec { meta, factory, .. }) = self.spec_of(key) else { return };
+        if meta.restart == Restart::Temporary
+            && let Some(slot) = self.desk.borrow_mut().slots.get_mut(&key)
         {
-            // What it is made from may be large, and is not needed again. It is `spec`'s from here.
+            // What it is made from may be large, and is not needed again. It is `factory`'s from here.
             slot.spec.factory = None;
         }
-        let factory = spec.factory;
-        let pid = process::spawn(
-            ctx.system(),
-            Start {
-                name: spec.id,
-                kind: spec.kind,
-                parent: Some(ctx.0.id),
-                callers: Some(self.calling.clone()),
-                key,
-                generation,
-                restarts,
-                ready_at_once: spec.ready_at_once,
-                owner: self.clone(),
-                body: Box::new(move |ctx| match factory {
-                    Some(factory) => factory(ctx),
-                    None => Box::pin(async { Exit::NoProcess }),
-                }),
-            },
-        );
-        let former = self.slots.borrow_mut().get_mut(&key).and_then(|slot| {
-            slot.info = None;
-            slot.pid.replace(pid)
+        let start = Start {
+            name: meta.id.clone(),
+            kind: meta.kind,
+            parent: Some(self.ctx.0.id),
+            callers: Some(self.calling.clone()),
+            key,
+            generation,
+            restarts,
+            ready_at_once: meta.ready_at_once,
+            owner: self.clone(),
+            body: Box::new(move |ctx| match factory {
+                Some(factory) => factory(ctx),
+                None => Box::pin(async { Exit::NoProcess }),
+            }),
+        };
+        let pid = process::spawn(self.ctx.system(), start);
+        let former = self.desk.borrow_mut().slots.get_mut(&key).map(|slot| {
+            let former = slot.pid.replace(pid);
+            (former, slot.info.take())
         });
         drop(former);
-        if spec.ready_at_once {
+        if meta.ready_at_once {
             self.post(Event::Ready { key, generation });
         }
     }
 
     /// Puts an event at the end of the queue.
     fn post(&self, event: Event) {
-        self.events.borrow_mut().push_back(event);
-        let waker = self.waker.borrow_mut().take();
-        if let Some(waker) = waker {
+        self.desk.borrow_mut().events.push_back(event);
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    /// Asks the machine for something; the answer comes through the channel.
+    /// Asks the machine for something.
     pub(crate) fn ask(&self, request: Request) -> Answering {
-        let (sender, receiver) = oneshot::channel();
-        let token = self.last_token.get() + 1;
-        self.last_token.set(token);
-        self.callers.borrow_mut().insert(token, sender);
+        let (reply, answer) = reply();
+        let token = {
+            let desk = &mut *self.desk.borrow_mut();
+            desk.last_token = desk.last_token.saturating_add(1);
+            desk.callers.insert(desk.last_token, reply);
+            desk.last_token
+        };
         self.post(Event::Ask(token, request));
-        Answering(Ok(receiver))
+        Answering(answer)
     }
 
     /// Asks for the start of a child that is new to this supervisor.
     pub(crate) fn ask_for_start(&self, spec: ChildSpec) -> Answering {
-        let key = self.last_key.get() + 1;
-        self.last_key.set(key);
-        let meta = Meta::from(&spec);
-        self.slots.borrow_mut().insert(key, Slot { spec, pid: None, info: None });
+        let meta = spec.meta.clone();
+        let key = {
+            let desk = &mut *self.desk.borrow_mut();
+            desk.last_key += 1;
+            desk.slots.insert(desk.last_key, Slot { spec, pid: None, info: None });
+            desk.last_key
+        };
         self.ask(Request::Start { key, meta })
     }
 
-    fn outcome(&self, answer: Answer) -> Result<Outcome, ChildError> {
+    fn outcome(&self, answer: Answer) -> Outcome {
         Err(match answer {
             Answer::Started { key } => {
-                let slots = self.slots.borrow();
-                let slot = slots.get(&key);
-                let pid = slot.and_then(|slot| slot.pid.clone());
-                return Ok(Outcome::Started(Started { pid, info: slot.and_then(|slot| slot.info.clone()) }));
+                let desk = self.desk.borrow();
+                let slot = desk.slots.get(&key);
+                let started = slot.map(|slot| Started { pid: slot.pid.clone(), info: slot.info.clone() });
+                return Ok(started.unwrap_or_default());
             }
-            Answer::Ignored => return Ok(Outcome::Started(Started { pid: None, info: None })),
-            Answer::Done => return Ok(Outcome::Done),
+            Answer::Ignored | Answer::Done => return Ok(Started::default()),
             Answer::AlreadyStarted { key } => match self.pid_of(key) {
                 Some(pid) => ChildError::AlreadyStarted(pid),
                 None => ChildError::AlreadyPresent,
@@ -316,66 +283,119 @@ impl Shell {
     }
 
     /// The process of the supervisor itself.
-    pub(crate) fn pid(&self) -> Option<&Pid> {
-        self.pid.get()
+    pub(crate) fn pid(&self) -> Pid {
+        self.ctx.pid()
     }
 
     pub(crate) fn pid_of(&self, key: Key) -> Option<Pid> {
-        self.slots.borrow().get(&key).and_then(|slot| slot.pid.clone())
+        self.desk.borrow().slots.get(&key).and_then(|slot| slot.pid.clone())
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<Key> {
-        self.machine.borrow().find(&Which::Id(id.into()))
+        self.desk.borrow().machine.find(&Which::Id(id.into()))
     }
 
     /// The key of the child whose latest start is this process, or was it before the restart that is under way.
     pub(crate) fn key_of(&self, pid: &Pid) -> Option<Key> {
         let key = pid.0.key;
         let latest = self.pid_of(key)?;
-        let restarts = matches!(self.machine.borrow().phase(key), Some(Phase::Restarting | Phase::Starting));
+        let phase = self.desk.borrow().machine.children().phase(key);
+        let restarts = matches!(phase, Some(Phase::Restarting | Phase::Starting));
         (latest == *pid || (restarts && latest.0.parent == pid.0.parent)).then_some(key)
     }
 
     pub(crate) fn spec_of(&self, key: Key) -> Option<ChildSpec> {
-        self.slots.borrow().get(&key).map(|slot| slot.spec.clone())
+        self.desk.borrow().slots.get(&key).map(|slot| slot.spec.clone())
     }
 
     /// The children in start order, as the machine sees them.
     pub(crate) fn children(&self) -> Vec<ChildInfo> {
-        let machine = self.machine.borrow();
-        let slots = self.slots.borrow();
-        let info = |key| {
-            let slot = slots.get(&key)?;
-            let phase = machine.phase(key)?;
-            // OTP answers between the attempts to start a child, never during one: here one sees the same.
-            let starts_again = *phase == Phase::Starting && machine.restarts(key) > 0;
-            Some(ChildInfo {
-                id: slot.spec.id.clone(),
-                kind: slot.spec.kind,
-                pid: slot.pid.clone().filter(|_| matches!(phase, Phase::Running | Phase::Stopping)),
-                restarting: *phase == Phase::Restarting || starts_again,
-                restarts: machine.restarts(key),
-            })
-        };
-        machine.keys().into_iter().filter_map(info).collect()
+        let desk = self.desk.borrow();
+        let mut infos = Vec::new();
+        for (key, child) in desk.machine.children().iter() {
+            let (phase, restarts) = (child.phase, child.restarts());
+            let pid = desk.slots.get(key).and_then(|slot| slot.pid.clone());
+            infos.push(ChildInfo {
+                id: child.meta.id.clone(),
+                kind: child.meta.kind,
+                pid: pid.filter(|_| matches!(phase, Phase::Running | Phase::Stopping)),
+                // OTP answers between the attempts to start a child, never during one: here one sees the same.
+                restarting: phase == Phase::Restarting || (phase == Phase::Starting && restarts > 0),
+                restarts,
+            });
+        }
+        infos
     }
 
     /// The children that don't run, as lines of the tree.
     pub(crate) fn absent(&self) -> Vec<Node> {
-        let machine = self.machine.borrow();
-        let slots = self.slots.borrow();
-        let absent = slots.iter().filter_map(|(key, slot)| {
-            let pid = slot.pid.as_ref().filter(|pid| !pid.is_alive())?;
-            let waits = machine.phase(*key) == Some(&Phase::Restarting);
-            Some(Node::of(&pid.0, if waits { State::Restarting } else { State::Stopped }))
-        });
-        absent.collect()
+        let desk = self.desk.borrow();
+        let mut nodes = Vec::new();
+        for (key, slot) in desk.slots.iter() {
+            if let Some(pid) = &slot.pid
+                && !pid.is_alive()
+            {
+                let waits = desk.machine.children().phase(*key) == Some(Phase::Restarting);
+                nodes.push(Node::of(&pid.0, if waits { State::Restarting } else { State::Stopped }));
+            }
+        }
+        nodes
+    }
+}
+
+/// The loop. Its fields are dropped in this order.
+struct Run {
+    reaper: Reaper,
+    shutdown: Option<CancelledFuture>,
+    /// How often in a row it has panicked.
+    stumbles: u32,
+    _vacate: Vacate,
+}
+
+impl Future for Run {
+    type Output = Exit;
+
+    /// Handles what there is. A panic on the way is reported, and what was not yet done is tried again.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Exit> {
+        let this = &mut *self;
+        let shell = &this.reaper.0;
+        shell.waker.set(Some(cx.waker().clone()));
+        if let Some(asked) = &mut this.shutdown
+            && Pin::new(asked).poll(cx).is_ready()
+        {
+            this.shutdown = None;
+            shell.post(Event::Shutdown);
+        }
+        for _ in 0..BATCH {
+            match panics::catch(|| shell.advance(cx)) {
+                Ok(more) => {
+                    this.stumbles = 0;
+                    if let Some(exit) = shell.end.take() {
+                        return Poll::Ready(exit);
+                    }
+                    if !more {
+                        return Poll::Pending;
+                    }
+                }
+                Err(caught) => {
+                    let reason = shell.ctx.0.panicked(caught, false);
+                    let supervisor = shell.name.clone();
+                    shell.ctx.system().report(Report::Contained { supervisor, reason: reason.clone() });
+                    this.stumbles += 1;
+                    if this.stumbles >= PATIENCE || shell.stepping.get() {
+                        return Poll::Ready(reason);
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
 impl Owner for Shell {
     fn ready(self: Rc<Self>, process: &Rc<Process>, info: Option<Rc<dyn Any>>) {
-        if let Some(slot) = self.slots.borrow_mut().get_mut(&process.key) {
+        if let Some(slot) = self.desk.borrow_mut().slots.get_mut(&process.key) {
             slot.info = info;
         }
         self.post(Event::Ready { key: process.key, generation: process.generation });
@@ -391,16 +411,19 @@ struct Reaper(Rc<Shell>);
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        let left: Vec<Pid> =
-            self.0.slots.borrow().values().rev().filter_map(|slot| slot.pid.clone()).collect();
+        let desk = &self.0.desk;
+        let left: Vec<Pid> = desk.borrow().slots.values().rev().filter_map(|slot| slot.pid.clone()).collect();
         for pid in left {
             pid.kill(Exit::Killed);
         }
-        self.0.events.take();
-        self.0.effects.take();
+        let (callers, slots) = {
+            let desk = &mut *desk.borrow_mut();
+            desk.events.clear();
+            desk.effects.clear();
+            (std::mem::take(&mut desk.callers), std::mem::take(&mut desk.slots))
+        };
         // Whoever still waits for an answer learns that there is none.
-        drop(self.0.callers.take());
-        let slots = self.0.slots.take();
+        drop(callers);
         for slot in slots.into_values() {
             // What a spec has captured may panic when it is dropped: the others are dropped all the same.
             let _ = panics::catch(|| drop(slot));

@@ -1,10 +1,11 @@
 //! What a supervisor is told about a child and about itself, checked before anything starts.
 
-use std::{collections::HashSet, fmt, future::Future, rc::Rc, time::Duration};
+use std::{fmt, future::Future, rc::Rc, time::Duration};
 
 use crate::{
     context::Context,
     exit::{Exit, IntoExit},
+    map::Map,
     pid::Kind,
     runtime::LocalBoxFuture,
 };
@@ -99,17 +100,23 @@ pub(crate) type Factory = Rc<dyn Fn(Context) -> LocalBoxFuture<'static, Exit>>;
 /// ```
 #[derive(Clone)]
 pub struct ChildSpec {
-    pub(crate) id: Rc<str>,
-    pub(crate) restart: Restart,
-    pub(crate) shutdown: Option<Shutdown>,
-    pub(crate) significant: bool,
-    pub(crate) kind: Kind,
-    pub(crate) start_timeout: Option<Duration>,
-    pub(crate) ready_at_once: bool,
+    pub(crate) meta: Rc<Meta>,
     /// `None` for a temporary child that was started: it is not made again.
     pub(crate) factory: Option<Factory>,
     /// What is wrong with the supervisor that this child is.
-    pub(crate) fault: Option<Box<SpecError>>,
+    fault: Option<Box<SpecError>>,
+}
+
+/// What a spec says beside how the child is made. One for all that know of the child: there may be many.
+#[derive(Clone, Debug)]
+pub(crate) struct Meta {
+    pub(crate) id: Rc<str>,
+    pub(crate) kind: Kind,
+    pub(crate) restart: Restart,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) significant: bool,
+    pub(crate) start_timeout: Option<Duration>,
+    pub(crate) ready_at_once: bool,
 }
 
 impl ChildSpec {
@@ -135,76 +142,86 @@ impl ChildSpec {
     }
 
     pub(crate) fn from_factory(id: Rc<str>, kind: Kind, factory: Factory) -> Self {
-        Self {
+        let meta = Rc::new(Meta {
             id,
-            restart: Restart::default(),
-            shutdown: None,
-            significant: false,
             kind,
+            restart: Restart::default(),
+            shutdown: if kind == Kind::Worker { Shutdown::default() } else { Shutdown::Infinity },
+            significant: false,
             start_timeout: None,
             ready_at_once: false,
-            factory: Some(factory),
-            fault: None,
-        }
+        });
+        Self { meta, factory: Some(factory), fault: None }
+    }
+
+    /// As long as nobody shares it, it is changed in place.
+    #[inline(never)]
+    fn meta(&mut self) -> &mut Meta {
+        Rc::make_mut(&mut self.meta)
+    }
+
+    /// The spec of a supervisor that was told this, whatever comes of the check.
+    pub(crate) fn checked(mut self, check: Result<(), SpecError>) -> Self {
+        self.fault = check.err().map(Box::new);
+        self
     }
 
     /// When it is started again. Permanent unless said.
     pub fn restart(mut self, restart: Restart) -> Self {
-        self.restart = restart;
+        self.meta().restart = restart;
         self
     }
 
     /// How it is ended. Five seconds unless said; for supervisors, infinity.
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
-        self.shutdown = Some(shutdown);
+        self.meta().shutdown = shutdown;
         self
     }
 
     /// Whether its end counts for its supervisor's [`AutoShutdown`]: a transient child's graceful end, a temporary
     /// child's any end.
     pub fn significant(mut self, significant: bool) -> Self {
-        self.significant = significant;
+        self.meta().significant = significant;
         self
     }
 
     /// Ends the init phase by force: a child that is not ready in time is killed, its start has failed with
     /// [`Exit::Timeout`]. Without it there is no limit, as in OTP.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
-        self.start_timeout = Some(timeout);
+        self.meta().start_timeout = Some(timeout);
         self
     }
 
     /// A child without init phase: it counts as started before its first poll, and need not call
     /// [`Context::ready`].
     pub fn ready_at_once(mut self) -> Self {
-        self.ready_at_once = true;
+        self.meta().ready_at_once = true;
         self
     }
 
     /// Its id.
     pub fn id(&self) -> &Rc<str> {
-        &self.id
+        &self.meta.id
     }
 
     /// Its restart type.
     pub fn restart_type(&self) -> Restart {
-        self.restart
+        self.meta.restart
     }
 
     /// How it is ended, defaults filled in.
     pub fn shutdown_type(&self) -> Shutdown {
-        let default = if self.kind == Kind::Worker { Shutdown::default() } else { Shutdown::Infinity };
-        self.shutdown.unwrap_or(default)
+        self.meta.shutdown
     }
 
     /// Whether it is significant.
     pub fn is_significant(&self) -> bool {
-        self.significant
+        self.meta.significant
     }
 
     /// Worker or supervisor.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.meta.kind
     }
 
     /// Whether the spec can be used at all.
@@ -212,8 +229,8 @@ impl ChildSpec {
         if let Some(fault) = &self.fault {
             return Err(SpecError::clone(fault));
         }
-        if self.significant && self.restart == Restart::Permanent {
-            return Err(SpecError::SignificantPermanent(self.id.clone()));
+        if self.meta.significant && self.meta.restart == Restart::Permanent {
+            return Err(SpecError::SignificantPermanent(self.meta.id.clone()));
         }
         Ok(())
     }
@@ -221,8 +238,8 @@ impl ChildSpec {
     /// Whether it can be used under a supervisor that shuts down so.
     pub(crate) fn check_under(&self, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
         self.check()?;
-        if self.significant && auto_shutdown == AutoShutdown::Never {
-            return Err(SpecError::SignificantNever(self.id.clone()));
+        if self.meta.significant && auto_shutdown == AutoShutdown::Never {
+            return Err(SpecError::SignificantNever(self.meta.id.clone()));
         }
         Ok(())
     }
@@ -231,11 +248,11 @@ impl ChildSpec {
 impl fmt::Debug for ChildSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChildSpec")
-            .field("id", &self.id)
-            .field("restart", &self.restart)
-            .field("shutdown", &self.shutdown_type())
-            .field("significant", &self.significant)
-            .field("kind", &self.kind)
+            .field("id", &self.meta.id)
+            .field("restart", &self.meta.restart)
+            .field("shutdown", &self.meta.shutdown)
+            .field("significant", &self.meta.significant)
+            .field("kind", &self.meta.kind)
             .finish_non_exhaustive()
     }
 }
@@ -249,11 +266,11 @@ pub(crate) fn check_children(
     if intensity.period.is_zero() {
         return Err(SpecError::InvalidPeriod);
     }
-    let mut ids = HashSet::new();
+    let mut ids = Map::new();
     for child in children {
         child.check_under(auto_shutdown)?;
-        if !ids.insert(&child.id) {
-            return Err(SpecError::DuplicateId(child.id.clone()));
+        if ids.insert(child.id().clone(), ()).is_some() {
+            return Err(SpecError::DuplicateId(child.id().clone()));
         }
     }
     Ok(())

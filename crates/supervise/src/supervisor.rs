@@ -1,17 +1,15 @@
 //! The supervisor whose children stand in an order, under one of OTP's three strategies.
 
-use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
+use std::{future::Future, rc::Rc, time::Duration};
 
 use crate::{
-    answers::{Answering, ChildError, ChildInfo, Counts, Started},
-    context::Context,
+    answers::{ChildError, ChildInfo, Counts, Started},
     exit::Exit,
-    machine::{Request, Which, ordered::Ordered},
-    pid::{Kind, Pid},
-    process::{self, Callers, Nobody, Start},
-    runtime::LocalBoxFuture,
-    shell::Shell,
-    spec::{AutoShutdown, ChildSpec, Intensity, SpecError, Strategy, check_children},
+    machine::{Machine, Request, Which, ordered::Ordered},
+    pid::Pid,
+    seat::{Plan, Seat, stop},
+    shell::metas,
+    spec::{AutoShutdown, ChildSpec, Intensity, SpecError, Strategy},
     system::System,
 };
 
@@ -47,25 +45,14 @@ use crate::{
 #[derive(Clone)]
 pub struct Supervisor(Rc<Seat>);
 
-struct Seat {
-    name: Rc<str>,
-    plan: RefCell<Plan>,
-    /// The run of this supervisor, while there is one.
-    current: RefCell<Option<Rc<Shell>>>,
-}
-
-#[derive(Clone, Default)]
-struct Plan {
-    strategy: Strategy,
-    intensity: Intensity,
-    auto_shutdown: AutoShutdown,
-    children: Vec<ChildSpec>,
+fn machine(plan: &Plan) -> Box<dyn Machine> {
+    Box::new(Ordered::new(plan.strategy, plan.intensity, plan.auto_shutdown, metas(&plan.children)))
 }
 
 impl Supervisor {
     /// A supervisor without children that is not started.
     pub fn new(name: impl Into<Rc<str>>) -> Self {
-        Self(Rc::new(Seat { name: name.into(), plan: RefCell::default(), current: RefCell::default() }))
+        Self(Seat::new(name.into(), machine))
     }
 
     /// Whom the crash of a child concerns.
@@ -95,64 +82,45 @@ impl Supervisor {
 
     /// Whether what it was told holds together. [`start`](Self::start) and [`child`](Self::child) do this first.
     pub fn check(&self) -> Result<(), SpecError> {
-        let plan = self.0.plan.borrow();
-        check_children(plan.intensity, plan.auto_shutdown, &plan.children)
+        self.0.check()
     }
 
     /// Starts it alone, as a root of the tree. Resolves when all its children are started. When one is not, those
     /// before it are stopped again, and the error is [`ChildError::Failed`] with a `ShutdownWith` that names it.
     pub fn start(&self, system: &System) -> impl Future<Output = Result<Pid, ChildError>> + use<> {
-        let checked = self.check().map_err(ChildError::Spec);
-        let seat = self.0.clone();
-        let body = Box::new(move |ctx| seat.run(ctx));
-        let pid = checked.map(|()| start_root(system, self.0.name.clone(), Kind::Supervisor, body));
-        async move {
-            let pid = pid?;
-            pid.started().await.map_err(ChildError::Failed)?;
-            Ok(pid)
-        }
+        self.0.start(system)
     }
 
     /// This supervisor as a child of another: permanent, and stopped without a limit of time.
     pub fn child(&self) -> ChildSpec {
-        let seat = self.0.clone();
-        let factory = Rc::new(move |ctx| seat.clone().run(ctx));
-        let mut spec = ChildSpec::from_factory(self.0.name.clone(), Kind::Supervisor, factory);
-        spec.fault = self.check().err().map(Box::new);
-        spec
+        self.0.child()
     }
 
     /// Starts a child and adds it to the order, as the last. The request is made in this call, whether or not the
     /// future is awaited; it resolves when the child is ready.
     pub fn start_child(&self, spec: ChildSpec) -> impl Future<Output = Result<Started, ChildError>> + use<> {
-        let auto_shutdown = self.0.plan.borrow().auto_shutdown;
-        let answer = match (spec.check_under(auto_shutdown), self.shell()) {
-            (Err(error), _) => Answering::refused(ChildError::Spec(error)),
-            (Ok(()), None) => Answering::refused(ChildError::NoProcess),
-            (Ok(()), Some(shell)) => shell.ask_for_start(spec),
-        };
-        answer.started()
+        self.0.start_child(spec)
     }
 
     /// Stops a child; its spec stays, unless it is temporary. Also ends its restarts, and a start that is under way,
     /// whose caller gets [`ChildError::Failed`] with `Shutdown`. A child that doesn't run is no error.
     pub fn terminate_child(&self, id: &str) -> impl Future<Output = Result<(), ChildError>> + use<> {
-        self.ask(Request::Terminate(Which::Id(id.into()))).done()
+        self.0.ask(Request::Terminate(Which::Id(id.into()))).done()
     }
 
     /// Starts a child that was stopped, or ended and was not restarted.
     pub fn restart_child(&self, id: &str) -> impl Future<Output = Result<Started, ChildError>> + use<> {
-        self.ask(Request::Restart(Which::Id(id.into()))).started()
+        self.0.ask(Request::Restart(Which::Id(id.into())))
     }
 
     /// Forgets the spec of a child that doesn't run.
     pub fn delete_child(&self, id: &str) -> impl Future<Output = Result<(), ChildError>> + use<> {
-        self.ask(Request::Delete(Which::Id(id.into()))).done()
+        self.0.ask(Request::Delete(Which::Id(id.into()))).done()
     }
 
     /// The children, the last started first.
     pub fn which_children(&self) -> Vec<ChildInfo> {
-        let mut children = self.shell().map_or_else(Vec::new, |shell| shell.children());
+        let mut children = self.0.children();
         children.reverse();
         children
     }
@@ -164,19 +132,19 @@ impl Supervisor {
 
     /// The spec of a child. That of a temporary child can be read, and not be started again.
     pub fn child_spec(&self, id: &str) -> Option<ChildSpec> {
-        let shell = self.shell()?;
+        let shell = self.0.shell()?;
         shell.spec_of(shell.find(id)?)
     }
 
     /// The process of a child, if it is alive.
     pub fn child_pid(&self, id: &str) -> Option<Pid> {
-        let shell = self.shell()?;
+        let shell = self.0.shell()?;
         shell.pid_of(shell.find(id)?).filter(Pid::is_alive)
     }
 
     /// Its process, while it runs.
     pub fn pid(&self) -> Option<Pid> {
-        self.shell()?.pid().cloned()
+        self.0.pid()
     }
 
     /// Its name.
@@ -188,69 +156,5 @@ impl Supervisor {
     /// again: terminate it there instead.
     pub async fn stop(&self) -> Exit {
         stop(self.pid()).await
-    }
-
-    fn shell(&self) -> Option<Rc<Shell>> {
-        self.0.current.borrow().clone()
-    }
-
-    fn ask(&self, request: Request) -> Answering {
-        match self.shell() {
-            Some(shell) => shell.ask(request),
-            None => Answering::refused(ChildError::NoProcess),
-        }
-    }
-}
-
-pub(crate) fn start_root(system: &System, name: Rc<str>, kind: Kind, body: process::Body) -> Pid {
-    let owner = Rc::new(Nobody);
-    process::spawn(
-        system,
-        Start {
-            name,
-            kind,
-            parent: None,
-            callers: Callers::now(),
-            key: 0,
-            generation: 0,
-            restarts: 0,
-            ready_at_once: false,
-            owner,
-            body,
-        },
-    )
-}
-
-pub(crate) async fn stop(pid: Option<Pid>) -> Exit {
-    let Some(pid) = pid else { return Exit::NoProcess };
-    pid.ask_to_stop();
-    pid.monitor().await
-}
-
-impl Seat {
-    fn run(self: Rc<Self>, ctx: Context) -> LocalBoxFuture<'static, Exit> {
-        if self.current.borrow().is_some() {
-            return Box::pin(async { Exit::error("this supervisor runs already") });
-        }
-        let plan = self.plan.borrow().clone();
-        let Plan { strategy, intensity, auto_shutdown, children } = plan;
-        let machine = Ordered::new(strategy, intensity, auto_shutdown, Shell::metas(&children));
-        let shell = Shell::new(self.name.clone(), &ctx, Box::new(machine), &children);
-        self.current.replace(Some(shell.clone()));
-        let vacate = Vacate(self);
-        Box::pin(async move {
-            let exit = shell.run(ctx).await;
-            drop(vacate);
-            exit
-        })
-    }
-}
-
-/// However the run ends, the seat is free for the next.
-struct Vacate(Rc<Seat>);
-
-impl Drop for Vacate {
-    fn drop(&mut self) {
-        self.0.current.take();
     }
 }

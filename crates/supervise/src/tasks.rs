@@ -12,17 +12,18 @@ use std::{
 };
 
 use crate::{
+    callers::Callers,
     context::Context,
     deadlines::deadline,
     exit::Exit,
     map::Map,
     pid::{Kind, Pid},
-    process::{self, Body, Callers, Owner, Process, Start},
+    process::{self, Body, Owner, Process, Start},
     report::Report,
     runtime::LocalBoxFuture,
+    seat::start_root,
     spec::{ChildSpec, Shutdown},
     stream::TaskStream,
-    supervisor::start_root,
     system::System,
     waiters::Waiters,
 };
@@ -233,7 +234,7 @@ impl TaskSupervisor {
     pub(crate) fn run(self, ctx: Context) -> LocalBoxFuture<'static, Exit> {
         Box::pin(async move {
             if !self.0.open(ctx.pid()) {
-                return Exit::error("this task supervisor runs already");
+                return Exit::from("this task supervisor runs already");
             }
             let reaper = Reaper(self.0.clone());
             let (running, waiting) = (self.clone(), self.clone());

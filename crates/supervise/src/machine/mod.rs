@@ -1,47 +1,22 @@
 //! The heart of a supervisor: what it does next, from what it knows and what happened. No clocks, no futures.
 
+mod children;
 pub(crate) mod dynamic;
 pub(crate) mod ordered;
 #[cfg(test)]
 mod properties;
 mod window;
 
-use std::{rc::Rc, time::Duration};
+use std::{num::NonZeroU64, rc::Rc, time::Duration};
 
-use crate::{
-    exit::Exit,
-    report::ReportContext,
-    spec::{ChildSpec, Restart, Shutdown},
-};
+pub(crate) use self::children::Children;
+pub(crate) use crate::deadlines::TimerId;
+use crate::{exit::Exit, report::ReportContext, spec::Meta};
 
 /// Which child: never used twice in one supervisor, ascending in start order.
 pub(crate) type Key = u64;
 /// Which caller waits for an answer.
-pub(crate) type Token = u64;
-/// Which timer.
-pub(crate) type TimerId = u64;
-
-/// What a machine has to know of a child.
-#[derive(Clone, Debug)]
-pub(crate) struct Meta {
-    pub(crate) id: Rc<str>,
-    pub(crate) restart: Restart,
-    pub(crate) shutdown: Shutdown,
-    pub(crate) significant: bool,
-    pub(crate) start_timeout: Option<Duration>,
-}
-
-impl From<&ChildSpec> for Meta {
-    fn from(spec: &ChildSpec) -> Self {
-        Self {
-            id: spec.id.clone(),
-            restart: spec.restart,
-            shutdown: spec.shutdown_type(),
-            significant: spec.significant,
-            start_timeout: spec.start_timeout,
-        }
-    }
-}
+pub(crate) type Token = NonZeroU64;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -65,7 +40,7 @@ pub(crate) enum Event {
 /// What can be asked for.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
-    Start { key: Key, meta: Meta },
+    Start { key: Key, meta: Rc<Meta> },
     Terminate(Which),
     Restart(Which),
     Delete(Which),
@@ -157,7 +132,7 @@ pub(crate) enum Answer {
 }
 
 /// How far a child is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Phase {
     /// Not running, spec kept: OTP's `undefined`.
     Stopped,
@@ -167,45 +142,17 @@ pub(crate) enum Phase {
     /// Asked to stop, or killed, and not heard of yet.
     Stopping,
     /// Ended, and its turn to be dealt with has not come.
-    Dead(Exit),
+    Dead,
     /// A restart failed, and the next attempt is queued.
     Restarting,
 }
 
 /// A pure state machine behind a supervisor.
 pub(crate) trait Machine {
-    /// Takes one event at time `now`; appends what is to be done.
-    fn step(&mut self, now: Duration, event: Event, effects: &mut Vec<Effect>);
-    /// How far a child is; `None` if it is not known.
-    fn phase(&self, key: Key) -> Option<&Phase>;
-    /// How often a child was restarted.
-    fn restarts(&self, key: Key) -> u32;
-    /// The children, in start order.
-    fn keys(&self) -> Vec<Key>;
+    /// Takes one event at time `now`; gives what is to be done, in order.
+    fn step(&mut self, now: Duration, event: Event) -> Vec<Effect>;
+    /// What it knows of its children.
+    fn children(&self) -> &Children;
     /// The key of a child that is known.
     fn find(&self, which: &Which) -> Option<Key>;
-}
-
-/// Whether a child that was stopped ended as it should.
-fn ended_as_asked(meta: &Meta, exit: &Exit) -> bool {
-    match exit {
-        Exit::Shutdown => meta.shutdown != Shutdown::BrutalKill || meta.restart != Restart::Permanent,
-        Exit::Normal | Exit::ShutdownWith(_) => meta.restart != Restart::Permanent,
-        Exit::Killed => meta.shutdown == Shutdown::BrutalKill,
-        _ => false,
-    }
-}
-
-/// Whether a child that ended by itself is to be started again.
-fn wants_restart(meta: &Meta, exit: &Exit) -> bool {
-    match meta.restart {
-        Restart::Permanent => true,
-        Restart::Transient => !exit.is_graceful(),
-        Restart::Temporary => false,
-    }
-}
-
-/// Whether an exit is worth a report.
-fn worth_a_report(meta: &Meta, exit: &Exit) -> bool {
-    meta.restart == Restart::Permanent || !exit.is_graceful()
 }

@@ -4,21 +4,13 @@
 //! order, each after the one before is done. What comes meanwhile waits in the backlog, in order; only the order to
 //! shut down, and the end of a start that somebody wants ended, are served at once.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    rc::Rc,
-    time::Duration,
-};
+use std::{collections::VecDeque, rc::Rc, time::Duration};
 
-use super::{
-    Answer, Effect, Event, Key, Machine, Meta, Phase, Request, TimerId, Token, Which, ended_as_asked,
-    wants_restart, window::Window, worth_a_report,
-};
+use super::{Answer, Children, Effect, Event, Key, Machine, Phase, Request, Token, Which, window::Window};
 use crate::{
     exit::Exit,
-    map::Map,
     report::ReportContext,
-    spec::{AutoShutdown, Intensity, Restart, Shutdown, Strategy},
+    spec::{AutoShutdown, Intensity, Meta, Restart, Strategy},
 };
 
 #[derive(Debug)]
@@ -26,60 +18,48 @@ pub(crate) struct Ordered {
     strategy: Strategy,
     auto_shutdown: AutoShutdown,
     window: Window,
-    /// Keys ascend in start order.
-    children: Map<Key, Child>,
-    by_id: HashMap<Rc<str>, Key>,
-    last_timer: TimerId,
+    children: Children,
+    /// The keys of the children in the order of their ids.
+    by_id: Vec<Key>,
     job: Option<Job>,
     backlog: VecDeque<Event>,
+    /// The time of the step that is being done.
+    now: Duration,
+    /// Set once it stops: with which exit it will end.
+    ending: Option<Exit>,
     ended: bool,
 }
 
-#[derive(Debug)]
-struct Child {
-    meta: Meta,
-    generation: u32,
-    /// Counts starts after the first.
-    restarts: u32,
-    started_before: bool,
-    phase: Phase,
-}
-
-/// Stops `stop` from its end, then starts `start` from its front, then does what the goal says.
+/// Stops `stop` from its end, then starts `start` from its end, then does what the goal says.
 #[derive(Debug)]
 struct Job {
-    stop: Vec<Key>,
-    start: VecDeque<Key>,
-    current: Option<Current>,
     goal: Goal,
+    /// Who waits for it.
+    token: Option<Token>,
+    /// The last of these is the next.
+    stop: Vec<Key>,
+    start: Vec<Key>,
+    /// The child that it waits for: one that stops or one that starts.
+    current: Option<Key>,
 }
 
-/// The child that the job waits for: one that stops or one that starts.
-#[derive(Clone, Copy, Debug)]
-struct Current {
-    key: Key,
-    timer: Option<TimerId>,
-}
-
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Goal {
     Boot,
-    Start {
-        token: Token,
-        key: Key,
-    },
-    Restart {
-        token: Token,
-        key: Key,
-    },
-    Terminate {
-        token: Token,
-    },
+    /// A child that is new.
+    Start(Key),
+    /// A child that was down.
+    Restart(Key),
+    Terminate,
     /// The restart after a crash.
     Recover,
-    End {
-        exit: Exit,
-    },
+    End,
+}
+
+impl Job {
+    fn new(goal: Goal, token: Option<Token>) -> Self {
+        Self { goal, token, stop: Vec::new(), start: Vec::new(), current: None }
+    }
 }
 
 impl Ordered {
@@ -87,17 +67,18 @@ impl Ordered {
         strategy: Strategy,
         intensity: Intensity,
         auto_shutdown: AutoShutdown,
-        children: impl IntoIterator<Item = (Key, Meta)>,
+        children: impl IntoIterator<Item = (Key, Rc<Meta>)>,
     ) -> Self {
         let mut machine = Self {
             strategy,
             auto_shutdown,
             window: Window::new(intensity),
-            children: Map::new(),
-            by_id: HashMap::new(),
-            last_timer: 0,
+            children: Children::default(),
+            by_id: Vec::new(),
             job: None,
             backlog: VecDeque::new(),
+            now: Duration::ZERO,
+            ending: None,
             ended: false,
         };
         for (key, meta) in children {
@@ -106,116 +87,113 @@ impl Ordered {
         machine
     }
 
-    fn insert(&mut self, key: Key, meta: Meta) {
-        self.by_id.insert(meta.id.clone(), key);
-        let child = Child { meta, generation: 0, restarts: 0, started_before: false, phase: Phase::Stopped };
-        self.children.insert(key, child);
+    /// Where an id stands in `by_id`, or where it would.
+    fn place(&self, id: &str) -> Result<usize, usize> {
+        let id_of = |key: &Key| self.children.get(*key).map_or("", |child| &child.meta.id);
+        self.by_id.binary_search_by(|key| id_of(key).cmp(id))
     }
 
-    fn remove(&mut self, key: Key, effects: &mut Vec<Effect>) {
-        if let Some(child) = self.children.remove(&key) {
-            self.by_id.remove(&child.meta.id);
-            effects.push(Effect::Forget { key });
+    fn insert(&mut self, key: Key, meta: Rc<Meta>) {
+        let (Ok(at) | Err(at)) = self.place(&meta.id);
+        self.by_id.insert(at, key);
+        self.children.insert(key, meta, None);
+    }
+
+    fn remove(&mut self, key: Key) {
+        let id = self.children.get(key).map(|child| child.meta.id.clone());
+        if let Some(Ok(at)) = id.map(|id| self.place(&id)) {
+            self.by_id.remove(at);
         }
+        self.children.remove(key);
     }
 
     /// The child is not running any more, for good or until somebody says otherwise.
-    fn put_down(&mut self, key: Key, effects: &mut Vec<Effect>) {
-        let Some(child) = self.children.get_mut(&key) else { return };
-        child.phase = Phase::Stopped;
-        if child.meta.restart == Restart::Temporary {
-            self.remove(key, effects);
+    fn put_down(&mut self, key: Key) {
+        self.children.set_phase(key, Phase::Stopped);
+        if self.is_temporary(key) {
+            self.remove(key);
         }
     }
 
-    fn handle(&mut self, now: Duration, event: Event, effects: &mut Vec<Effect>) {
+    fn is_temporary(&self, key: Key) -> bool {
+        self.children.get(key).is_some_and(|child| child.meta.restart == Restart::Temporary)
+    }
+
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Boot => {
-                let start = self.children.keys().copied().collect();
-                self.begin(now, Vec::new(), start, Goal::Boot, effects);
+                let mut job = Job::new(Goal::Boot, None);
+                job.start = self.children.keys_from(0);
+                job.start.reverse();
+                self.begin(job);
             }
-            Event::Ask(token, request) => self.ask(now, token, request, effects),
-            Event::Exited { key, generation, exit } => {
-                // Left over from the backlog: dealt with meanwhile, unless it is still just dead.
-                let waits = self.children.get(&key).is_some_and(|child| {
-                    child.generation == generation && matches!(child.phase, Phase::Dead(_) | Phase::Running)
-                });
-                if waits {
-                    self.exited(now, key, exit, effects);
-                }
-            }
+            Event::Ask(token, request) => self.ask(token, request),
+            Event::Exited { key, exit, .. } => self.exited(key, exit),
             Event::Retry { key, generation } => {
-                let waits = self
-                    .children
-                    .get(&key)
-                    .is_some_and(|child| child.generation == generation && child.phase == Phase::Restarting);
-                if waits {
-                    self.recover(now, key, effects);
+                if self.children.phase_of(key, generation) == Some(Phase::Restarting) {
+                    self.recover(key);
                 }
             }
             Event::Ready { .. } | Event::TimeUp(_) | Event::Shutdown => {}
         }
     }
 
-    fn ask(&mut self, now: Duration, token: Token, request: Request, effects: &mut Vec<Effect>) {
-        let refusal = match request {
-            Request::Start { key, meta } => match self.by_id.get(&meta.id) {
-                None => {
-                    self.insert(key, meta);
-                    let goal = Goal::Start { token, key };
-                    return self.begin(now, Vec::new(), [key].into(), goal, effects);
-                }
-                Some(known) => {
-                    effects.push(Effect::Forget { key });
-                    match self.phase(*known) {
-                        Some(Phase::Running | Phase::Dead(_)) => Answer::AlreadyStarted { key: *known },
-                        _ => Answer::AlreadyPresent,
-                    }
-                }
-            },
-            Request::Terminate(which) => match self.find(&which) {
-                None => Answer::NotFound,
-                Some(key) => {
-                    let goal = Goal::Terminate { token };
-                    return self.begin(now, vec![key], VecDeque::new(), goal, effects);
-                }
-            },
-            Request::Restart(which) => match self.find_with_phase(&which) {
-                None => Answer::NotFound,
-                Some((key, Phase::Stopped)) => {
-                    let goal = Goal::Restart { token, key };
-                    return self.begin(now, Vec::new(), [key].into(), goal, effects);
-                }
-                Some((_, Phase::Restarting)) => Answer::Restarting,
-                Some(_) => Answer::Running,
-            },
-            Request::Delete(which) => match self.find_with_phase(&which) {
-                None => Answer::NotFound,
-                Some((key, Phase::Stopped)) => {
-                    self.remove(key, effects);
-                    Answer::Done
-                }
-                Some((_, Phase::Restarting)) => Answer::Restarting,
-                Some(_) => Answer::Running,
-            },
+    fn ask(&mut self, token: Token, request: Request) {
+        let known = match &request {
+            Request::Start { meta, .. } => self.find(&Which::Id(meta.id.clone())),
+            Request::Terminate(which) | Request::Restart(which) | Request::Delete(which) => self.find(which),
         };
-        effects.push(Effect::Answer { token, answer: refusal });
+        let known = known.and_then(|key| Some((key, self.children.phase(key)?)));
+        let answer = match (request, known) {
+            (Request::Start { key, meta }, None) => {
+                self.insert(key, meta);
+                return self.start_for(token, Goal::Start(key), key);
+            }
+            (Request::Start { key, .. }, Some((known, phase))) => {
+                self.children.effect(Effect::Forget { key });
+                match phase {
+                    Phase::Running | Phase::Dead => Answer::AlreadyStarted { key: known },
+                    _ => Answer::AlreadyPresent,
+                }
+            }
+            (_, None) => Answer::NotFound,
+            (Request::Terminate(_), Some((key, _))) => return self.stop_for(token, key),
+            (Request::Restart(_), Some((key, Phase::Stopped))) => {
+                return self.start_for(token, Goal::Restart(key), key);
+            }
+            (Request::Delete(_), Some((key, Phase::Stopped))) => {
+                self.remove(key);
+                Answer::Done
+            }
+            (_, Some((_, Phase::Restarting))) => Answer::Restarting,
+            _ => Answer::Running,
+        };
+        self.children.answer(token, answer);
+    }
+
+    fn start_for(&mut self, token: Token, goal: Goal, key: Key) {
+        let mut job = Job::new(goal, Some(token));
+        job.start.push(key);
+        self.begin(job);
+    }
+
+    fn stop_for(&mut self, token: Token, key: Key) {
+        let mut job = Job::new(Goal::Terminate, Some(token));
+        job.stop.push(key);
+        self.begin(job);
     }
 
     /// A child ended by itself, while nothing else was under way.
-    fn exited(&mut self, now: Duration, key: Key, exit: Exit, effects: &mut Vec<Effect>) {
-        let Some(child) = self.children.get(&key) else { return };
-        let (meta, significant) = (child.meta.clone(), child.meta.significant);
-        if worth_a_report(&meta, &exit) {
-            let context = ReportContext::ChildTerminated;
-            effects.push(Effect::Report { context, offender: meta.id.clone(), reason: exit.clone() });
+    fn exited(&mut self, key: Key, exit: Exit) {
+        let Some(child) = self.children.get(key) else { return };
+        let (comes_back, significant) = (child.comes_back_after(&exit), child.meta.significant);
+        self.children.report_end(key, exit);
+        if comes_back {
+            return self.recover(key);
         }
-        if wants_restart(&meta, &exit) {
-            return self.recover(now, key, effects);
-        }
-        self.put_down(key, effects);
+        self.put_down(key);
         if significant && self.shuts_down_now() {
-            self.end(now, Exit::Shutdown, effects);
+            self.end(Exit::Shutdown);
         }
     }
 
@@ -225,202 +203,174 @@ impl Ordered {
             AutoShutdown::Never => false,
             AutoShutdown::AnySignificant => true,
             AutoShutdown::AllSignificant => {
-                !self.children.values().any(|child| child.meta.significant && child.phase != Phase::Stopped)
+                let mut children = self.children.iter();
+                !children.any(|(_, child)| child.meta.significant && child.phase != Phase::Stopped)
             }
         }
     }
 
     /// Restarts what the strategy says, because of this child; or gives up. Each attempt counts.
-    fn recover(&mut self, now: Duration, key: Key, effects: &mut Vec<Effect>) {
-        let Some(child) = self.children.get_mut(&key) else { return };
-        if !self.window.bears(now) {
-            let offender = child.meta.id.clone();
-            let reason = Exit::Error("reached_max_restart_intensity".into());
-            effects.push(Effect::Report { context: ReportContext::Shutdown, offender, reason });
-            self.put_down(key, effects);
-            return self.end(now, Exit::Shutdown, effects);
+    fn recover(&mut self, key: Key) {
+        if !self.window.bears(self.now) {
+            self.children.report_giving_up(key);
+            self.put_down(key);
+            return self.end(Exit::Shutdown);
         }
-        child.phase = Phase::Restarting;
-        let affected: Vec<Key> = match self.strategy {
+        self.children.set_phase(key, Phase::Restarting);
+        let mut job = Job::new(Goal::Recover, None);
+        let affected = match self.strategy {
             Strategy::OneForOne => vec![key],
-            Strategy::RestForOne => self.children.keys_from(&key).copied().collect(),
-            Strategy::OneForAll => self.children.keys().copied().collect(),
+            Strategy::RestForOne => self.children.keys_from(key),
+            Strategy::OneForAll => self.children.keys_from(0),
         };
-        let comes_back =
-            |key: &Key| self.children.get(key).is_some_and(|child| child.meta.restart != Restart::Temporary);
-        let start = affected.iter().copied().filter(comes_back).collect();
-        let stop = affected.into_iter().filter(|other| *other != key).collect();
-        self.begin(now, stop, start, Goal::Recover, effects);
+        job.start = affected.iter().rev().copied().filter(|key| !self.is_temporary(*key)).collect();
+        job.stop = affected;
+        job.stop.retain(|other| *other != key);
+        self.begin(job);
     }
 
     /// Stops everything, whatever was under way.
-    fn end(&mut self, now: Duration, exit: Exit, effects: &mut Vec<Effect>) {
-        let interrupted = self.job.take();
-        let mut current = None;
-        if let Some(job) = interrupted {
-            if let Goal::Start { token, .. } | Goal::Restart { token, .. } | Goal::Terminate { token } =
-                job.goal
-            {
-                effects.push(Effect::Answer { token, answer: Answer::NoProcess });
+    fn end(&mut self, exit: Exit) {
+        let mut last = Job::new(Goal::End, None);
+        if let Some(interrupted) = self.job.take() {
+            if let Some(token) = interrupted.token {
+                self.children.answer(token, Answer::NoProcess);
             }
-            current = job.current;
+            // What stops already is waited for; what starts is stopped like the rest.
+            if let Some(key) = interrupted.current {
+                if self.children.phase(key) == Some(Phase::Stopping) {
+                    last.current = Some(key);
+                } else {
+                    self.children.clear_timer(key);
+                }
+            }
         }
-        // What stops already is waited for; what starts is stopped like the rest.
-        let stops = |current: &Current| matches!(self.phase(current.key), Some(Phase::Stopping));
-        let starting = current.filter(|current| !stops(current));
-        if let Some(Current { timer: Some(timer), .. }) = starting {
-            effects.push(Effect::ClearTimer { timer });
-        }
-        let current = current.filter(stops);
-        let waited_for = current.map(|current| current.key);
-        let stop = self.children.keys().copied().filter(|key| Some(*key) != waited_for).collect();
-        self.job = Some(Job { stop, start: VecDeque::new(), current, goal: Goal::End { exit } });
-        self.proceed(now, effects);
+        last.stop = self.children.keys_from(0);
+        last.stop.retain(|key| Some(*key) != last.current);
+        self.ending = Some(exit);
+        self.begin(last);
     }
 
-    fn begin(
-        &mut self,
-        now: Duration,
-        stop: Vec<Key>,
-        start: VecDeque<Key>,
-        goal: Goal,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.job = Some(Job { stop, start, current: None, goal });
-        self.proceed(now, effects);
+    fn begin(&mut self, job: Job) {
+        self.job = Some(job);
+        self.proceed();
     }
 
     /// Does the job's next steps, until it has to wait or is done; then what is in the backlog.
-    fn proceed(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+    fn proceed(&mut self) {
         while let Some(job) = &mut self.job {
             if job.current.is_some() {
                 return;
             }
             if let Some(key) = job.stop.pop() {
-                self.stop(key, effects);
-            } else if let Some(key) = job.start.pop_front() {
-                self.start(key, effects);
+                self.stop(key);
+            } else if let Some(key) = job.start.pop() {
+                job.current = Some(key);
+                self.children.start(key);
             } else if let Some(job) = self.job.take() {
-                self.conclude(job.goal, effects);
+                self.conclude(&job);
             }
         }
         while self.job.is_none() && !self.ended {
             let Some(event) = self.backlog.pop_front() else { return };
-            self.handle(now, event, effects);
+            self.handle(event);
         }
     }
 
-    fn start(&mut self, key: Key, effects: &mut Vec<Effect>) {
-        let Some(child) = self.children.get_mut(&key) else { return };
-        child.generation += 1;
-        child.restarts += u32::from(std::mem::replace(&mut child.started_before, true));
-        child.phase = Phase::Starting;
-        let (generation, restarts) = (child.generation, child.restarts);
-        let timeout = child.meta.start_timeout;
-        effects.push(Effect::Start { key, generation, restarts });
-        let timer = timeout.map(|after| self.set_timer(after, effects));
-        self.wait_for(key, timer);
+    fn stop(&mut self, key: Key) {
+        match self.children.phase(key) {
+            None => {}
+            Some(Phase::Running | Phase::Starting | Phase::Stopping) => {
+                self.children.stop(key);
+                if let Some(job) = &mut self.job {
+                    job.current = Some(key);
+                }
+            }
+            Some(Phase::Dead) => {
+                if let Some(exit) = self.unread_exit(key) {
+                    self.stopped(key, exit);
+                }
+            }
+            Some(Phase::Stopped | Phase::Restarting) => self.put_down(key),
+        }
     }
 
-    fn stop(&mut self, key: Key, effects: &mut Vec<Effect>) {
-        let Some(child) = self.children.get_mut(&key) else { return };
-        match std::mem::replace(&mut child.phase, Phase::Stopping) {
-            Phase::Running | Phase::Starting | Phase::Stopping => {
-                let timer = match child.meta.shutdown {
-                    Shutdown::BrutalKill => {
-                        effects.push(Effect::Kill { key, exit: Exit::Killed });
-                        None
-                    }
-                    Shutdown::Infinity => {
-                        effects.push(Effect::Ask { key });
-                        None
-                    }
-                    Shutdown::After(time) => {
-                        effects.push(Effect::Ask { key });
-                        Some(self.set_timer(time, effects))
-                    }
-                };
-                self.wait_for(key, timer);
-            }
-            Phase::Dead(exit) => self.stopped(key, exit, effects),
-            Phase::Stopped | Phase::Restarting => self.put_down(key, effects),
+    /// Takes the exit of a dead child out of the backlog: there is one for each.
+    fn unread_exit(&mut self, key: Key) -> Option<Exit> {
+        let of_it = |event: &Event| matches!(event, Event::Exited { key: of, .. } if *of == key);
+        let at = self.backlog.iter().rposition(of_it)?;
+        match self.backlog.remove(at)? {
+            Event::Exited { exit, .. } => Some(exit),
+            _ => None,
         }
     }
 
     /// A child that the job stopped has ended.
-    fn stopped(&mut self, key: Key, exit: Exit, effects: &mut Vec<Effect>) {
-        let Some(child) = self.children.get(&key) else { return };
-        if !ended_as_asked(&child.meta, &exit) {
-            let offender = child.meta.id.clone();
-            effects.push(Effect::Report { context: ReportContext::ShutdownError, offender, reason: exit });
-        }
-        self.put_down(key, effects);
+    fn stopped(&mut self, key: Key, exit: Exit) {
+        self.children.report_stop(key, exit);
+        self.put_down(key);
     }
 
     /// A child that the job started has ended in its init phase.
-    fn failed_to_start(&mut self, now: Duration, key: Key, exit: Exit, effects: &mut Vec<Effect>) {
-        let (Some(child), Some(job)) = (self.children.get_mut(&key), &mut self.job) else { return };
-        if exit == Exit::Ignore {
-            if let Goal::Start { token, .. } | Goal::Restart { token, .. } = job.goal {
-                effects.push(Effect::Answer { token, answer: Answer::Ignored });
-                self.job = None;
+    fn failed_to_start(&mut self, key: Key, exit: Exit) {
+        let Some(job) = &self.job else { return };
+        let (goal, token) = (job.goal, job.token);
+        let ignored = matches!(exit, Exit::Ignore);
+        if let Some(token) = token {
+            self.job = None;
+            let answer = if ignored { Answer::Ignored } else { Answer::Failed(exit) };
+            self.children.answer(token, answer);
+            if !ignored && goal == Goal::Start(key) {
+                return self.remove(key);
             }
-            return self.put_down(key, effects);
+            return self.put_down(key);
         }
-        let id = child.meta.id.clone();
-        let failure =
-            Effect::Report { context: ReportContext::StartError, offender: id.clone(), reason: exit.clone() };
-        child.phase = Phase::Stopped;
-        match job.goal {
-            Goal::Boot => {
-                effects.push(failure);
-                self.end(
-                    now,
-                    Exit::ShutdownWith(format!("failed_to_start_child {id}: {exit}").into()),
-                    effects,
-                );
-            }
-            Goal::Start { token, .. } => {
-                self.job = None;
-                self.remove(key, effects);
-                effects.push(Effect::Answer { token, answer: Answer::Failed(exit) });
-            }
-            Goal::Restart { token, .. } => {
-                self.job = None;
-                effects.push(Effect::Answer { token, answer: Answer::Failed(exit) });
-            }
-            Goal::Recover => {
-                child.phase = Phase::Restarting;
-                let generation = child.generation;
-                effects.push(failure);
-                effects.push(Effect::Retry { key, generation });
-                // Those that would have come after it stay down until the next attempt, which begins with it.
-                let behind = self.job.take().map(|job| job.start).unwrap_or_default();
-                for key in behind {
-                    self.put_down(key, effects);
-                }
-            }
-            Goal::Terminate { .. } | Goal::End { .. } => {}
+        if ignored {
+            return self.put_down(key);
+        }
+        self.children.report(ReportContext::StartError, key, exit.clone());
+        if goal == Goal::Boot {
+            self.children.set_phase(key, Phase::Stopped);
+            let id = self.children.get(key).map(|child| child.meta.id.clone()).unwrap_or_default();
+            return self.end(Exit::ShutdownWith(format!("failed_to_start_child {id}: {exit}").into()));
+        }
+        let Some(child) = self.children.get_mut(key) else { return };
+        child.phase = Phase::Restarting;
+        let generation = child.generation;
+        self.children.effect(Effect::Retry { key, generation });
+        // Those that would have come after it stay down until the next attempt, which begins with it.
+        let behind = self.job.take().map(|job| job.start).unwrap_or_default();
+        for key in behind {
+            self.put_down(key);
         }
     }
 
-    fn conclude(&mut self, goal: Goal, effects: &mut Vec<Effect>) {
-        match goal {
-            Goal::Boot => effects.push(Effect::Booted),
-            Goal::Start { token, key } | Goal::Restart { token, key } => {
-                effects.push(Effect::Answer { token, answer: Answer::Started { key } });
-            }
-            Goal::Terminate { token } => effects.push(Effect::Answer { token, answer: Answer::Done }),
-            Goal::Recover => {}
-            Goal::End { exit } => {
-                self.ended = true;
-                for event in self.backlog.drain(..) {
-                    if let Event::Ask(token, _) = event {
-                        effects.push(Effect::Answer { token, answer: Answer::NoProcess });
-                    }
-                }
-                effects.push(Effect::End { exit });
-            }
+    fn conclude(&mut self, job: &Job) {
+        let answer = match job.goal {
+            Goal::Boot => return self.children.effect(Effect::Booted),
+            Goal::Recover => return,
+            Goal::End => return self.conclude_all(),
+            Goal::Start(key) | Goal::Restart(key) => Answer::Started { key },
+            Goal::Terminate => Answer::Done,
+        };
+        if let Some(token) = job.token {
+            self.children.answer(token, answer);
+        }
+    }
+
+    fn conclude_all(&mut self) {
+        self.ended = true;
+        while let Some(event) = self.backlog.pop_front() {
+            self.refuse(event);
+        }
+        let exit = self.ending.take().unwrap_or(Exit::Shutdown);
+        self.children.effect(Effect::End { exit });
+    }
+
+    /// It is too late for this event.
+    fn refuse(&mut self, event: Event) {
+        if let Event::Ask(token, _) = event {
+            self.children.answer(token, Answer::NoProcess);
         }
     }
 
@@ -429,132 +379,88 @@ impl Ordered {
         let (Event::Ask(token, Request::Terminate(which)), Some(job)) = (event, &self.job) else {
             return None;
         };
-        let (key, phase) = self.find_with_phase(which)?;
-        let alone = job.start.is_empty() && !matches!(job.goal, Goal::Boot);
-        (alone && *phase == Phase::Starting).then_some((*token, key))
-    }
-
-    fn find_with_phase(&self, which: &Which) -> Option<(Key, &Phase)> {
         let key = self.find(which)?;
-        Some((key, self.phase(key)?))
-    }
-
-    fn set_timer(&mut self, after: Duration, effects: &mut Vec<Effect>) -> TimerId {
-        self.last_timer += 1;
-        effects.push(Effect::SetTimer { timer: self.last_timer, after });
-        self.last_timer
-    }
-
-    fn wait_for(&mut self, key: Key, timer: Option<TimerId>) {
-        if let Some(job) = &mut self.job {
-            job.current = Some(Current { key, timer });
-        }
+        let alone = job.start.is_empty() && job.goal != Goal::Boot;
+        (alone && self.children.phase(key) == Some(Phase::Starting)).then_some((*token, key))
     }
 
     /// The job's current child, if it is this one: then it is not waited for any more.
-    fn arrived(&mut self, key: Key, effects: &mut Vec<Effect>) -> bool {
-        let Some(job) = &mut self.job else { return false };
-        if job.current.is_none_or(|current| current.key != key) {
-            return false;
+    fn arrived(&mut self, key: Key) -> bool {
+        let arrived = self.job.as_mut().and_then(|job| job.current.take_if(|current| *current == key));
+        if arrived.is_some() {
+            self.children.clear_timer(key);
         }
-        if let Some(Current { timer: Some(timer), .. }) = job.current.take() {
-            effects.push(Effect::ClearTimer { timer });
-        }
-        true
+        arrived.is_some()
     }
 
-    fn is_current_start(&self, key: Key, generation: u32) -> bool {
-        self.children.get(&key).is_some_and(|child| child.generation == generation)
-    }
-}
-
-impl Machine for Ordered {
-    fn step(&mut self, now: Duration, event: Event, effects: &mut Vec<Effect>) {
+    fn take_in(&mut self, event: Event) {
         if self.ended {
-            if let Event::Ask(token, _) = event {
-                effects.push(Effect::Answer { token, answer: Answer::NoProcess });
-            }
-            return;
+            return self.refuse(event);
         }
         match event {
-            Event::Ready { key, generation } if self.is_current_start(key, generation) => {
-                if self.phase(key) == Some(&Phase::Starting) && self.arrived(key, effects) {
-                    if let Some(child) = self.children.get_mut(&key) {
-                        child.phase = Phase::Running;
-                    }
-                    effects.push(Effect::Progress { key });
-                    self.proceed(now, effects);
+            Event::Ready { key, generation } => {
+                let starts = self.children.phase_of(key, generation) == Some(Phase::Starting);
+                if starts && self.arrived(key) {
+                    self.children.set_phase(key, Phase::Running);
+                    self.children.effect(Effect::Progress { key });
+                    self.proceed();
                 }
             }
-            Event::Exited { key, generation, exit } if self.is_current_start(key, generation) => {
-                let was_starting = self.phase(key) == Some(&Phase::Starting);
-                if self.arrived(key, effects) {
-                    if was_starting {
-                        self.failed_to_start(now, key, exit, effects);
+            Event::Exited { key, generation, exit } => {
+                // A start that is not current any more was dealt with long ago.
+                let Some(phase) = self.children.phase_of(key, generation) else { return };
+                if self.arrived(key) {
+                    if phase == Phase::Starting {
+                        self.failed_to_start(key, exit);
                     } else {
-                        self.stopped(key, exit, effects);
+                        self.stopped(key, exit);
                     }
-                    self.proceed(now, effects);
+                    self.proceed();
                 } else if self.job.is_some() {
-                    if let Some(child) = self.children.get_mut(&key) {
-                        child.phase = Phase::Dead(exit.clone());
-                    }
+                    self.children.set_phase(key, Phase::Dead);
                     self.backlog.push_back(Event::Exited { key, generation, exit });
                 } else {
-                    self.handle(now, Event::Exited { key, generation, exit }, effects);
+                    self.exited(key, exit);
                 }
             }
-            // A start that is not current any more: dealt with long ago.
-            Event::Ready { .. } | Event::Exited { .. } => {}
-            Event::TimeUp(timer) => {
-                let current = self.job.as_mut().and_then(|job| job.current.as_mut());
-                let Some(current) = current.filter(|current| current.timer == Some(timer)) else { return };
-                current.timer = None;
-                let key = current.key;
-                let starting = self.phase(key) == Some(&Phase::Starting);
-                effects.push(Effect::Kill { key, exit: if starting { Exit::Timeout } else { Exit::Killed } });
-            }
+            Event::TimeUp(timer) => self.children.time_up(timer),
             Event::Shutdown => {
-                if !matches!(self.job, Some(Job { goal: Goal::End { .. }, .. })) {
-                    self.end(now, Exit::Shutdown, effects);
+                if self.ending.is_none() {
+                    self.end(Exit::Shutdown);
                 }
             }
             event if self.job.is_some() => match self.ends_a_start(&event) {
                 None => self.backlog.push_back(event),
                 Some((token, key)) => {
-                    let Some(job) = self.job.take() else { return };
-                    if let Goal::Start { token, .. } | Goal::Restart { token, .. } = job.goal {
-                        effects.push(Effect::Answer { token, answer: Answer::Failed(Exit::Shutdown) });
+                    if let Some(starter) = self.job.take().and_then(|job| job.token) {
+                        self.children.answer(starter, Answer::Failed(Exit::Shutdown));
                     }
-                    if let Some(Current { timer: Some(timer), .. }) = job.current {
-                        effects.push(Effect::ClearTimer { timer });
-                    }
-                    self.begin(now, vec![key], VecDeque::new(), Goal::Terminate { token }, effects);
+                    self.stop_for(token, key);
                 }
             },
             event => {
-                self.handle(now, event, effects);
-                self.proceed(now, effects);
+                self.handle(event);
+                self.proceed();
             }
         }
     }
+}
 
-    fn phase(&self, key: Key) -> Option<&Phase> {
-        self.children.get(&key).map(|child| &child.phase)
+impl Machine for Ordered {
+    fn step(&mut self, now: Duration, event: Event) -> Vec<Effect> {
+        self.now = now;
+        self.take_in(event);
+        std::mem::take(&mut self.children.effects)
     }
 
-    fn restarts(&self, key: Key) -> u32 {
-        self.children.get(&key).map_or(0, |child| child.restarts)
-    }
-
-    fn keys(&self) -> Vec<Key> {
-        self.children.keys().copied().collect()
+    fn children(&self) -> &Children {
+        &self.children
     }
 
     fn find(&self, which: &Which) -> Option<Key> {
         match which {
-            Which::Id(id) => self.by_id.get(id).copied(),
-            Which::Key(key) => self.children.contains_key(key).then_some(*key),
+            Which::Id(id) => self.place(id).ok().map(|at| self.by_id[at]),
+            Which::Key(key) => self.children.get(*key).map(|_| *key),
         }
     }
 }

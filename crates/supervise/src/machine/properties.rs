@@ -5,17 +5,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     panic::catch_unwind,
+    rc::Rc,
     time::Duration,
 };
 
 use super::{
-    Answer, Effect, Event, Key, Machine, Meta, Phase, Request, TimerId, Token, Which, dynamic::Dynamic,
-    ordered::Ordered,
+    Answer, Effect, Event, Key, Machine, Phase, Request, TimerId, Token, Which, children::Child,
+    dynamic::Dynamic, ordered::Ordered,
 };
 use crate::{
     exit::Exit,
+    pid::Kind,
     report::ReportContext,
-    spec::{AutoShutdown, Intensity, Restart, Shutdown, Strategy},
+    spec::{AutoShutdown, Intensity, Meta, Restart, Shutdown, Strategy},
 };
 
 const SEQUENCES: u64 = 10_000;
@@ -58,7 +60,7 @@ struct World {
     queue: VecDeque<Event>,
     live: BTreeMap<Key, Live>,
     generations: BTreeMap<Key, u32>,
-    metas: BTreeMap<Key, Meta>,
+    metas: BTreeMap<Key, Rc<Meta>>,
     timers: BTreeMap<TimerId, Duration>,
     open: BTreeMap<Token, Request>,
     last_key: Key,
@@ -70,10 +72,11 @@ struct World {
     ended: Option<Exit>,
 }
 
-fn meta(dice: &mut Dice, id: &str, auto_shutdown: AutoShutdown) -> Meta {
+fn meta(dice: &mut Dice, id: &str, auto_shutdown: AutoShutdown) -> Rc<Meta> {
     let restart = dice.pick(&[Restart::Permanent, Restart::Transient, Restart::Temporary]);
-    Meta {
+    Rc::new(Meta {
         id: id.into(),
+        kind: Kind::Worker,
         restart,
         shutdown: dice.pick(&[
             Shutdown::BrutalKill,
@@ -85,7 +88,8 @@ fn meta(dice: &mut Dice, id: &str, auto_shutdown: AutoShutdown) -> Meta {
             && auto_shutdown != AutoShutdown::Never
             && dice.roll(3) == 0,
         start_timeout: (dice.roll(3) == 0).then_some(Duration::from_secs(1)),
-    }
+        ready_at_once: false,
+    })
 }
 
 impl World {
@@ -123,7 +127,7 @@ impl World {
             metas,
             timers: BTreeMap::new(),
             open: BTreeMap::new(),
-            last_token: 0,
+            last_token: Token::MIN,
             restarts: Vec::new(),
             starts: 0,
             exits: 0,
@@ -160,8 +164,7 @@ impl World {
         {
             live.ready = true;
         }
-        let mut effects = Vec::new();
-        self.machine.step(self.now, event, &mut effects);
+        let effects = self.machine.step(self.now, event);
         self.count_group_restarts(&effects);
         for effect in effects {
             self.perform(effect);
@@ -174,19 +177,19 @@ impl World {
     /// With nothing under way, the machine knows who lives.
     fn agrees_with_the_machine(&self) {
         for (key, live) in &self.live {
-            let expected = match self.machine.phase(*key) {
+            let expected = match self.machine.children().phase(*key) {
                 Some(Phase::Running) => live.ready,
                 Some(Phase::Starting) => !live.ready,
                 Some(Phase::Stopping) => true,
                 _ => false,
             };
-            assert!(expected, "child {key}: {:?}", self.machine.phase(*key));
-            assert!(self.machine.restarts(*key) < live.generation);
+            assert!(expected, "child {key}: {:?}", self.machine.children().phase(*key));
+            let restarts = self.machine.children().get(*key).map(Child::restarts);
+            assert_eq!(restarts, Some(live.generation - 1));
         }
-        for key in self.machine.keys() {
-            let alive =
-                matches!(self.machine.phase(key), Some(Phase::Running | Phase::Starting | Phase::Stopping));
-            assert!(!alive || self.live.contains_key(&key), "child {key} is thought to be alive");
+        for (key, child) in self.machine.children().iter() {
+            let alive = matches!(child.phase, Phase::Running | Phase::Starting | Phase::Stopping);
+            assert!(!alive || self.live.contains_key(key), "child {key} is thought to be alive");
         }
     }
 
@@ -392,7 +395,7 @@ impl World {
             4 => Request::Restart(which),
             _ => Request::Delete(which),
         };
-        self.last_token += 1;
+        self.last_token = self.last_token.saturating_add(1);
         self.open.insert(self.last_token, request.clone());
         self.queue.push_back(Event::Ask(self.last_token, request));
     }
@@ -422,18 +425,18 @@ impl World {
     fn is_deaf_after_its_end(&mut self) {
         let late = [
             Event::Shutdown,
-            Event::TimeUp(1),
+            Event::TimeUp(TimerId { key: 0, nth: 0 }),
+            Event::TimeUp(TimerId { key: 1, nth: 1 }),
             Event::Retry { key: 1, generation: 1 },
             Event::Exited { key: 1, generation: 1, exit: Exit::Normal },
             Event::Ready { key: 1, generation: 1 },
         ];
-        let mut effects = Vec::new();
         for event in late {
-            self.machine.step(self.now, event, &mut effects);
+            assert_eq!(self.machine.step(self.now, event), []);
         }
-        assert_eq!(effects, []);
-        self.machine.step(self.now, Event::Ask(7, Request::Delete(Which::Key(1))), &mut effects);
-        assert_eq!(effects, [Effect::Answer { token: 7, answer: Answer::NoProcess }]);
+        let token = Token::MIN;
+        let effects = self.machine.step(self.now, Event::Ask(token, Request::Delete(Which::Key(1))));
+        assert_eq!(effects, [Effect::Answer { token, answer: Answer::NoProcess }]);
     }
 }
 

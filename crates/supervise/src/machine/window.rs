@@ -1,6 +1,6 @@
 //! The sliding window in which restarts are counted.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use crate::spec::Intensity;
 
@@ -8,20 +8,19 @@ use crate::spec::Intensity;
 #[derive(Debug)]
 pub(super) struct Window {
     intensity: Intensity,
-    times: VecDeque<Duration>,
+    times: Vec<Duration>,
 }
 
 impl Window {
     pub(super) fn new(intensity: Intensity) -> Self {
-        Self { intensity, times: VecDeque::new() }
+        Self { intensity, times: Vec::new() }
     }
 
     /// Counts a restart; whether it is still borne. A restart exactly one period ago counts.
     pub(super) fn bears(&mut self, now: Duration) -> bool {
-        while self.times.front().is_some_and(|time| *time + self.intensity.period < now) {
-            self.times.pop_front();
-        }
-        self.times.push_back(now);
+        let fresh = self.times.iter().position(|time| time.saturating_add(self.intensity.period) >= now);
+        self.times.drain(..fresh.unwrap_or(self.times.len()));
+        self.times.push(now);
         self.times.len() as u64 <= u64::from(self.intensity.restarts)
     }
 }

@@ -1,0 +1,148 @@
+//! Where a supervisor's runs come and go: what it was told, and the run that there is.
+
+use std::{cell::RefCell, future::Future, rc::Rc};
+
+use crate::{
+    answers::{Answering, ChildError, ChildInfo},
+    callers::Callers,
+    context::Context,
+    exit::Exit,
+    machine::{Machine, Request},
+    pid::{Kind, Pid},
+    process::{self, Nobody, Start},
+    runtime::LocalBoxFuture,
+    shell::Shell,
+    spec::{AutoShutdown, ChildSpec, Intensity, SpecError, Strategy, check_children},
+    system::System,
+};
+
+/// What both kinds of supervisor are handles of.
+pub(crate) struct Seat {
+    pub(crate) name: Rc<str>,
+    pub(crate) plan: RefCell<Plan>,
+    make: fn(&Plan) -> Box<dyn Machine>,
+    /// The run of this supervisor, while there is one.
+    current: RefCell<Option<Rc<Shell>>>,
+}
+
+/// What a supervisor is told before it starts.
+pub(crate) struct Plan {
+    pub(crate) strategy: Strategy,
+    pub(crate) intensity: Intensity,
+    pub(crate) auto_shutdown: AutoShutdown,
+    pub(crate) max_children: usize,
+    /// Those that are there from the outset.
+    pub(crate) children: Vec<ChildSpec>,
+}
+
+impl Seat {
+    pub(crate) fn new(name: Rc<str>, make: fn(&Plan) -> Box<dyn Machine>) -> Rc<Self> {
+        let plan = Plan {
+            strategy: Strategy::default(),
+            intensity: Intensity::default(),
+            auto_shutdown: AutoShutdown::default(),
+            max_children: usize::MAX,
+            children: Vec::new(),
+        };
+        Rc::new(Self { name, plan: RefCell::new(plan), make, current: RefCell::default() })
+    }
+
+    pub(crate) fn check(&self) -> Result<(), SpecError> {
+        let plan = self.plan.borrow();
+        check_children(plan.intensity, plan.auto_shutdown, &plan.children)
+    }
+
+    /// The process is made in this call; the future resolves when it is ready.
+    pub(crate) fn start(
+        self: &Rc<Self>,
+        system: &System,
+    ) -> impl Future<Output = Result<Pid, ChildError>> + use<> {
+        let checked = self.check().map_err(ChildError::Spec);
+        let seat = self.clone();
+        let body = Box::new(move |ctx| seat.run(ctx));
+        let pid = checked.map(|()| start_root(system, self.name.clone(), Kind::Supervisor, body));
+        async move {
+            let pid = pid?;
+            pid.started().await.map_err(ChildError::Failed)?;
+            Ok(pid)
+        }
+    }
+
+    pub(crate) fn child(self: &Rc<Self>) -> ChildSpec {
+        let seat = self.clone();
+        let factory = Rc::new(move |ctx| seat.clone().run(ctx));
+        ChildSpec::from_factory(self.name.clone(), Kind::Supervisor, factory).checked(self.check())
+    }
+
+    pub(crate) fn start_child(&self, spec: ChildSpec) -> Answering {
+        let auto_shutdown = self.plan.borrow().auto_shutdown;
+        match (spec.check_under(auto_shutdown), self.shell()) {
+            (Err(error), _) => Answering::at_once(Err(ChildError::Spec(error))),
+            (Ok(()), None) => Answering::at_once(Err(ChildError::NoProcess)),
+            (Ok(()), Some(shell)) => shell.ask_for_start(spec),
+        }
+    }
+
+    pub(crate) fn ask(&self, request: Request) -> Answering {
+        match self.shell() {
+            Some(shell) => shell.ask(request),
+            None => Answering::at_once(Err(ChildError::NoProcess)),
+        }
+    }
+
+    /// The children, in start order.
+    pub(crate) fn children(&self) -> Vec<ChildInfo> {
+        self.shell().map_or_else(Vec::new, |shell| shell.children())
+    }
+
+    pub(crate) fn shell(&self) -> Option<Rc<Shell>> {
+        self.current.borrow().clone()
+    }
+
+    /// Its process, while it runs.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        self.shell().map(|shell| shell.pid())
+    }
+
+    fn run(self: Rc<Self>, ctx: Context) -> LocalBoxFuture<'static, Exit> {
+        if self.current.borrow().is_some() {
+            return Box::pin(async { Exit::from("this supervisor runs already") });
+        }
+        let plan = self.plan.borrow();
+        let shell = Shell::new(self.name.clone(), &ctx, (self.make)(&plan), &plan.children);
+        drop(plan);
+        self.current.replace(Some(shell.clone()));
+        shell.run(Vacate(self))
+    }
+}
+
+/// However the run ends, the seat is free for the next.
+pub(crate) struct Vacate(Rc<Seat>);
+
+impl Drop for Vacate {
+    fn drop(&mut self) {
+        self.0.current.take();
+    }
+}
+
+pub(crate) fn start_root(system: &System, name: Rc<str>, kind: Kind, body: process::Body) -> Pid {
+    let start = Start {
+        name,
+        kind,
+        parent: None,
+        callers: Callers::now(),
+        key: 0,
+        generation: 0,
+        restarts: 0,
+        ready_at_once: false,
+        owner: Rc::new(Nobody),
+        body,
+    };
+    process::spawn(system, start)
+}
+
+pub(crate) async fn stop(pid: Option<Pid>) -> Exit {
+    let Some(pid) = pid else { return Exit::NoProcess };
+    pid.ask_to_stop();
+    pid.monitor().await
+}
