@@ -1,5 +1,6 @@
 //! The client as its users meet it, over a simulated network to the real sandbox: order, lost answers, endings.
 
+mod audit;
 mod world;
 
 use std::rc::Rc;
@@ -170,67 +171,6 @@ fn an_empty_batch_is_refused_before_anything_is_sent() {
         assert_eq!((error.outcome(), world.requests()), (Outcome::NotSent, before));
     });
     service.close();
-}
-
-/// The audit's first finding: stopping clients restarted them until their supervisor gave up, siblings and all.
-#[test]
-fn audit_1_stopping_clients_never_restarts_one_and_never_stops_a_sibling() {
-    let world = World::new(8);
-    let service = world.service();
-    world.time.block_on(async {
-        let sibling = model(&service).await.expect("the server is up").client;
-        for _ in 0..100 {
-            let made = model(&service).await.expect("the server is up");
-            service.close_client(&made.pid).await;
-            let error = made.client.optim_step(adam(), &Progress::default()).await.expect_err("it is closed");
-            assert_eq!((error.kind(), error.outcome()), (&Kind::Closed, Outcome::NotSent));
-        }
-        sibling.optim_step(adam(), &Progress::default()).await.expect("the sibling goes on");
-    });
-    service.close();
-}
-
-/// The audit's second finding: work that died left its caller waiting for ever.
-#[test]
-fn audit_2_a_client_that_is_closed_settles_every_caller_and_says_what_was_sent() {
-    let world = World::new(9);
-    let service = world.service();
-    world.time.block_on(async {
-        let made = model(&service).await.expect("the server is up");
-        world.set_up(false);
-        let calls: Vec<_> = (0..200).map(|_| made.client.optim_step(adam(), &Progress::default())).collect();
-        world.runtime_timer(Duration::from_secs(1)).await;
-        let closed_at = world.time.now();
-        service.close_client(&made.pid).await;
-        for (i, call) in calls.into_iter().enumerate() {
-            let error = call.await.expect_err("the client is closed");
-            let outcome = if i == 0 { Outcome::Unknown } else { Outcome::NotSent };
-            assert_eq!((error.kind(), error.outcome()), (&Kind::Closed, outcome), "call {i}");
-        }
-        assert_eq!(world.time.now(), closed_at, "nobody had to wait for it");
-    });
-    service.close();
-}
-
-/// The audit's fifth finding: a wait was a sleep that had to run out.
-#[test]
-fn audit_5_closing_ends_every_wait_at_once() {
-    let world = World::new(10);
-    let service = world.service();
-    world.time.block_on(async {
-        let made = model(&service).await.expect("the server is up");
-        world.set_up(false);
-        let call = made.client.optim_step(adam(), &Progress::default());
-        // Long enough for the pauses between two tries to be many seconds.
-        world.runtime_timer(Duration::from_secs(100)).await;
-        let before = world.time.now();
-        service.close();
-        call.await.expect_err("the service is closed");
-        assert_eq!(world.time.now(), before);
-    });
-    world.time.run_until_stalled();
-    assert_eq!(service.system().live(), 0);
-    assert_eq!(world.time.live_timers(), 0);
 }
 
 #[test]

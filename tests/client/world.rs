@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_channel::oneshot;
@@ -25,6 +26,9 @@ use tinkex_supervise::virtual_time::VirtualTime;
 /// One way through the network.
 const LATENCY: Duration = Duration::from_millis(5);
 
+/// Read once for all worlds, since that takes longer than many a test.
+static BASES: LazyLock<Bases> = LazyLock::new(|| Bases::shipped().expect("the shipped bases can be read"));
+
 /// How often the network does what, in a thousand requests.
 #[derive(Clone, Copy, Default)]
 pub struct Weather {
@@ -41,6 +45,8 @@ pub struct World {
     server: Rc<RefCell<Server>>,
     pub weather: Rc<Cell<Weather>>,
     dice: Rc<Cell<u64>>,
+    /// Timers that were to fire at the very instant at which they were set.
+    immediate_timers: Rc<Cell<usize>>,
 }
 
 struct Server {
@@ -63,14 +69,14 @@ impl World {
 
     fn with(seed: u64, settings: tinkex_sandbox::Settings) -> Rc<World> {
         let time = Rc::new(VirtualTime::new(seed));
-        let bases = Bases::shipped().expect("the shipped bases can be read");
-        let core = Core::new(settings, bases, [7; 32]);
+        let core = Core::new(settings, BASES.clone(), [7; 32]);
         Rc::new(World {
             runtime: time.runtime(),
             time,
             server: Rc::new(RefCell::new(Server { core, up: true, holds: HashMap::new(), requests: 0 })),
             weather: Rc::default(),
             dice: Rc::new(Cell::new(seed)),
+            immediate_timers: Rc::default(),
         })
     }
 
@@ -108,6 +114,14 @@ impl World {
     /// Waits on the world's clock.
     pub fn runtime_timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
         self.runtime.timer(after)
+    }
+
+    /// One turn of the event loop: what is ready runs until nothing is. The clock stands and no timer fires: one that is
+    /// set to fire at once would belong to the next turn.
+    pub fn turn(&self) {
+        let (now, immediate) = (self.time.now(), self.immediate_timers.get());
+        self.time.run_until_stalled();
+        assert_eq!((self.time.now(), self.immediate_timers.get()), (now, immediate));
     }
 
     fn draw(&self, of: u64) -> u64 {
@@ -224,6 +238,7 @@ impl Runtime for World {
     }
 
     fn timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
+        self.immediate_timers.set(self.immediate_timers.get() + usize::from(after.is_zero()));
         self.runtime.timer(after)
     }
 
