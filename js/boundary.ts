@@ -180,6 +180,26 @@ export interface Failure {
   callers?: string[];
 }
 
+/** A request of an instance, whole. */
+export interface HttpRequest {
+  method: string;
+  url: string;
+  headers: Record<string, string>;
+  body?: Uint8Array<ArrayBuffer>;
+}
+
+/** Its answer, whole, with the headers that the client reads. */
+export interface HttpAnswer {
+  status: number;
+  headers: Record<string, string>;
+  body: Uint8Array;
+}
+
+/** No answer came; why, in words. */
+export interface HttpFailure {
+  failure: string;
+}
+
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /** From the page to the owner. `client` 0 is the service itself. */

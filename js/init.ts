@@ -45,7 +45,7 @@ async function start(given: InitOptions): Promise<void> {
       module,
       {
         createInstance,
-        fetch: (service, url, init) => made.fetch(service, url, init as RequestInit),
+        fetch: (service, url, init) => made.fetch(service, url, init),
         now: () => performance.now(),
       },
       (message) => made.receive(message),

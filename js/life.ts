@@ -1,13 +1,14 @@
 // One instance's life: the instance with a glue of its own, and everything that it has started outside. When it dies,
 // its timers and requests end with it, and what still comes for it is dropped in silence.
 
-import type { Failure, LogLevel } from "./boundary.js";
-import type { FetchInit, Host, Instance, InstanceGlobals } from "./instance.js";
+import type { Failure, HttpAnswer, HttpFailure, HttpRequest, LogLevel } from "./boundary.js";
+import type { Host, Instance, InstanceGlobals } from "./instance.js";
+import { decode, encode } from "./plain.js";
 
 /** The world that instances live in; a test gives one of its own. */
 export interface Surroundings {
   createInstance(globals: InstanceGlobals): Instance;
-  fetch(service: number, url: string, init: FetchInit): Promise<Response>;
+  fetch(service: number, url: string, init: RequestInit): Promise<Response>;
   /** Milliseconds, from any start, never backwards. */
   now(): number;
 }
@@ -130,27 +131,36 @@ export class Life {
 
   #host(): Host {
     return {
-      settle: (key, value) => this.#alive && this.#listener.settle(key, value),
-      fail: (key, failure) => this.#alive && this.#listener.fail(key, failure),
+      settle: (key, value) => this.#alive && this.#listener.settle(key, decode(value)),
+      fail: (key, failure) => this.#alive && this.#listener.fail(key, decode(failure) as Failure),
       log: (service, level, message) => this.#alive && this.#listener.log(service, level, message),
-      fetch: (service, url, init) => this.#whileAlive(this.#fetch(service, url, init)),
+      fetch: (service, request, signal) =>
+        this.#whileAlive(this.#fetch(service, decode(request) as HttpRequest, signal).then(encode)),
       aborted: () => this.#end(),
     };
   }
 
-  async #fetch(service: number, url: string, init: FetchInit): Promise<Response> {
+  async #fetch(
+    service: number,
+    { url, ...init }: HttpRequest,
+    signal: AbortSignal,
+  ): Promise<HttpAnswer | HttpFailure> {
     const request = new AbortController();
     // The instance's own signal lives as long as its request, so this listener needs no removal.
-    init.signal?.addEventListener("abort", () => request.abort(init.signal?.reason), { once: true });
-    if (init.signal?.aborted) request.abort(init.signal.reason);
+    signal.addEventListener("abort", () => request.abort(signal.reason), { once: true });
     this.#requests.add(request);
     try {
       // Not within the instance's own call: a `fetch` of the user's may call methods of this package.
       await Promise.resolve();
       const response = await this.#surroundings.fetch(service, url, { ...init, signal: request.signal });
-      const read = response.arrayBuffer.bind(response);
-      Object.defineProperty(response, "arrayBuffer", { value: () => this.#whileAlive(read()) });
-      return response;
+      const headers: Record<string, string> = {};
+      for (const name of READ_HEADERS) {
+        const value = response.headers.get(name);
+        if (value !== null) headers[name] = value;
+      }
+      return { status: response.status, headers, body: new Uint8Array(await response.arrayBuffer()) };
+    } catch (thrown) {
+      return { failure: wordsOf(thrown) };
     } finally {
       this.#requests.delete(request);
     }
@@ -175,6 +185,22 @@ export class Life {
     const value = (...callbacks: unknown[]) => then(...callbacks.map(guarded));
     return Object.defineProperty(heard, "then", { value });
   }
+}
+
+/** Headers of an answer that the client reads. */
+const READ_HEADERS = [
+  "content-type",
+  "retry-after",
+  "retry-after-ms",
+  "x-should-retry",
+  "x-deprecation-note",
+  "x-deprecation-level",
+];
+
+/** What a thrown value says of itself, and of its cause: `fetch failed` alone says nothing. */
+function wordsOf(thrown: unknown): string {
+  if (!(thrown instanceof Error)) return typeof thrown === "string" ? thrown : "fetch failed";
+  return thrown.cause instanceof Error ? `${thrown.message} (${thrown.cause.message})` : thrown.message;
 }
 
 /** A trap, an overflow of the stack (each engine has its own words for it), or a glue that has seen one. */

@@ -60,21 +60,17 @@ export function float32sToBytes(from: List, field: string): Uint8Array {
   return new Uint8Array(to.buffer);
 }
 
-/** A view of the bytes where they are aligned to the type, else a copy. */
-export function int32s(bytes: Uint8Array): Int32Array {
-  return new Int32Array(aligned(bytes, 4), bytes.byteOffset % 4 ? 0 : bytes.byteOffset, bytes.length / 4);
+/** Views of bytes that have a buffer of their own, as all have that come from the instance. */
+export function int32s({ buffer }: Uint8Array): Int32Array {
+  return new Int32Array(buffer);
 }
 
-export function float32s(bytes: Uint8Array): Float32Array {
-  return new Float32Array(aligned(bytes, 4), bytes.byteOffset % 4 ? 0 : bytes.byteOffset, bytes.length / 4);
+export function float32s({ buffer }: Uint8Array): Float32Array {
+  return new Float32Array(buffer);
 }
 
-export function int64s(bytes: Uint8Array): BigInt64Array {
-  return new BigInt64Array(aligned(bytes, 8), bytes.byteOffset % 8 ? 0 : bytes.byteOffset, bytes.length / 8);
-}
-
-function aligned(bytes: Uint8Array, size: number): ArrayBufferLike {
-  return bytes.byteOffset % size ? bytes.slice().buffer : bytes.buffer;
+export function int64s({ buffer }: Uint8Array): BigInt64Array {
+  return new BigInt64Array(buffer);
 }
 
 function token(value: unknown, field: string, i: number): number {

@@ -5,6 +5,7 @@
 import type { Failure, FromOwner, ToOwner, WireOptions } from "./boundary.js";
 import type { Instance } from "./instance.js";
 import { Life, type Listener, type Surroundings } from "./life.js";
+import { encode } from "./plain.js";
 
 /** More than this many new instances within the window, and something is wrong that a new one does not mend. */
 const MOST_RESTARTS = 3;
@@ -66,7 +67,7 @@ export class Owner {
   }
 
   #open(service: number, options: WireOptions): void {
-    this.#ask(service, (instance) => instance.open(service, options));
+    this.#ask(service, (instance) => instance.open(service, encode(options)));
   }
 
   /** Asks what has no answer; a crash can only be told to the log. */
@@ -98,7 +99,7 @@ export class Owner {
     }
     pending.life = this.#life;
     try {
-      this.#life.ask((instance) => instance.call(key, service, to?.number ?? 0, method, args));
+      this.#life.ask((instance) => instance.call(key, service, to?.number ?? 0, method, encode(args)));
     } catch (thrown) {
       this.#fail(key, {
         kind: "crashed",

@@ -10,7 +10,6 @@
 //! | [`transport`] | HTTP: retries, the budget of connections |
 //! | [`platform`] | clock, timers, executor, HTTP, randomness |
 
-#[cfg(target_arch = "wasm32")]
 pub mod bindings;
 pub mod error;
 pub mod platform;

@@ -16,6 +16,7 @@ export const wasmInputs = [
   "Cargo.toml",
   "Cargo.lock",
   "scripts/build/wasm.mjs",
+  "scripts/build/closures.mjs",
   "scripts/build/glue.mjs",
   "scripts/pins.mjs",
   "package-lock.json",

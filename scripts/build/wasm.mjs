@@ -5,6 +5,7 @@ import { pkg, root, target } from "../paths.mjs";
 import { nightly } from "../pins.mjs";
 import { run, Stop } from "../run.mjs";
 import { toolFolder, tools } from "../setup/wasm-tools.mjs";
+import { dropUnusedClosures } from "./closures.mjs";
 
 /** wasm-pack's output: the wasm and its glue, from which `pkg/` takes what is published. */
 export const wasmPackOut = join(target, "wasm-pack");
@@ -39,11 +40,13 @@ export async function buildWasm({ features = [], out = wasmPackOut, to = pkg } =
     ],
     { cwd: root, env: { ...wasmEnv, PATH: [...folders, process.env["PATH"]].join(delimiter) } },
   );
+  const large = join(out, "tinkex_bg.wasm");
+  await dropUnusedClosures(large);
   // No feature flags: wasm-opt reads the features from the file, and with all of them Node 20 refuses its output.
   const small = join(out, "small.wasm");
   await run(process.execPath, [
     join(root, "node_modules", "binaryen", "bin", "wasm-opt"),
-    ...["-Os", "--strip-debug", "--strip-producers", join(out, "tinkex_bg.wasm"), "-o", small],
+    ...["-Os", "--strip-debug", "--strip-producers", large, "-o", small],
   ]);
   mkdirSync(to, { recursive: true });
   // Copied under another name first: whoever reads the package meanwhile sees the old wasm or the new one.

@@ -1,17 +1,14 @@
-//! What JavaScript passes to each method, as plain objects. The classes in `js/` have checked names, types, ranges and
-//! lengths; here the values become the client's own types.
+//! What JavaScript passes to each method. The classes in `js/` have checked names, types, ranges and lengths; here the
+//! values become the client's own types. What can't be taken is noted with the object that it was read from.
 
 use std::time::Duration;
 
-use js_sys::Array;
 use tinkex_protocol::forward_backward::LossConfigValue;
 use tinkex_protocol::json::sampling::{SamplingParams, Stop};
 use tinkex_protocol::json::training::{AdamParams, LoraConfig};
-use tinkex_protocol::{Chunk, DType, Datum, LeVec, LossCall, Map, ModelInput, Tensor};
-use wasm_bindgen::{JsCast, JsValue};
+use tinkex_protocol::{Chunk, DType, Datum, LeVec, LossCall, ModelInput, Tensor};
 
-use super::plain::{Given, wrong};
-use crate::error::Error;
+use crate::platform::plain::{Given, Value, Values};
 use crate::sampling::Sample;
 use crate::service::{Lora, Settings};
 use crate::session::Labels;
@@ -20,163 +17,302 @@ use crate::transport::connections::DEFAULT_CONNECTIONS;
 use crate::transport::{self, DEFAULT_TIMEOUT};
 
 /// What `open` takes: where the service is and how to speak to it.
-pub fn settings(given: &Given) -> Result<Settings, Error> {
-    let timeout = given.optional_number("timeoutMs")?;
-    let tags: Vec<String> = match given.get("tags") {
-        Some(tags) => texts(tags.unchecked_ref()),
-        None => Vec::new(),
-    };
-    Ok(Settings {
+pub fn settings(given: Given) -> Settings {
+    let timeout = given.optional_number("timeoutMs");
+    Settings {
         transport: transport::Settings {
-            base_url: given.text("baseURL")?,
-            api_key: given.text("apiKey")?,
-            timeout: timeout.map_or(DEFAULT_TIMEOUT, |ms| Duration::from_secs_f64(ms / 1000.0)),
-            max_retries: given.optional_count("maxRetries")?,
+            base_url: given.text("baseURL"),
+            api_key: given.text("apiKey"),
+            timeout: timeout.map_or(DEFAULT_TIMEOUT, |ms| Duration::from_micros((ms * 1000.0) as u64)),
+            max_retries: given.optional_count("maxRetries"),
             max_connections: given
-                .optional_count("maxConnections")?
+                .optional_count("maxConnections")
                 .map_or(DEFAULT_CONNECTIONS, |connections| connections as usize),
         },
         labels: Labels {
-            tags,
-            user_metadata: given.texts("userMetadata")?,
-            project_id: given.optional_text("projectId")?,
-            display_name: given.optional_text("displayName")?,
+            tags: texts(given.list("tags")),
+            user_metadata: given.texts("userMetadata"),
+            project_id: given.optional_text("projectId"),
+            display_name: given.optional_text("displayName"),
         },
-    })
+    }
 }
 
 /// Of `createLoraTrainingClient`.
-pub fn lora(given: &Given) -> Result<Lora, Error> {
-    let seed = given.optional_whole("seed")?;
-    let seed = seed.map(|seed| u64::try_from(seed).map_err(|_| wrong("seed", "at least 0")));
-    Ok(Lora {
-        base_model: given.text("baseModel")?,
+pub fn lora(given: Given) -> Lora {
+    let seed = given.optional_whole("seed");
+    if seed.is_some_and(|seed| seed < 0) {
+        given.wrong().must_be("seed", "at least 0");
+    }
+    Lora {
+        base_model: given.text("baseModel"),
         config: LoraConfig {
-            rank: given.count("rank")?,
-            seed: seed.transpose()?,
-            train_unembed: given.flag("trainUnembed")?,
-            train_mlp: given.flag("trainMlp")?,
-            train_attn: given.flag("trainAttn")?,
+            rank: given.count("rank"),
+            seed: seed.map(|seed| seed as u64),
+            train_unembed: given.flag("trainUnembed"),
+            train_mlp: given.flag("trainMlp"),
+            train_attn: given.flag("trainAttn"),
         },
-        user_metadata: given.optional_texts("userMetadata")?,
-    })
+        user_metadata: given.optional_texts("userMetadata"),
+    }
 }
 
-/// Of `forward` and `forwardBackward`: the data and the loss; an error names the datum.
-pub fn forward(given: &Given, forward_only: bool) -> Result<(Vec<Datum>, LossCall), Error> {
-    let list = given.list("data")?;
-    let mut data = Vec::with_capacity(list.length() as usize);
-    for at in 0..list.length() {
-        data.push(datum(&Given(list.get(at)), &format!("data[{at}]"))?);
+/// Of `forward` and `forwardBackward`: the data.
+pub fn data(given: Given) -> Vec<Datum> {
+    let mut data = Vec::new();
+    for value in given.list("data") {
+        let at = data.len();
+        data.push(datum(Given::of(value, given.wrong()), at));
     }
-    let value = |(name, value): (String, JsValue)| {
-        let value = match value.as_f64() {
-            Some(number) => LossConfigValue::Number(number),
-            None => LossConfigValue::Text(
-                value.as_string().ok_or_else(|| wrong("lossFnConfig", "an object of numbers and strings"))?,
-            ),
+    data
+}
+
+/// Of `forward` and `forwardBackward`: the loss.
+pub fn loss(given: Given, forward_only: bool) -> LossCall {
+    let mut config = Vec::new();
+    for (name, value) in given.entries("lossFnConfig") {
+        let value = match (value.as_number(), value.as_text()) {
+            (Some(number), _) => LossConfigValue::Number(number),
+            (None, Some(text)) => LossConfigValue::Text(text.to_owned()),
+            (None, None) => {
+                given.wrong().must_be("lossFnConfig", "an object of numbers and strings");
+                continue;
+            }
         };
-        Ok((name, value))
+        config.push((name.to_owned(), value));
+    }
+    LossCall { loss_fn: given.text("lossFn"), loss_fn_config: config.into_iter().collect(), forward_only }
+}
+
+/// An error names the datum by its place.
+fn datum(given: Given, at: usize) -> Datum {
+    let within = |error: tinkex_protocol::Error| {
+        given.wrong().note(error.within(&format!("data[{at}]")).into());
     };
-    let loss_fn_config =
-        given.entries("lossFnConfig").into_iter().map(value).collect::<Result<Map<_>, Error>>()?;
-    Ok((data, LossCall { loss_fn: given.text("lossFn")?, loss_fn_config, forward_only }))
+    let mut inputs = Vec::new();
+    for (name, value) in given.entries("lossFnInputs") {
+        match tensor(Given::of(value, given.wrong())) {
+            Ok(tensor) => inputs.push((name.to_owned(), tensor)),
+            Err(error) => within(error.within(name).within("lossFnInputs")),
+        }
+    }
+    let model_input = chunks(given, "modelInput").unwrap_or_else(|error| {
+        within(error.within("modelInput"));
+        ModelInput::default()
+    });
+    Datum { model_input, loss_fn_inputs: inputs.into_iter().collect(), ..Datum::default() }
 }
 
-fn datum(given: &Given, at: &str) -> Result<Datum, Error> {
-    let mut inputs = Vec::new();
-    for (name, tensor) in given.entries("lossFnInputs") {
-        let tensor = Given(tensor);
-        let dtype = match tensor.text("dtype")?.as_str() {
-            "int64" => DType::Int64,
-            "float32" => DType::Float32,
-            _ => return Err(wrong("dtype", "int64 or float32")),
-        };
-        let shape = tensor.list("shape")?.iter().filter_map(|size| Some(size.as_f64()? as usize)).collect();
-        let tensor = Tensor::from_bytes(dtype, shape, tensor.bytes("data")?)
-            .map_err(|error| error.within(&name).within("lossFnInputs").within(at))?;
-        inputs.push((name, tensor));
+fn tensor(given: Given) -> Result<Tensor, tinkex_protocol::Error> {
+    let dtype = match &*given.text("dtype") {
+        "int64" => DType::Int64,
+        "float32" => DType::Float32,
+        _ => return Err(tinkex_protocol::Error::field("dtype", "int64 or float32 belongs here")),
+    };
+    let mut shape = Vec::new();
+    for size in given.list("shape") {
+        shape.push(size.as_number().unwrap_or_default() as usize);
     }
-    Ok(Datum {
-        model_input: chunks(given, "modelInput", at)?,
-        loss_fn_inputs: inputs.into_iter().collect(),
-        ..Datum::default()
-    })
+    Tensor::from_bytes(dtype, shape, given.bytes("data"))
 }
 
 /// A model's input: text, the only kind of chunk that the classes let through, as int32.
-fn chunks(given: &Given, name: &str, at: &str) -> Result<ModelInput, Error> {
+fn chunks(given: Given, name: &str) -> Result<ModelInput, tinkex_protocol::Error> {
     let mut chunks = Vec::new();
-    for chunk in given.list(name)?.iter() {
-        let tokens = LeVec::from_bytes(Given(chunk).bytes("tokens")?);
-        chunks.push(Chunk::EncodedText(tokens.map_err(|error| match at {
-            "" => error,
-            at => error.within(name).within(at),
-        })?));
+    for chunk in given.list(name) {
+        let tokens = Given::of(chunk, given.wrong()).bytes("tokens");
+        chunks.push(Chunk::EncodedText(LeVec::from_bytes(tokens)?));
     }
     Ok(ModelInput { chunks })
 }
 
 /// Of `sample` and `computeLogprobs`.
-pub fn prompt(given: &Given) -> Result<ModelInput, Error> {
-    chunks(given, "prompt", "")
+pub fn prompt(given: Given) -> ModelInput {
+    chunks(given, "prompt").unwrap_or_else(|error| {
+        given.wrong().note(error.into());
+        ModelInput::default()
+    })
 }
 
 /// Of `optimStep`.
-pub fn adam(given: &Given) -> Result<AdamParams, Error> {
-    Ok(AdamParams {
-        learning_rate: given.number("learningRate")?,
-        beta1: given.number("beta1")?,
-        beta2: given.number("beta2")?,
-        eps: given.number("eps")?,
-        weight_decay: given.number("weightDecay")?,
-        grad_clip_norm: given.number("gradClipNorm")?,
-    })
+pub fn adam(given: Given) -> AdamParams {
+    AdamParams {
+        learning_rate: given.number("learningRate"),
+        beta1: given.number("beta1"),
+        beta2: given.number("beta2"),
+        eps: given.number("eps"),
+        weight_decay: given.number("weightDecay"),
+        grad_clip_norm: given.number("gradClipNorm"),
+    }
 }
 
 /// Of `saveState` and `saveWeightsForSampler`.
-pub fn save(given: &Given) -> Result<Save, Error> {
-    Ok(Save {
-        name: given.text("name")?,
-        ttl_seconds: given.optional_number("ttlSeconds")?.map(|seconds| seconds as u64),
-        overwrite: given.optional_flag("overwrite")?.unwrap_or_default(),
-        user_metadata: given.optional_texts("userMetadata")?,
-    })
+pub fn save(given: Given) -> Save {
+    Save {
+        name: given.text("name"),
+        ttl_seconds: given.optional_number("ttlSeconds").map(|seconds| seconds as u64),
+        overwrite: given.optional_flag("overwrite").unwrap_or_default(),
+        user_metadata: given.optional_texts("userMetadata"),
+    }
 }
 
 /// Of `sample`.
-pub fn sample(given: &Given) -> Result<Sample, Error> {
-    let params = given.object("samplingParams")?;
+pub fn sample(given: Given) -> Sample {
+    let params = given.object("samplingParams");
     let default = SamplingParams::default();
-    Ok(Sample {
-        prompt: prompt(given)?,
-        num_samples: given.count("numSamples")?,
+    Sample {
+        prompt: prompt(given),
+        num_samples: given.count("numSamples"),
         params: SamplingParams {
-            max_tokens: params.optional_count("maxTokens")?,
-            seed: params.optional_whole("seed")?,
-            stop: params.get("stop").and_then(|stop| read_stop(&stop)),
-            temperature: params.optional_number("temperature")?.unwrap_or(default.temperature),
-            top_k: params.optional_whole("topK")?.unwrap_or(default.top_k),
-            top_p: params.optional_number("topP")?.unwrap_or(default.top_p),
+            max_tokens: params.optional_count("maxTokens"),
+            seed: params.optional_whole("seed"),
+            stop: params.get("stop").and_then(stop),
+            temperature: params.optional_number("temperature").unwrap_or(default.temperature),
+            top_k: params.optional_whole("topK").unwrap_or(default.top_k),
+            top_p: params.optional_number("topP").unwrap_or(default.top_p),
         },
-        prompt_logprobs: given.flag("includePromptLogprobs")?,
-        topk_prompt_logprobs: given.count("topkPromptLogprobs")?,
-    })
+        prompt_logprobs: given.flag("includePromptLogprobs"),
+        topk_prompt_logprobs: given.count("topkPromptLogprobs"),
+    }
 }
 
 /// A string, strings or token ids. An empty array is empty, whatever it would have held.
-fn read_stop(value: &JsValue) -> Option<Stop> {
-    if let Some(text) = value.as_string() {
-        return Some(Stop::Text(text));
+fn stop(value: Value) -> Option<Stop> {
+    if let Some(text) = value.as_text() {
+        return Some(Stop::Text(text.to_owned()));
     }
-    let list = value.dyn_ref::<Array>()?;
-    let tokens: Vec<i32> = list.iter().filter_map(|id| Some(id.as_f64()? as i32)).collect();
+    let mut tokens = Vec::new();
+    for id in value.as_list()? {
+        if let Some(id) = id.as_number() {
+            tokens.push(id as i32);
+        }
+    }
     match tokens.is_empty() {
         false => Some(Stop::Tokens(tokens)),
-        true => Some(Stop::Texts(texts(list))),
+        true => Some(Stop::Texts(texts(value.as_list()?))),
     }
 }
 
-fn texts(list: &Array) -> Vec<String> {
-    list.iter().filter_map(|text| text.as_string()).collect()
+fn texts(list: Values) -> Vec<String> {
+    let mut texts = Vec::new();
+    for value in list {
+        texts.extend(value.as_text().map(str::to_owned));
+    }
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::platform::plain::{Plain, Wrong};
+
+    fn read<T>(bytes: &[u8], read: impl FnOnce(Given) -> T) -> Result<T, Error> {
+        let wrong = Wrong::default();
+        let value = read(Given::new(bytes, &wrong));
+        wrong.check().map(|()| value)
+    }
+
+    fn datum_of(plain: &mut Plain, tokens: &[u8], targets: &[u8]) {
+        let datum = plain.item();
+        let chunks = plain.list("modelInput");
+        let chunk = plain.item();
+        plain.bytes("tokens", tokens);
+        plain.close(chunk);
+        plain.close(chunks);
+        let inputs = plain.inner("lossFnInputs");
+        let input = plain.inner("target_tokens");
+        plain.text("dtype", "int64");
+        let shape = plain.list("shape");
+        plain.item_number(1.0);
+        plain.close(shape);
+        plain.bytes("data", targets);
+        plain.close(input);
+        plain.close(inputs);
+        plain.close(datum);
+    }
+
+    fn batch(second_tokens: &[u8], second_targets: &[u8]) -> Vec<u8> {
+        Plain::object(|plain| {
+            let data = plain.list("data");
+            datum_of(plain, &[5, 0, 0, 0], &6_i64.to_le_bytes());
+            datum_of(plain, second_tokens, second_targets);
+            plain.close(data);
+            plain.text("lossFn", "cross_entropy");
+            let config = plain.inner("lossFnConfig");
+            plain.number("scale", 2.0);
+            plain.text("reduction", "mean");
+            plain.close(config);
+        })
+    }
+
+    #[test]
+    fn data_and_loss_are_read_as_they_were_given() {
+        let bytes = batch(&[7, 0, 0, 0, 8, 0, 0, 0], &9_i64.to_le_bytes());
+        let data = read(&bytes, data).unwrap();
+        assert_eq!(data[0].model_input, ModelInput::from_tokens(vec![5]));
+        assert_eq!(data[1].model_input, ModelInput::from_tokens(vec![7, 8]));
+        assert_eq!(data[1].loss_fn_inputs["target_tokens"], Tensor::integers(&[9]));
+        let loss = read(&bytes, |given| loss(given, true)).unwrap();
+        assert_eq!((loss.loss_fn.as_str(), loss.forward_only), ("cross_entropy", true));
+        assert_eq!(loss.loss_fn_config["scale"], LossConfigValue::Number(2.0));
+        assert_eq!(loss.loss_fn_config["reduction"], LossConfigValue::Text("mean".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_datum_is_said_with_its_place() {
+        let error = read(&batch(&[1, 2, 3], &[]), data).expect_err("neither tokens nor targets are whole");
+        assert!(error.message().starts_with("data[1].lossFnInputs.target_tokens"), "{error}");
+        let error = read(&batch(&[1, 2, 3], &[0; 8]), data).expect_err("three bytes are no tokens");
+        assert!(error.message().starts_with("data[1].modelInput"), "{error}");
+    }
+
+    #[test]
+    fn stops_are_a_text_texts_or_tokens() {
+        let stop_of = |write: fn(&mut Plain)| {
+            let bytes = Plain::object(write);
+            read(&bytes, |given| given.get("stop").and_then(stop)).unwrap()
+        };
+        let list = |write: fn(&mut Plain)| {
+            let bytes = Plain::object(|plain| {
+                let list = plain.list("stop");
+                write(plain);
+                plain.close(list);
+            });
+            read(&bytes, |given| given.get("stop").and_then(stop)).unwrap()
+        };
+        assert_eq!(stop_of(|plain| plain.text("stop", "end")), Some(Stop::Text("end".into())));
+        assert_eq!(list(|plain| plain.item_text("end")), Some(Stop::Texts(vec!["end".into()])));
+        assert_eq!(list(|plain| plain.item_number(3.0)), Some(Stop::Tokens(vec![3])));
+        assert_eq!(list(|_| {}), Some(Stop::Texts(Vec::new())));
+    }
+
+    #[test]
+    fn a_seed_of_a_model_is_not_negative() {
+        let bytes = Plain::object(|plain| {
+            plain.text("baseModel", "m");
+            plain.number("rank", 8.0);
+            plain.number("seed", -1.0);
+            for name in ["trainUnembed", "trainMlp", "trainAttn"] {
+                plain.flag(name, true);
+            }
+        });
+        assert_eq!(read(&bytes, lora).expect_err("-1").message(), "seed must be at least 0");
+    }
+
+    #[test]
+    fn a_service_is_told_where_it_is_and_the_rest_has_defaults() {
+        let bytes = Plain::object(|plain| {
+            plain.text("baseURL", "http://x");
+            plain.text("apiKey", "tml-x");
+            plain.number("timeoutMs", 1500.5);
+            let tags = plain.list("tags");
+            plain.item_text("one");
+            plain.close(tags);
+        });
+        let settings = read(&bytes, settings).unwrap();
+        assert_eq!(settings.transport.timeout, Duration::from_micros(1_500_500));
+        assert_eq!(settings.transport.max_connections, DEFAULT_CONNECTIONS);
+        assert_eq!((settings.transport.max_retries, settings.labels.tags), (None, vec!["one".to_owned()]));
+    }
 }

@@ -1,18 +1,17 @@
 //! What each method does: its arguments read, its call placed in order, its result put into JavaScript's terms.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::pin::pin;
 use std::rc::Rc;
 
-use futures_util::future::{Either, LocalBoxFuture, select};
+use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
 use tinkex_supervise::{Context, Pid, TaskHandle, TaskSupervisor};
-use wasm_bindgen::JsValue;
 
 use super::desk::{Answer, OpenCall};
-use super::plain::Given;
 use super::{arguments, results};
 use crate::error::{Error, Outcome};
+use crate::platform::plain::{Given, Plain, Wrong};
+use crate::request::Progress;
 use crate::sampling::SamplingClient;
 use crate::service::{Made, Service};
 use crate::training::TrainingClient;
@@ -24,7 +23,7 @@ pub struct Clients(Rc<Registry>);
 #[derive(Default)]
 struct Registry {
     last: Cell<u32>,
-    clients: RefCell<HashMap<u32, Client>>,
+    clients: RefCell<Vec<(u32, Client)>>,
 }
 
 #[derive(Clone)]
@@ -37,22 +36,33 @@ impl Clients {
     fn add(&self, client: Client) -> u32 {
         let number = self.0.last.get() + 1;
         self.0.last.set(number);
-        self.0.clients.borrow_mut().insert(number, client);
+        self.0.clients.borrow_mut().push((number, client));
         number
     }
 
-    fn add_training(&self, made: Made<TrainingClient>) -> JsValue {
+    fn find(&self, number: u32) -> Option<Client> {
+        let clients = self.0.clients.borrow();
+        clients.iter().find(|(known, _)| *known == number).map(|(_, client)| client.clone())
+    }
+
+    fn forget(&self, number: u32) {
+        self.0.clients.borrow_mut().retain(|(known, _)| *known != number);
+    }
+
+    fn add_training(&self, made: Made<TrainingClient>) -> Vec<u8> {
         let model_id = made.client.model().clone();
         results::new_client(self.add(Client::Training(made.client, made.pid)), "modelId", model_id.as_str())
     }
 
-    fn add_sampling(&self, made: Made<SamplingClient>) -> JsValue {
+    fn add_sampling(&self, made: Made<SamplingClient>) -> Vec<u8> {
         let id = made.client.id().clone();
         let client = self.add(Client::Sampling(made.client, made.pid));
         results::new_client(client, "samplingSessionId", id.as_str())
     }
 }
 
+/// A call that has its place in the order; polled as a task of its client. All methods have this one shape, so that
+/// starting a task is compiled once.
 type Work = LocalBoxFuture<'static, Answer>;
 
 /// Places a call and starts the task that waits for it. Everything whose order matters happens before this returns.
@@ -61,36 +71,41 @@ pub fn begin(
     service: &Service,
     client: u32,
     method: &str,
-    given: Given,
+    args: &[u8],
     call: &Rc<OpenCall>,
 ) -> Result<TaskHandle<Answer>, Error> {
-    if client == 0 {
-        return of_service(clients, service, method, given, call);
+    let tasks = match clients.find(client) {
+        _ if client == 0 => service.calls().clone(),
+        Some(_) if method == "close" => service.calls().clone(),
+        Some(Client::Training(training, _)) => training.calls().clone(),
+        Some(Client::Sampling(sampling, _)) => sampling.calls().clone(),
+        None => return Err(Error::closed("this client", Outcome::NotSent)),
+    };
+    if !tasks.has_room() {
+        return Err(Error::too_many_calls());
     }
-    let client_number = client;
-    let client = clients.0.clients.borrow().get(&client).cloned();
-    match (client, method) {
-        (Some(Client::Training(_, pid) | Client::Sampling(_, pid)), "close") => {
-            let service = service.clone();
-            clients.0.clients.borrow_mut().remove(&client_number);
-            task(
-                &service.calls().clone(),
-                method,
-                call,
-                Box::new(move |_| {
-                    Box::pin(async move {
-                        service.close_client(&pid).await;
-                        Ok(results::nothing())
-                    })
-                }),
-            )
+    let wrong = Wrong::default();
+    let given = Given::new(args, &wrong);
+    let progress = &call.promise.progress;
+    let work = match clients.find(client) {
+        Some(Client::Training(_, pid) | Client::Sampling(_, pid)) if method == "close" => {
+            clients.forget(client);
+            close(service.clone(), pid)
         }
-        (Some(Client::Training(training, _)), _) => {
-            of_training(clients, service, &training, method, given, call)
+        Some(Client::Training(training, _)) => {
+            of_training(clients, service, &training, method, given, progress)?
         }
-        (Some(Client::Sampling(sampling, _)), _) => of_sampling(&sampling, method, given, call),
-        (None, _) => Err(Error::closed("this client", Outcome::NotSent)),
-    }
+        Some(Client::Sampling(sampling, _)) => of_sampling(sampling, method, given, progress)?,
+        None => of_service(clients, service, method, given, progress)?,
+    };
+    Ok(task(&tasks, method, call, work))
+}
+
+fn close(service: Service, client: Pid) -> Work {
+    Box::pin(async move {
+        service.close_client(&client).await;
+        Ok(Plain::nothing())
+    })
 }
 
 fn of_service(
@@ -98,66 +113,48 @@ fn of_service(
     service: &Service,
     method: &str,
     given: Given,
-    call: &Rc<OpenCall>,
-) -> Result<TaskHandle<Answer>, Error> {
-    let (clients, progress) = (clients.clone(), call.promise.progress.clone());
-    let tasks = service.calls().clone();
-    let service = service.clone();
-    match method {
-        "getServerCapabilities" => task(
-            &tasks,
-            method,
-            call,
-            Box::new(move |_| {
-                Box::pin(async move { Ok(results::capabilities(service.server_capabilities().await?)) })
-            }),
-        ),
+    progress: &Progress,
+) -> Result<Work, Error> {
+    let (clients, service, progress) = (clients.clone(), service.clone(), progress.clone());
+    Ok(match method {
+        "getServerCapabilities" => {
+            Box::pin(async move { Ok(results::capabilities(&service.server_capabilities().await?)) })
+        }
         "createLoraTrainingClient" => {
-            let lora = arguments::lora(&given)?;
-            task(
-                &tasks,
-                method,
-                call,
-                Box::new(move |ctx| {
-                    let made = service.create_training_client(&ctx, lora, &progress);
-                    Box::pin(async move { Ok(clients.add_training(made.await?)) })
-                }),
-            )
+            let lora = arguments::lora(given);
+            given.wrong().check()?;
+            Box::pin(async move {
+                let made = service.create_training_client(&context(), lora, &progress).await;
+                Ok(clients.add_training(made?))
+            })
         }
         "createTrainingClientFromState" => {
-            let (path, optimizer) = (given.text("path")?, given.flag("optimizer")?);
-            let user_metadata = given.optional_texts("userMetadata")?;
-            task(
-                &tasks,
-                method,
-                call,
-                Box::new(move |ctx| {
-                    let made = service.create_training_client_from_state(
-                        &ctx,
-                        path,
-                        optimizer,
-                        user_metadata,
-                        &progress,
-                    );
-                    Box::pin(async move { Ok(clients.add_training(made.await?)) })
-                }),
-            )
+            let (path, optimizer) = (given.text("path"), given.flag("optimizer"));
+            let user_metadata = given.optional_texts("userMetadata");
+            given.wrong().check()?;
+            Box::pin(async move {
+                let ctx = context();
+                let made = service.create_training_client_from_state(
+                    &ctx,
+                    path,
+                    optimizer,
+                    user_metadata,
+                    &progress,
+                );
+                Ok(clients.add_training(made.await?))
+            })
         }
         "createSamplingClient" => {
-            let base_model = given.optional_text("baseModel")?;
-            let model_path = given.optional_text("modelPath")?;
-            task(
-                &tasks,
-                method,
-                call,
-                Box::new(move |_| {
-                    let made = service.create_sampling_client(base_model, model_path, &progress);
-                    Box::pin(async move { Ok(clients.add_sampling(made.await?)) })
-                }),
-            )
+            let base_model = given.optional_text("baseModel");
+            let model_path = given.optional_text("modelPath");
+            given.wrong().check()?;
+            Box::pin(async move {
+                let made = service.create_sampling_client(base_model, model_path, &progress).await;
+                Ok(clients.add_sampling(made?))
+            })
         }
-        _ => Err(unknown(method)),
-    }
+        _ => return Err(unknown(method)),
+    })
 }
 
 fn of_training(
@@ -166,35 +163,35 @@ fn of_training(
     training: &TrainingClient,
     method: &str,
     given: Given,
-    call: &Rc<OpenCall>,
-) -> Result<TaskHandle<Answer>, Error> {
-    let tasks = training.calls();
-    if !tasks.has_room() {
-        return Err(Error::too_many_calls());
-    }
-    let progress = &call.promise.progress;
-    let work: Work = match method {
+    progress: &Progress,
+) -> Result<Work, Error> {
+    Ok(match method {
         "forward" | "forwardBackward" => {
-            let (data, loss) = arguments::forward(&given, method == "forward")?;
+            let (data, loss) = (arguments::data(given), arguments::loss(given, method == "forward"));
+            given.wrong().check()?;
             let output = training.forward_backward(data, loss, progress);
-            Box::pin(async move { Ok(results::forward(output.await?)) })
+            Box::pin(async move { Ok(results::forward(&output.await?)) })
         }
         "optimStep" => {
-            let step = training.optim_step(arguments::adam(&given)?, progress);
+            let adam = arguments::adam(given);
+            given.wrong().check()?;
+            let step = training.optim_step(adam, progress);
             Box::pin(async move { Ok(results::metrics(&step.await?)) })
         }
-        "saveState" => {
-            let saved = training.save_state(arguments::save(&given)?, progress);
+        "saveState" | "saveWeightsForSampler" => {
+            let save = arguments::save(given);
+            given.wrong().check()?;
+            let saved = match method {
+                "saveState" => training.save_state(save, progress).boxed_local(),
+                _ => training.save_weights_for_sampler(save, progress).boxed_local(),
+            };
             Box::pin(async move { Ok(results::path(&saved.await?)) })
         }
         "loadState" => {
-            let (path, optimizer) = (given.text("path")?, given.flag("optimizer")?);
+            let (path, optimizer) = (given.text("path"), given.flag("optimizer"));
+            given.wrong().check()?;
             let loaded = training.load_state(path, optimizer, progress);
-            Box::pin(async move { loaded.await.map(|()| results::nothing()) })
-        }
-        "saveWeightsForSampler" => {
-            let saved = training.save_weights_for_sampler(arguments::save(&given)?, progress);
-            Box::pin(async move { Ok(results::path(&saved.await?)) })
+            Box::pin(async move { loaded.await.map(|()| Plain::nothing()) })
         }
         "saveWeightsAndGetSamplingClient" => {
             let saved = training.save_weights_for_new_sampler(progress);
@@ -206,71 +203,55 @@ fn of_training(
         }
         "getInfo" => {
             let info = training.get_info();
-            Box::pin(async move { Ok(results::model_info(info.await?)) })
+            Box::pin(async move { Ok(results::model_info(&info.await?)) })
         }
         _ => return Err(unknown(method)),
-    };
-    task(tasks, method, call, Box::new(move |_| work))
+    })
 }
 
 fn of_sampling(
-    sampling: &SamplingClient,
+    client: SamplingClient,
     method: &str,
     given: Given,
-    call: &Rc<OpenCall>,
-) -> Result<TaskHandle<Answer>, Error> {
-    let progress = call.promise.progress.clone();
-    let client = sampling.clone();
-    match method {
+    progress: &Progress,
+) -> Result<Work, Error> {
+    let progress = progress.clone();
+    Ok(match method {
         "sample" => {
-            let sample = arguments::sample(&given)?;
-            task(
-                sampling.calls(),
-                method,
-                call,
-                Box::new(move |ctx| {
-                    let sampled = client.sample(&ctx, sample, &progress);
-                    Box::pin(async move { Ok(results::sample(sampled.await?)) })
-                }),
-            )
+            let sample = arguments::sample(given);
+            given.wrong().check()?;
+            Box::pin(async move { Ok(results::sample(&client.sample(&context(), sample, &progress).await?)) })
         }
         "computeLogprobs" => {
-            let prompt = arguments::prompt(&given)?;
-            task(
-                sampling.calls(),
-                method,
-                call,
-                Box::new(move |ctx| {
-                    let logprobs = client.compute_logprobs(&ctx, prompt, &progress);
-                    Box::pin(async move { Ok(results::logprobs(&logprobs.await?)) })
-                }),
-            )
+            let prompt = arguments::prompt(given);
+            given.wrong().check()?;
+            Box::pin(async move {
+                let logprobs = client.compute_logprobs(&context(), prompt, &progress).await?;
+                Ok(results::logprobs(&logprobs))
+            })
         }
-        _ => Err(unknown(method)),
-    }
+        _ => return Err(unknown(method)),
+    })
+}
+
+/// The task that polls this work.
+fn context() -> Context {
+    Context::current().expect("the work of a call is polled by its task alone")
 }
 
 /// The task of a call: does its work, or stops when it is asked to.
-fn task(
-    tasks: &TaskSupervisor,
-    method: &str,
-    call: &Rc<OpenCall>,
-    // Boxed, so that starting a task is compiled once and not for each method.
-    work: Box<dyn FnOnce(Context) -> Work>,
-) -> Result<TaskHandle<Answer>, Error> {
-    if !tasks.has_room() {
-        return Err(Error::too_many_calls());
-    }
+fn task(tasks: &TaskSupervisor, method: &str, call: &Rc<OpenCall>, work: Work) -> TaskHandle<Answer> {
     let call = call.clone();
-    Ok(tasks.spawn_nolink(method, move |ctx| async move {
-        let stop = pin!(ctx.shutdown());
-        match select(work(ctx.clone()), stop).await {
+    tasks.spawn_nolink(method, move |ctx| async move {
+        match select(work, pin!(ctx.shutdown())).await {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => Err(call.stopped()),
         }
-    }))
+    })
 }
 
+#[cold]
+#[inline(never)]
 fn unknown(method: &str) -> Error {
-    Error::invalid("method", format!("there is no method {method:?}"))
+    Error::invalid("method", ["there is no method ", method].concat())
 }

@@ -7,7 +7,6 @@
 //! What the desk knows lives beside its process: should that crash, it starts again and goes on with the same calls.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -17,22 +16,21 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tinkex_supervise::{Address, ChildSpec, Context, Exit, Mailbox, TaskHandle, faults, mailbox};
-use wasm_bindgen::JsValue;
 
 use super::commands::{Clients, begin};
 use super::host::Promise;
-use super::plain::Given;
 use crate::error::Error;
+use crate::platform::plain::Plain;
 use crate::service::Service;
 
 /// What the exports tell a service's desk.
 pub enum Message {
-    Call { promise: Promise, client: u32, method: String, args: JsValue },
+    Call { promise: Promise, client: u32, method: String, args: Vec<u8> },
     Cancel(u32),
 }
 
 /// What a call's task ends with.
-pub type Answer = Result<JsValue, Error>;
+pub type Answer = Result<Vec<u8>, Error>;
 
 pub struct Desk {
     /// `None` once the service has ended: from then on calls are refused where they are made.
@@ -47,7 +45,8 @@ pub struct Desk {
 #[derive(Default)]
 struct Open {
     waiting: FuturesUnordered<LocalBoxFuture<'static, u32>>,
-    calls: HashMap<u32, Rc<OpenCall>>,
+    /// By their keys, which grow from call to call.
+    calls: Vec<Rc<OpenCall>>,
 }
 
 /// One call, as its task, its waiter and `cancel` see it.
@@ -110,15 +109,15 @@ impl Desk {
                     service.close();
                 }
                 Wake::Message(Message::Call { promise, client, method, args }) => {
-                    self.take(&service, promise, client, &method, args);
+                    self.take(&service, promise, client, &method, &args);
                 }
                 Wake::Message(Message::Cancel(key)) => self.give_up(key),
                 Wake::Answered(key) => {
-                    self.open.borrow_mut().calls.remove(&key);
+                    self.open.borrow_mut().forget(key);
                 }
             }
         }
-        for call in self.open.borrow().calls.values() {
+        for call in &self.open.borrow().calls {
             if let Some(task) = &*call.task.borrow() {
                 task.cancel();
             }
@@ -132,16 +131,16 @@ impl Desk {
     pub fn end(&self, what: &str) {
         let closed = |promise: &Promise| promise.settle(Err(Error::closed(what, promise.progress.outcome())));
         let open = std::mem::take(&mut *self.open.borrow_mut());
-        open.calls.values().for_each(|call| closed(&call.promise));
+        open.calls.iter().for_each(|call| closed(&call.promise));
         let inbox = self.inbox.borrow_mut().take();
         for promise in self.closing.take() {
-            promise.settle(Ok(JsValue::UNDEFINED));
+            promise.settle(Ok(Plain::nothing()));
         }
         let Some(mut inbox) = inbox else { return };
         while let Some(message) = inbox.next().now_or_never().flatten() {
             match message {
                 Message::Call { promise, client: 0, method, .. } if method == "close" => {
-                    promise.settle(Ok(JsValue::UNDEFINED));
+                    promise.settle(Ok(Plain::nothing()));
                 }
                 Message::Call { promise, .. } => closed(&promise),
                 Message::Cancel(_) => {}
@@ -150,11 +149,11 @@ impl Desk {
     }
 
     /// Starts a call. A panic on the way rejects this call and no other.
-    fn take(&self, service: &Service, promise: Promise, client: u32, method: &str, args: JsValue) {
+    fn take(&self, service: &Service, promise: Promise, client: u32, method: &str, args: &[u8]) {
         let call = Rc::new(OpenCall { promise, given_up: Cell::new(false), task: RefCell::new(None) });
         let begun = tinkex_supervise::contain(|| {
             faults::point("desk");
-            begin(&self.clients, service, client, method, Given(args), &call)
+            begin(&self.clients, service, client, method, args, &call)
         });
         let task = match begun {
             Ok(Ok(task)) => task,
@@ -166,7 +165,7 @@ impl Desk {
         };
         let key = call.promise.key();
         let mut open = self.open.borrow_mut();
-        open.calls.insert(key, call.clone());
+        open.calls.push(call.clone());
         *call.task.borrow_mut() = Some(task);
         open.waiting.push(Box::pin(async move {
             let answer = poll_fn(|cx| match &mut *call.task.borrow_mut() {
@@ -180,11 +179,27 @@ impl Desk {
     }
 
     fn give_up(&self, key: u32) {
-        if let Some(call) = self.open.borrow().calls.get(&key) {
+        if let Some(call) = self.open.borrow().find(key) {
             call.given_up.set(true);
             if let Some(task) = &*call.task.borrow() {
                 task.cancel();
             }
+        }
+    }
+}
+
+impl Open {
+    fn place(&self, key: u32) -> Option<usize> {
+        self.calls.binary_search_by_key(&key, |call| call.promise.key()).ok()
+    }
+
+    fn find(&self, key: u32) -> Option<&OpenCall> {
+        self.place(key).map(|place| &*self.calls[place])
+    }
+
+    fn forget(&mut self, key: u32) {
+        if let Some(place) = self.place(key) {
+            self.calls.remove(place);
         }
     }
 }

@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use js_sys::Promise as JsPromise;
 use wasm_bindgen::prelude::*;
-use web_sys::RequestInit;
+use web_sys::AbortSignal;
 
+use super::desk::Answer;
 use super::results::failure;
 use crate::error::Error;
 use crate::platform::browser::Outside;
@@ -13,21 +14,22 @@ use crate::request::Progress;
 
 #[wasm_bindgen]
 extern "C" {
-    /// One for each instance.
+    /// One for each instance. What it is given as bytes is a plain value, and a view of this memory: it takes a copy.
     #[derive(Clone)]
     pub type Host;
 
     #[wasm_bindgen(method)]
-    fn settle(this: &Host, key: u32, value: JsValue);
+    fn settle(this: &Host, key: u32, value: &[u8]);
 
     #[wasm_bindgen(method)]
-    fn fail(this: &Host, key: u32, error: JsValue);
+    fn fail(this: &Host, key: u32, error: &[u8]);
 
     #[wasm_bindgen(method)]
-    fn log(this: &Host, service: u32, level: &str, message: &str);
+    pub fn log(this: &Host, service: u32, level: &str, message: &str);
 
-    #[wasm_bindgen(method, catch)]
-    fn fetch(this: &Host, service: u32, url: &str, init: &RequestInit) -> Result<JsPromise, JsValue>;
+    /// Resolves with a plain value: the answer, or words for why there is none.
+    #[wasm_bindgen(method)]
+    fn fetch(this: &Host, service: u32, request: &[u8], signal: &AbortSignal) -> JsPromise;
 
     /// Says that the instance is dying; the last thing that it does.
     #[wasm_bindgen(method)]
@@ -41,8 +43,8 @@ pub struct ServiceHost {
 }
 
 impl Outside for ServiceHost {
-    fn fetch(&self, url: &str, init: &RequestInit) -> Result<JsPromise, JsValue> {
-        self.host.fetch(self.service, url, init)
+    fn fetch(&self, request: &[u8], signal: &AbortSignal) -> JsPromise {
+        self.host.fetch(self.service, request, signal)
     }
 
     fn log(&self, level: &str, message: &str) {
@@ -67,13 +69,13 @@ impl Promise {
         self.key
     }
 
-    pub fn settle(&self, result: Result<JsValue, Error>) {
+    pub fn settle(&self, result: Answer) {
         if self.settled.replace(true) {
             return;
         }
         match result {
-            Ok(value) => self.host.settle(self.key, value),
-            Err(error) => self.host.fail(self.key, failure(&error)),
+            Ok(value) => self.host.settle(self.key, &value),
+            Err(error) => self.host.fail(self.key, &failure(&error)),
         }
     }
 }

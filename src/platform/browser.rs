@@ -11,19 +11,10 @@ use js_sys::{Promise, Uint8Array};
 use tinkex_supervise::Runtime;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortController, Headers, RequestInit, Response};
+use web_sys::{AbortController, AbortSignal};
 
+use super::plain::{Given, Plain, Wrong};
 use super::{HttpFailure, HttpRequest, HttpResponse, Level, Platform};
-
-/// Headers of a response that the client reads.
-const READ_HEADERS: [&str; 6] = [
-    "content-type",
-    "retry-after",
-    "retry-after-ms",
-    "x-should-retry",
-    "x-deprecation-note",
-    "x-deprecation-level",
-];
 
 /// `setTimeout` takes a signed 32-bit number of milliseconds.
 const LONGEST_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
@@ -39,7 +30,8 @@ extern "C" {
 
 /// What the instance's owner does for one service's world.
 pub trait Outside {
-    fn fetch(&self, url: &str, init: &RequestInit) -> Result<Promise, JsValue>;
+    /// Resolves with a plain value: the answer, or words for why there is none.
+    fn fetch(&self, request: &[u8], signal: &AbortSignal) -> Promise;
     fn log(&self, level: &str, message: &str);
 }
 
@@ -81,8 +73,7 @@ impl<O: Outside + 'static> Runtime for Browser<O> {
 impl<O: Outside + 'static> Platform for Browser<O> {
     fn http(&self, request: HttpRequest) -> LocalBoxFuture<'static, Result<HttpResponse, HttpFailure>> {
         let outside = self.outside.clone();
-        async move { exchange(&*outside, request).await.map_err(|thrown| HttpFailure(words_of(&thrown))) }
-            .boxed_local()
+        async move { exchange(&*outside, request).await }.boxed_local()
     }
 
     fn random(&self) -> u64 {
@@ -104,26 +95,35 @@ impl<O: Outside + 'static> Platform for Browser<O> {
     }
 }
 
-async fn exchange(outside: &impl Outside, request: HttpRequest) -> Result<HttpResponse, JsValue> {
-    let headers = Headers::new()?;
-    for (name, value) in &request.headers {
-        headers.set(name, value)?;
+async fn exchange(outside: &dyn Outside, request: HttpRequest) -> Result<HttpResponse, HttpFailure> {
+    let Ok(abort) = AbortController::new() else {
+        return Err(HttpFailure("this runtime has no AbortController".into()));
+    };
+    let abort = AbortOnDrop(abort);
+    let asked = Plain::object(|plain| {
+        plain.text("method", request.method);
+        plain.text("url", &request.url);
+        let headers = plain.inner("headers");
+        for (name, value) in &request.headers {
+            plain.text(name, value);
+        }
+        plain.close(headers);
+        if let Some(body) = &request.body {
+            plain.bytes("body", body);
+        }
+    });
+    let answer = JsFuture::from(outside.fetch(&asked, &abort.0.signal())).await;
+    let answer = Uint8Array::new(&answer.unwrap_or_default()).to_vec();
+    let wrong = Wrong::default();
+    let given = Given::new(&answer, &wrong);
+    if let Some(words) = given.optional_text("failure") {
+        return Err(HttpFailure(words));
     }
-    let abort = AbortOnDrop(AbortController::new()?);
-    let init = RequestInit::new();
-    init.set_method(request.method);
-    init.set_headers(&headers);
-    init.set_signal(Some(&abort.0.signal()));
-    if let Some(body) = &request.body {
-        init.set_body(&Uint8Array::from(&body[..]));
+    let mut headers = Vec::new();
+    for (name, value) in given.entries("headers") {
+        headers.extend(value.as_text().map(|text| (name.to_owned(), text.to_owned())));
     }
-    // Not checked: a `fetch` of the user's own may give a response of another realm.
-    let response: Response = JsFuture::from(outside.fetch(&request.url, &init)?).await?.unchecked_into();
-    let read = response.headers();
-    let headers =
-        READ_HEADERS.iter().filter_map(|name| Some((name.to_string(), read.get(name).ok()??))).collect();
-    let body = JsFuture::from(response.array_buffer()?).await?;
-    Ok(HttpResponse { status: response.status(), headers, body: Uint8Array::new(&body).to_vec() })
+    Ok(HttpResponse { status: given.count("status") as u16, headers, body: given.bytes("body") })
 }
 
 /// Aborts the request when it is dropped; on one that is complete that does nothing.
@@ -132,18 +132,5 @@ struct AbortOnDrop(AbortController);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// What a thrown value says of itself.
-fn words_of(thrown: &JsValue) -> String {
-    match thrown.dyn_ref::<js_sys::Error>() {
-        Some(error) => {
-            let cause = js_sys::Reflect::get(error, &"cause".into()).ok().and_then(|cause| {
-                cause.dyn_ref::<js_sys::Error>().map(|cause| format!(" ({})", String::from(cause.message())))
-            });
-            format!("{}{}", String::from(error.message()), cause.unwrap_or_default())
-        }
-        None => thrown.as_string().unwrap_or_else(|| "fetch failed".into()),
     }
 }

@@ -1,7 +1,7 @@
 // A call from the method to its answer: order, signals, close, logs, all on an instance that the test plays.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { freshCopy, KEY, silent, startedCopy, trainingCopy, turn } from "./stub.mjs";
+import { decode, freshCopy, KEY, silent, startedCopy, trainingCopy, turn } from "./stub.mjs";
 
 const DATA = [{ modelInput: [1, 2], lossFnInputs: { targetTokens: [2, 3], weights: [1, 1] } }];
 
@@ -197,11 +197,12 @@ test("a service's own fetch is used, and not within the instance's call", async 
       return new Response("hello");
     },
   });
-  const answer = instance.host.fetch(1, "http://127.0.0.1:1/api", { method: "POST", headers: {} });
+  const answer = instance.fetch("http://127.0.0.1:1/api");
   assert.deepEqual(asked, []);
-  const response = await answer;
-  assert.deepEqual(asked, [["http://127.0.0.1:1/api", "POST"]]);
-  assert.equal(new TextDecoder().decode(await response.arrayBuffer()), "hello");
+  const { status, headers, body } = decode(await answer);
+  assert.deepEqual(asked, [["http://127.0.0.1:1/api", "GET"]]);
+  assert.deepEqual([status, headers], [200, { "content-type": "text/plain;charset=UTF-8" }]);
+  assert.equal(new TextDecoder().decode(body), "hello");
 });
 
 test("a fetch that throws at once is a request that failed", async () => {
@@ -210,7 +211,7 @@ test("a fetch that throws at once is a request that failed", async () => {
       throw new TypeError("no network here");
     },
   });
-  await assert.rejects(instance.host.fetch(1, "http://x", { method: "GET", headers: {} }), /no network here/);
+  assert.deepEqual(decode(await instance.fetch("http://x")), { failure: "no network here" });
 });
 
 test("the instance's own signal ends its request", async () => {
@@ -219,8 +220,8 @@ test("the instance's own signal ends its request", async () => {
       new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
   });
   const control = new AbortController();
-  const answer = instance.host.fetch(1, "http://x", { method: "GET", headers: {}, signal: control.signal });
+  const answer = instance.fetch("http://x", control);
   await turn();
   control.abort(new Error("let go"));
-  await assert.rejects(answer, /let go/);
+  assert.deepEqual(decode(await answer), { failure: "let go" });
 });

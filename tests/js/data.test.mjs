@@ -223,17 +223,14 @@ test("a loss function's own settings cross; what can't be one is refused", async
   await refused(() => training.forward(datum({}), ""), "lossFn");
 });
 
-test("numbers come back as typed arrays, views of what crossed where that is aligned", async () => {
+test("numbers come back as typed arrays, each with a buffer of its own", async () => {
   const call = training.forward(datum({ targetTokens: [1, 2] }), "cross_entropy");
   const logprobs = float32(-1, -2);
-  const odd = new Uint8Array(13).subarray(1);
-  odd.set(float32(1, 2, 3));
   instance.settle({
     lossFnOutputType: "scalar",
     lossFnOutputs: [
       {
         logprobs: { dtype: "float32", shape: [2], data: logprobs },
-        odd: { dtype: "float32", shape: [3], data: odd },
         ids: { dtype: "int64", shape: [1], data: int64(-5) },
       },
     ],
@@ -245,8 +242,7 @@ test("numbers come back as typed arrays, views of what crossed where that is ali
     shape: [2],
     data: Float32Array.of(-1, -2),
   });
-  assert.equal(lossFnOutputs[0].logprobs.data.buffer, logprobs.buffer);
-  assert.deepEqual(lossFnOutputs[0].odd.data, Float32Array.of(1, 2, 3));
+  assert.equal(lossFnOutputs[0].logprobs.data.buffer.byteLength, 8);
   assert.deepEqual(lossFnOutputs[0].ids.data, BigInt64Array.of(-5n));
   assert.deepEqual([metrics, lossFnOutputType], [{ "loss:sum": 3 }, "scalar"]);
 });

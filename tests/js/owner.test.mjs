@@ -112,15 +112,15 @@ test("an answer that a dead instance gives is dropped, and no call is answered t
   open(1);
   call(1);
   instances[0].host.aborted();
-  instances[0].host.settle(1, "late");
+  instances[0].settle("late");
   await turn();
-  instances[0].host.settle(1, "later");
-  instances[1].host.settle(1, "from another");
+  instances[0].settle("later");
+  instances[1].settle("from another", { key: 1 });
   assert.equal(replies.length, 1);
   assert.equal(replies[0].failure.kind, "instance_lost");
   call(2);
-  instances[1].host.settle(2, "answer");
-  instances[1].host.fail(2, { kind: "closed", message: "", outcome: "not_sent", retryable: false });
+  instances[1].settle("answer");
+  instances[1].fail({ kind: "closed" });
   assert.deepEqual(replies.slice(1), [{ type: "settled", key: 2, value: "answer" }]);
 });
 
@@ -132,9 +132,10 @@ test("what a dead instance has started is cut off: timers, microtasks, requests"
       return new Promise(() => {});
     },
   });
-  const [{ globals, host }] = instances;
+  const [instance] = instances;
+  const { globals, host } = instance;
   const ran = [];
-  host.fetch(1, "http://held", { method: "POST", headers: {} }).then(
+  instance.fetch("http://held").then(
     () => ran.push("answer"),
     () => ran.push("rejection"),
   );
@@ -148,11 +149,15 @@ test("what a dead instance has started is cut off: timers, microtasks, requests"
 });
 
 test("a body that is read when the instance dies is never given to it", async () => {
-  const { instances } = await owned();
-  const response = await instances[0].host.fetch(1, "http://x", { method: "GET", headers: {} });
+  let read;
+  const response = new Response("");
+  response.arrayBuffer = () => new Promise((resolve) => (read = resolve));
+  const { instances } = await owned({ fetch: async () => response });
   let heard = false;
-  void response.arrayBuffer().finally(() => (heard = true));
+  void instances[0].fetch("http://x").finally(() => (heard = true));
+  await turn();
   instances[0].host.aborted();
+  read(new ArrayBuffer(1));
   await turn();
   assert.equal(heard, false);
 });
@@ -178,7 +183,7 @@ test("a trap in what the instance hangs on a request ends it, and is no unhandle
   const trap = () => {
     throw new WebAssembly.RuntimeError("memory access out of bounds");
   };
-  const answer = instances[0].host.fetch(1, "http://x", { method: "GET", headers: {} });
+  const answer = instances[0].fetch("http://x");
   const unhandled = [];
   const note = (reason) => unhandled.push(reason);
   process.on("unhandledRejection", note);

@@ -1,12 +1,18 @@
 // The package's classes on an instance that tests play themselves: js/ compiled into a folder of its own, so that each
 // copy has its own state, beside a glue that gives what the test says.
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { buildSync } from "esbuild";
+import { buildSync, transformSync } from "esbuild";
 
 const js = fileURLToPath(new URL("../../js/", import.meta.url));
+
+const source = transformSync(readFileSync(join(js, "plain.ts"), "utf8"), { loader: "ts" }).code;
+/** Instances speak in bytes, tests in what they stand for. */
+export const { encode, decode } = await import(
+  `data:text/javascript;base64,${Buffer.from(source).toString("base64")}`
+);
 
 const folders = [];
 process.once("exit", () => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })));
@@ -101,11 +107,11 @@ class StubInstance {
   }
 
   open(service, options) {
-    this.opened.push({ service, options });
+    this.opened.push({ service, options: decode(options) });
   }
 
   call(key, service, client, method, args) {
-    this.calls.push({ key, service, client, method, args });
+    this.calls.push({ key, service, client, method, args: decode(args) });
   }
 
   cancel(key) {
@@ -118,11 +124,16 @@ class StubInstance {
 
   /** Answers a call, the last one unless it is named. */
   settle(value, { key } = this.lastCall) {
-    this.host.settle(key, value);
+    this.host.settle(key, encode(value));
   }
 
   fail(failure, { key } = this.lastCall) {
-    this.host.fail(key, { message: "it failed", outcome: "unknown", retryable: false, ...failure });
+    this.host.fail(key, encode({ message: "it failed", outcome: "unknown", retryable: false, ...failure }));
+  }
+
+  /** Asks for a page, as Rust does. What comes is bytes. */
+  fetch(url, { signal } = new AbortController()) {
+    return this.host.fetch(1, encode({ method: "GET", url, headers: {} }), signal);
   }
 
   /** From now on every call traps, as the calls of a dead instance do; the hook may come first. */

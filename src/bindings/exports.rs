@@ -1,0 +1,105 @@
+//! What JavaScript calls.
+
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+
+use tinkex_supervise::{Address, Report, ReportContext};
+use wasm_bindgen::prelude::*;
+
+use super::arguments;
+use super::desk::{Desk, Message};
+use super::host::{Host, Promise, ServiceHost};
+use crate::error::{Error, Outcome};
+use crate::platform::browser::Browser;
+use crate::platform::plain::{Given, Wrong};
+use crate::service::Service;
+
+struct Instance {
+    host: Host,
+    services: Vec<(u32, Address<Message>)>,
+}
+
+thread_local! {
+    /// Apart from the rest, which may be borrowed at the moment of death.
+    static OWNER: OnceCell<Host> = const { OnceCell::new() };
+    static INSTANCE: RefCell<Option<Instance>> = const { RefCell::new(None) };
+}
+
+/// Sets the owner, and lets it know when this instance dies of what can't be caught.
+#[wasm_bindgen]
+pub fn start(host: Host) {
+    wasm_bindgen::handler::set_on_abort(dying);
+    OWNER.with(|owner| owner.set(host.clone()).ok());
+    INSTANCE.with_borrow_mut(|instance| *instance = Some(Instance { host, services: Vec::new() }));
+}
+
+/// Makes a service. Its options were checked by the class; nothing is sent before the first call.
+#[wasm_bindgen]
+pub fn open(service: u32, options: &[u8]) {
+    let Some(host) = INSTANCE.with_borrow(|instance| instance.as_ref().map(|instance| instance.host.clone()))
+    else {
+        return;
+    };
+    let wrong = Wrong::default();
+    let settings = arguments::settings(Given::new(options, &wrong));
+    if let Err(error) = wrong.check() {
+        return host.log(service, "error", error.message());
+    }
+    let platform = Browser::new(ServiceHost { host, service });
+    let (desk, address) = Desk::new();
+    let opened = Service::open(platform, settings, {
+        let desk = desk.clone();
+        move |service| Some(desk.spec(service))
+    });
+    // The tree has crashed too often: nobody will answer any more, so everybody is answered now.
+    let (desk, handle) = (Rc::downgrade(&desk), opened.clone());
+    opened.system().on_report(move |report| {
+        if let Report::Supervisor { supervisor, context: ReportContext::Shutdown, .. } = report
+            && &**supervisor == "service"
+            && let Some(desk) = desk.upgrade()
+        {
+            handle.close();
+            desk.end("this service, whose parts crashed too often,");
+        }
+    });
+    INSTANCE.with_borrow_mut(|instance| {
+        instance.iter_mut().for_each(|instance| instance.services.push((service, address.clone())));
+    });
+}
+
+/// Starts a call. Exactly one answer comes through the host.
+#[wasm_bindgen]
+pub fn call(key: u32, service: u32, client: u32, method: String, args: Vec<u8>) {
+    INSTANCE.with_borrow(|instance| {
+        let Some(instance) = instance else { return };
+        let promise = Promise::new(instance.host.clone(), key);
+        let message = Message::Call { promise, client, method, args };
+        let address = instance.services.iter().rev().find(|(known, _)| *known == service);
+        let Some((_, address)) = address else { return refuse(message) };
+        if let Err(message) = address.send(message) {
+            refuse(message);
+        }
+    });
+}
+
+/// Gives a call up. It is answered all the same: as given up, or with its result if that came first.
+#[wasm_bindgen]
+pub fn cancel(key: u32) {
+    INSTANCE.with_borrow(|instance| {
+        for (_, address) in instance.iter().flat_map(|instance| &instance.services) {
+            // A service that is closed has answered all its calls.
+            let _ = address.send(Message::Cancel(key));
+        }
+    });
+}
+
+/// Called when this instance has met what can't be caught: there is time for one call.
+fn dying() {
+    OWNER.with(|owner| owner.get().map(Host::aborted));
+}
+
+fn refuse(message: Message) {
+    if let Message::Call { promise, .. } = message {
+        promise.settle(Err(Error::closed("this service", Outcome::NotSent)));
+    }
+}
