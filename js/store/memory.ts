@@ -21,7 +21,11 @@ export class Records {
     return [...this.values].filter(([key]) => key.startsWith(prefix)).sort(([a], [b]) => (a < b ? -1 : 1));
   }
 
-  apply(ops: readonly StoreOp[]): void {
+  take(
+    fences: readonly (readonly [fence: string, epoch: number])[] = [],
+    ops: readonly StoreOp[] = [],
+  ): void {
+    for (const [fence, epoch] of fences) this.fences.set(fence, epoch);
     for (const op of ops) {
       if (op.type === "put") this.values.set(op.key, alone(op.value));
       else if (op.type === "delete") this.values.delete(op.key);
@@ -55,7 +59,7 @@ export class MemoryStore implements Store {
   commit(batch: Batch): Promise<void> {
     return this.#use((records) => {
       checkFence(batch, records.fences.get(batch.fence));
-      records.apply(batch.ops);
+      records.take([], batch.ops);
     });
   }
 

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
 
-/** Compiles modules of js/store/ into a folder of their own and imports them; they share what they import. */
-export async function stores(...names) {
+/** Compiles modules of js/store/ into a folder of their own, where they share what they import; gives their addresses. */
+export async function compile(...names) {
   const folder = mkdtempSync(join(tmpdir(), "tinkex-store-"));
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
   await build({
@@ -19,6 +19,11 @@ export async function stores(...names) {
     target: "es2022",
     external: ["node:*"],
   });
-  const modules = names.map((name) => import(pathToFileURL(join(folder, `${name}.mjs`)).href));
+  return names.map((name) => pathToFileURL(join(folder, `${name}.mjs`)).href);
+}
+
+/** What these modules export, all together. */
+export async function stores(...names) {
+  const modules = (await compile(...names)).map((address) => import(address));
   return Object.assign({}, ...(await Promise.all(modules)));
 }
