@@ -306,7 +306,7 @@ function refused(directory: string, thrown: unknown): StoreError {
   if (/^(ENOSPC|EDQUOT|EFBIG)$/.test(code)) {
     return new StoreError("quota", `there is no room for ${directory}: free some (${why})`, thrown);
   }
-  if (/^(EACCES|EPERM|EROFS|ENOTDIR|ELOOP|ENAMETOOLONG)$/.test(code)) {
+  if (/^(EACCES|EPERM|EROFS|EEXIST|ENOTDIR|ELOOP|ENAMETOOLONG)$/.test(code)) {
     return new StoreError("unavailable", `${directory} can't be used: ${why}`, thrown);
   }
   return new StoreError("aborted", `${directory} was not written: ${why}`, thrown);
