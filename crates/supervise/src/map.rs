@@ -29,10 +29,6 @@ impl<K: Ord, V> Map<K, V> {
         Self::default()
     }
 
-    pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self { rows: Vec::with_capacity(capacity), ..Self::default() }
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.rows.len() - self.gaps
     }

@@ -8,7 +8,7 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use crate::{exit::Exit, process::Process};
+use crate::{exit::Exit, process::Process, waiters::Key};
 
 /// Which part a process plays in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ impl fmt::Debug for Pid {
 #[must_use = "a future does nothing until it is awaited"]
 pub struct Monitor {
     process: Rc<Process>,
-    key: Option<u64>,
+    key: Option<Key>,
 }
 
 impl Future for Monitor {

@@ -5,7 +5,6 @@ use std::{fmt, future::Future, rc::Rc, time::Duration};
 use crate::{
     context::Context,
     exit::{Exit, IntoExit},
-    map::Map,
     pid::Kind,
     runtime::LocalBoxFuture,
 };
@@ -266,10 +265,9 @@ pub(crate) fn check_children(
     if intensity.period.is_zero() {
         return Err(SpecError::InvalidPeriod);
     }
-    let mut ids = Map::new();
-    for child in children {
+    for (nth, child) in children.iter().enumerate() {
         child.check_under(auto_shutdown)?;
-        if ids.insert(child.id().clone(), ()).is_some() {
+        if children[..nth].iter().any(|other| other.id() == child.id()) {
             return Err(SpecError::DuplicateId(child.id().clone()));
         }
     }

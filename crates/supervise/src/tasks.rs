@@ -2,21 +2,22 @@
 
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
-    collections::VecDeque,
+    cell::{Cell, OnceCell, RefCell},
     fmt,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
-    task::{Context as TaskContext, Poll},
+    task::{Context as TaskContext, Poll, Waker},
 };
 
 use crate::{
     callers::Callers,
+    cancel::CancelledFuture,
     context::Context,
-    deadlines::deadline,
+    deadlines::{Deadlines, TimerId},
     exit::Exit,
     map::Map,
+    panics,
     pid::{Kind, Pid},
     process::{self, Body, Owner, Process, Start},
     report::Report,
@@ -25,7 +26,7 @@ use crate::{
     spec::{ChildSpec, Shutdown},
     stream::TaskStream,
     system::System,
-    waiters::Waiters,
+    waiters::{Key, Waiters},
 };
 
 /// Keeps tasks: starts them while there is a place, queues them while there is room, ends them when it ends.
@@ -72,17 +73,20 @@ struct TasksState {
     over: bool,
     last: u64,
     running: Map<u64, Rc<Ticket>>,
-    queued: VecDeque<(u64, Rc<Ticket>, Body)>,
+    queued: Map<u64, Rc<Ticket>>,
 }
 
 /// What a handle and its supervisor share: the part of a task that doesn't depend on its result.
 pub(crate) struct Ticket {
     name: Rc<str>,
     key: Cell<u64>,
+    /// Taken when it starts, or is given up.
+    body: Cell<Option<Body>>,
     /// Set when it starts.
-    pid: RefCell<Option<Pid>>,
-    exit: RefCell<Option<Exit>>,
-    waiters: Waiters,
+    pid: OnceCell<Pid>,
+    exit: OnceCell<Exit>,
+    /// Whoever waits for the handle.
+    waiter: Cell<Option<Waker>>,
     /// The caller whose fate it shares.
     linked: Option<Rc<Process>>,
     callers: Option<Rc<Callers>>,
@@ -227,26 +231,61 @@ impl TaskSupervisor {
                 Exit::Normal
             })
         });
-        TaskHandle { ticket: self.0.enqueue(name, linked, body), value, supervisor: self.clone(), key: None }
+        TaskHandle { ticket: self.0.enqueue(name, linked, body), value, supervisor: self.clone() }
     }
 
     /// The process of the supervisor.
-    pub(crate) fn run(self, ctx: Context) -> LocalBoxFuture<'static, Exit> {
-        Box::pin(async move {
-            if !self.0.open(ctx.pid()) {
-                return Exit::from("this task supervisor runs already");
+    fn run(self, ctx: Context) -> LocalBoxFuture<'static, Exit> {
+        if !self.0.open(ctx.pid()) {
+            return Box::pin(async { Exit::from("this task supervisor runs already") });
+        }
+        let reaper = Reaper(self.0.clone());
+        let waiting = self.clone();
+        ctx.show_queue("running", move || self.running());
+        ctx.show_queue("queued", move || waiting.queued());
+        ctx.ready();
+        reaper.0.start_queued();
+        let asked = Some(ctx.shutdown());
+        let deadlines = Deadlines::new(ctx.system().clone());
+        Box::pin(Run { reaper, asked, key: None, deadlines })
+    }
+}
+
+/// The life of its process: takes tasks until it is asked to stop, then waits for those that run.
+struct Run {
+    reaper: Reaper,
+    /// Until it was asked to stop.
+    asked: Option<CancelledFuture>,
+    key: Option<Key>,
+    deadlines: Deadlines,
+}
+
+impl Future for Run {
+    type Output = Exit;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Exit> {
+        let Self { reaper: Reaper(tasks), asked, key, deadlines } = &mut *self;
+        if let Some(future) = asked {
+            if Pin::new(future).poll(cx).is_pending() {
+                return Poll::Pending;
             }
-            let reaper = Reaper(self.0.clone());
-            let (running, waiting) = (self.clone(), self.clone());
-            ctx.show_queue("running", move || running.running());
-            ctx.show_queue("queued", move || waiting.queued());
-            ctx.ready();
-            self.0.start_queued();
-            ctx.shutdown().await;
-            self.0.stop(ctx.system()).await;
-            drop(reaper);
-            Exit::Shutdown
-        })
+            *asked = None;
+            tasks.close();
+            match tasks.shutdown.get() {
+                Shutdown::BrutalKill => return Poll::Ready(Exit::Shutdown),
+                Shutdown::After(time) => deadlines.set(TimerId { key: 0, nth: 0 }, time),
+                Shutdown::Infinity => {}
+            }
+            for pid in tasks.pids() {
+                pid.ask_to_stop();
+            }
+        }
+        if tasks.state.borrow().running.is_empty() {
+            tasks.moved.leave(key.take());
+            return Poll::Ready(Exit::Shutdown);
+        }
+        tasks.moved.wait(key, cx.waker());
+        deadlines.poll_next(cx).map(|_| Exit::Shutdown)
     }
 }
 
@@ -275,9 +314,10 @@ impl Tasks {
         let ticket = Rc::new(Ticket {
             name,
             key: Cell::new(0),
-            pid: RefCell::default(),
-            exit: RefCell::default(),
-            waiters: Waiters::default(),
+            body: Cell::new(Some(body)),
+            pid: OnceCell::new(),
+            exit: OnceCell::new(),
+            waiter: Cell::default(),
             linked,
             callers: Callers::now(),
         });
@@ -290,13 +330,13 @@ impl Tasks {
         };
         if let Some(exit) = refused {
             drop(state);
-            ticket.settle(exit);
+            ticket.give_up(exit);
             return ticket;
         }
         state.last += 1;
         let key = state.last;
         ticket.key.set(key);
-        state.queued.push_back((key, ticket.clone(), body));
+        state.queued.insert(key, ticket.clone());
         drop(state);
         self.start_queued();
         ticket
@@ -310,14 +350,16 @@ impl Tasks {
                 return;
             }
             let Some(parent) = state.open.clone() else { return };
-            let Some((key, ticket, body)) = state.queued.pop_front() else { return };
+            let Some(key) = state.queued.first_key_value().map(|(key, _)| *key) else { return };
+            let Some(ticket) = state.queued.remove(&key) else { return };
             state.running.insert(key, ticket.clone());
             drop(state);
-            self.start(parent, key, ticket, body);
+            self.start(parent, key, &ticket);
         }
     }
 
-    fn start(self: &Rc<Self>, parent: Pid, key: u64, ticket: Rc<Ticket>, body: Body) {
+    fn start(self: &Rc<Self>, parent: Pid, key: u64, ticket: &Ticket) {
+        let Some(body) = ticket.body.take() else { return };
         let start = Start {
             name: ticket.name.clone(),
             kind: Kind::Task,
@@ -331,10 +373,10 @@ impl Tasks {
             body,
         };
         let pid = process::spawn(&parent.0.system, start);
-        *ticket.pid.borrow_mut() = Some(pid.clone());
         if let Some(linked) = &ticket.linked {
             Process::link(linked, &pid.0);
         }
+        let _ = ticket.pid.set(pid);
     }
 
     /// Takes no more tasks; those in the queue end unstarted.
@@ -345,39 +387,9 @@ impl Tasks {
             state.over = true;
             std::mem::take(&mut state.queued)
         };
-        for (_, ticket, body) in queued {
-            drop_body(body);
-            ticket.settle(Exit::Shutdown);
+        for ticket in queued.into_values() {
+            ticket.give_up(Exit::Shutdown);
         }
-    }
-
-    async fn stop(&self, system: &System) {
-        self.close();
-        let time = match self.shutdown.get() {
-            Shutdown::BrutalKill => return,
-            Shutdown::After(time) => Some(time),
-            Shutdown::Infinity => None,
-        };
-        for pid in self.pids() {
-            pid.ask_to_stop();
-        }
-        let mut key = None;
-        let all_ended = poll_fn(|cx| {
-            if self.state.borrow().running.is_empty() {
-                self.moved.leave(key);
-                return Poll::Ready(());
-            }
-            self.moved.wait(&mut key, cx.waker());
-            Poll::Pending
-        });
-        let mut all_ended = pin!(all_ended);
-        let Some(time) = time else { return all_ended.await };
-        let mut time = pin!(deadline(system.clone(), time));
-        poll_fn(|cx| match all_ended.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(()),
-            Poll::Pending => time.as_mut().poll(cx),
-        })
-        .await;
     }
 
     fn kill_all(&self) {
@@ -387,27 +399,17 @@ impl Tasks {
     }
 
     fn pids(&self) -> Vec<Pid> {
-        self.state.borrow().running.values().filter_map(|ticket| ticket.pid.borrow().clone()).collect()
+        self.state.borrow().running.values().filter_map(|ticket| ticket.pid.get().cloned()).collect()
     }
 
-    /// Takes a task out of the queue; `false` when it isn't there.
-    fn unqueue(&self, ticket: &Rc<Ticket>, exit: Exit) -> bool {
-        let found = {
-            let mut state = self.state.borrow_mut();
-            let at = state.queued.iter().position(|(_, queued, _)| Rc::ptr_eq(queued, ticket));
-            at.and_then(|at| state.queued.remove(at))
-        };
-        let Some((_, _, body)) = found else { return false };
-        drop_body(body);
-        ticket.settle(exit);
-        self.moved.wake_all();
-        true
+    /// Takes a task out of the queue, if it is there.
+    fn unqueue(&self, ticket: &Ticket, exit: Exit) {
+        let queued = self.state.borrow_mut().queued.remove(&ticket.key.get());
+        if let Some(queued) = queued {
+            queued.give_up(exit);
+            self.moved.wake_all();
+        }
     }
-}
-
-/// What a task has captured may panic when it is dropped. It never ran, so there is no exit to put that into.
-fn drop_body(body: Body) {
-    let _ = crate::panics::catch(|| drop(body));
 }
 
 impl Owner for Tasks {
@@ -432,8 +434,18 @@ impl Owner for Tasks {
 
 impl Ticket {
     fn settle(&self, exit: Exit) {
-        *self.exit.borrow_mut() = Some(exit);
-        self.waiters.wake_all();
+        let _ = self.exit.set(exit);
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
+        }
+    }
+
+    /// It will not be started.
+    fn give_up(&self, exit: Exit) {
+        let body = self.body.take();
+        // What a task has captured may panic when it is dropped. It never ran, so there is no exit to put that into.
+        let _ = panics::catch(|| drop(body));
+        self.settle(exit);
     }
 }
 
@@ -443,7 +455,6 @@ pub struct TaskHandle<T> {
     ticket: Rc<Ticket>,
     value: Rc<Cell<Option<T>>>,
     supervisor: TaskSupervisor,
-    key: Option<u64>,
 }
 
 impl<T> TaskHandle<T> {
@@ -467,12 +478,12 @@ impl<T> TaskHandle<T> {
 
     /// Its process, once it has left the queue.
     pub fn pid(&self) -> Option<Pid> {
-        self.ticket.pid.borrow().clone()
+        self.ticket.pid.get().cloned()
     }
 
     /// Whether it has ended, or was never started.
     pub fn is_finished(&self) -> bool {
-        self.ticket.exit.borrow().is_some()
+        self.ticket.exit.get().is_some()
     }
 }
 
@@ -480,20 +491,20 @@ impl<T> Future for TaskHandle<T> {
     type Output = Result<T, Exit>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let Some(exit) = this.ticket.exit.borrow().clone() else {
-            this.ticket.waiters.wait(&mut this.key, cx.waker());
+        let Some(exit) = self.ticket.exit.get() else {
+            self.ticket.waiter.set(Some(cx.waker().clone()));
             return Poll::Pending;
         };
         // A value whose task then crashed, in a destructor, is not passed off as a success.
-        let value = if exit.is_graceful() { this.value.take() } else { None };
-        Poll::Ready(value.ok_or(exit))
+        let value = if exit.is_graceful() { self.value.take() } else { None };
+        Poll::Ready(value.ok_or_else(|| exit.clone()))
     }
 }
 
 impl<T> Drop for TaskHandle<T> {
     fn drop(&mut self) {
-        self.ticket.waiters.leave(self.key);
+        // What the waker holds may hold the task's own supervisor.
+        self.ticket.waiter.take();
     }
 }
 

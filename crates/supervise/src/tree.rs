@@ -8,6 +8,7 @@ use crate::{
     pid::{Kind, State},
     process::Process,
     system::System,
+    waiters::Key,
 };
 
 /// One process of the tree, or a child that doesn't run just now.
@@ -54,7 +55,7 @@ pub enum Change {
 pub struct Changes {
     system: System,
     seen: u64,
-    key: Option<u64>,
+    key: Option<Key>,
     known: Map<u64, (Node, Option<Rc<Process>>)>,
 }
 

@@ -1,54 +1,57 @@
 //! The wakers of everyone who waits for one thing; used wherever one event wakes many.
 
-use std::{cell::RefCell, task::Waker};
+use std::{cell::RefCell, num::NonZeroU32, task::Waker};
 
-use crate::map::Map;
+/// Which waiter, of one thing.
+pub(crate) type Key = NonZeroU32;
 
-/// Wakers under keys, so that a waiter that gives up takes its own away and nothing piles up.
+/// Wakers under keys, so that a waiter that gives up takes its own away and nothing piles up. Small, since there are
+/// two for each process: giving up goes through all who wait, of whom there are few.
 #[derive(Default)]
 pub(crate) struct Waiters(RefCell<Wakers>);
 
 #[derive(Default)]
 struct Wakers {
-    last: u64,
-    by_key: Map<u64, Waker>,
+    last: u32,
+    /// In the order in which they came.
+    waiting: Vec<(Key, Waker)>,
 }
 
 impl Waiters {
     /// Remembers the waker of a waiter, in place of its former one.
-    pub(crate) fn wait(&self, key: &mut Option<u64>, waker: &Waker) {
-        let mut wakers = self.0.borrow_mut();
-        let key = *key.get_or_insert_with(|| {
-            wakers.last += 1;
-            wakers.last
-        });
-        match wakers.by_key.get_mut(&key) {
-            Some(known) => known.clone_from(waker),
-            None => {
-                if wakers.by_key.is_empty() {
-                    // One waiter is the rule, and there are as many of these as there are processes.
-                    wakers.by_key = Map::with_capacity(1);
-                }
-                wakers.by_key.insert(key, waker.clone());
-            }
+    pub(crate) fn wait(&self, key: &mut Option<Key>, waker: &Waker) {
+        let Wakers { last, waiting } = &mut *self.0.borrow_mut();
+        if let Some((_, known)) = waiting.iter_mut().find(|(known, _)| Some(*known) == *key) {
+            return known.clone_from(waker);
         }
+        // After four thousand million waits the numbers begin anew; by then the first have gone.
+        let new = Key::new(last.wrapping_add(1)).unwrap_or(Key::MIN);
+        (*last, *key) = (new.get(), Some(new));
+        if waiting.is_empty() {
+            // One waiter is the rule.
+            waiting.reserve_exact(1);
+        }
+        waiting.push((new, waker.clone()));
     }
 
     /// Forgets a waiter that no longer waits.
-    pub(crate) fn leave(&self, key: Option<u64>) {
-        if let Some(key) = key {
-            self.0.borrow_mut().by_key.remove(&key);
+    pub(crate) fn leave(&self, key: Option<Key>) {
+        let waiting = &mut self.0.borrow_mut().waiting;
+        if let Some(at) = waiting.iter().position(|(known, _)| Some(*known) == key) {
+            waiting.remove(at);
         }
     }
 
     /// Wakes everybody, in the order in which they came.
     pub(crate) fn wake_all(&self) {
-        let woken = std::mem::take(&mut self.0.borrow_mut().by_key);
+        let woken = std::mem::take(&mut self.0.borrow_mut().waiting);
         // Not borrowed here: a waker may run code that waits again.
-        woken.into_values().for_each(Waker::wake);
+        for (_, waker) in woken {
+            waker.wake();
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.borrow().by_key.len()
+        self.0.borrow().waiting.len()
     }
 }
