@@ -4,31 +4,13 @@
 use std::fmt;
 use std::rc::Rc;
 
+use tinkex_journal::record::{Failed, Unreadable};
+use tinkex_protocol::{ModelId, SessionId};
 use tinkex_supervise::Exit;
 
-/// Whether the server may have acted on the call that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing left this machine.
-    NotSent,
-    /// The server answered that it did not do it.
-    Refused,
-    /// It was sent, and no answer says what became of it.
-    Unknown,
-    /// It has its number and goes on without this caller.
-    Journaled,
-}
+use crate::store::{StoreError, StoreErrorKind};
 
-impl Outcome {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::NotSent => "not_sent",
-            Outcome::Refused => "refused",
-            Outcome::Unknown => "unknown",
-            Outcome::Journaled => "journaled",
-        }
-    }
-}
+pub use tinkex_journal::Outcome;
 
 /// What kind of failure it is; JavaScript makes a class of each.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +35,10 @@ pub enum Kind {
     Protocol,
     /// More calls than may be under way.
     Refused,
+    /// What keeps the records failed, or somebody else holds them now.
+    Storage(StoreErrorKind),
+    /// The session can't be finished: calls of it are not done.
+    Pending,
 }
 
 impl Kind {
@@ -69,6 +55,8 @@ impl Kind {
             Kind::Crashed { .. } => "crashed",
             Kind::Protocol => "protocol",
             Kind::Refused => "refused",
+            Kind::Storage(_) => "storage",
+            Kind::Pending => "pending",
         }
     }
 }
@@ -142,6 +130,53 @@ impl Error {
         Error::new(Kind::Protocol, message.into(), Outcome::Unknown, false)
     }
 
+    pub fn no_such_session(session: &SessionId) -> Error {
+        let message = format!("no session {session} of this server and account is kept here: make a new one");
+        Error::invalid("session", message)
+    }
+
+    pub fn no_such_model(model: &ModelId) -> Error {
+        let message =
+            format!("{model} is not kept here: make a model, or load its last checkpoint into a new one");
+        Error::invalid("modelId", message)
+    }
+
+    pub fn of_another_session(model: &ModelId, session: &str) -> Error {
+        let message = format!("{model} is of session {session}: make a ServiceClient with that `session`");
+        Error::invalid("modelId", message)
+    }
+
+    /// The session can't be finished: `what` of it nobody has seen the end of.
+    pub fn pending(what: &str) -> Error {
+        let message = format!("there are calls that are not done or not seen: {what}. Wait for them first");
+        Error::new(Kind::Pending, message, Outcome::NotSent, true)
+    }
+
+    /// A record that stops what was asked for.
+    pub fn unreadable_record(key: &str, why: Unreadable) -> Error {
+        let (kind, message) = match why {
+            Unreadable::TooNew(version) => return Error::too_new(version),
+            Unreadable::Damaged => (StoreErrorKind::Damaged, format!("the record {key} is damaged")),
+        };
+        Error::from(StoreError { kind, message })
+    }
+
+    pub fn too_new(version: u8) -> Error {
+        let message = format!(
+            "a newer version of this package wrote these records (format {version}): update the package; nothing was \
+             changed"
+        );
+        Error::from(StoreError { kind: StoreErrorKind::TooNew, message })
+    }
+
+    /// A call whose records were damaged: what it asked for can't be known any more.
+    pub fn lost_record() -> Error {
+        let message = "the record of this call is damaged; it was set aside. Whether the server has applied the call is \
+                       not known";
+        let error = Error::from(StoreError { kind: StoreErrorKind::Damaged, message: message.into() });
+        error.with_outcome(Outcome::Unknown)
+    }
+
     /// What an exit of a task means to the caller whose work it was.
     pub fn from_exit(exit: &Exit, outcome: Outcome) -> Error {
         match exit {
@@ -195,6 +230,44 @@ impl Error {
             Kind::Api { status, .. } => Some(status),
             _ => None,
         }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(StoreError { kind, message }: StoreError) -> Error {
+        let retryable = matches!(kind, StoreErrorKind::Aborted | StoreErrorKind::Blocked);
+        Error::new(Kind::Storage(kind), message, Outcome::NotSent, retryable)
+    }
+}
+
+/// A failure as it is written down and read again. Only what a poll may end with comes back as what it was.
+impl From<&Error> for Failed {
+    fn from(error: &Error) -> Failed {
+        let (status, detail) = match error.kind() {
+            Kind::Api { status, body } => (u32::from(*status), body.clone()),
+            Kind::RequestFailed { category } => (0, category.clone()),
+            _ => (0, String::new()),
+        };
+        Failed {
+            kind: error.kind().as_str().into(),
+            status,
+            detail,
+            message: error.message().into(),
+            outcome: error.outcome().as_str().into(),
+            retryable: error.retryable(),
+        }
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Error {
+        let kind = match failed.kind.as_str() {
+            "api" => Kind::Api { status: failed.status as u16, body: failed.detail },
+            "request_failed" => Kind::RequestFailed { category: failed.detail },
+            _ => Kind::Protocol,
+        };
+        let outcome = if failed.outcome == "refused" { Outcome::Refused } else { Outcome::Unknown };
+        Error::new(kind, failed.message, outcome, failed.retryable)
     }
 }
 

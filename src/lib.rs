@@ -6,7 +6,8 @@
 //! | [`service`] | the supervision tree of one service, its session and its clients |
 //! | [`training`], [`sampling`] | what can be done with a model and with a sampler |
 //! | [`session`] | the service's settings, the session, its heartbeat |
-//! | [`request`] | one request's life: order, number, sending, result |
+//! | [`request`] | one request's way to the server and its result; its order and records are `crates/journal`'s |
+//! | [`store`] | where records are kept, and what a service writes of its session |
 //! | [`transport`] | HTTP: retries, the budget of connections |
 //! | [`platform`] | clock, timers, executor, HTTP, randomness |
 
@@ -17,6 +18,7 @@ pub mod request;
 pub mod sampling;
 pub mod service;
 pub mod session;
+pub mod store;
 pub mod training;
 pub mod transport;
 

@@ -15,6 +15,11 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tinkex_journal::lane::{FIRST, Lane};
+use tinkex_journal::recovery::Recovered;
 use tinkex_protocol::Map;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::managing::{WeightsInfo, WeightsInfoResponse};
@@ -24,23 +29,25 @@ use tinkex_protocol::json::session::{
 use tinkex_protocol::json::training::{
     CreateModel, CreateModelResult, LoadWeights, LoraConfig, OptimizerConfig,
 };
-use tinkex_protocol::{ModelId, SamplingSessionId, TinkerPath};
+use tinkex_protocol::{ModelId, ModelSeqId, SamplingSessionId, SessionId, TinkerPath};
 use tinkex_supervise::{
-    AutoShutdown, ChildError, ChildSpec, Context, DynamicSupervisor, Exit, Pid, Restart, Shutdown, Started,
-    Supervisor, System, TaskSupervisor, mailbox,
+    Address, AutoShutdown, ChildError, ChildSpec, Context, DynamicSupervisor, Exit, Pid, Restart, Shutdown,
+    Started, Supervisor, System, TaskSupervisor, mailbox,
 };
 
 use crate::error::{Error, Kind, Outcome};
-use crate::platform::Platform;
+use crate::platform::{Level, Platform};
 use crate::request::Progress;
 use crate::request::retrieve::{Payload, retrieve_or_fail};
 use crate::sampling::SamplingClient;
-use crate::session::{Labels, Session};
+use crate::session::{Choice, Labels, Session};
+use crate::store::{Durability, Journal, Store, words};
 use crate::training::TrainingClient;
-use crate::training::dispatcher::Dispatcher;
+use crate::training::dispatcher::{Dispatcher, Message};
+use crate::training::held::resume;
 use crate::transport::answer::{self, Answer};
 use crate::transport::retry::Policy;
-use crate::transport::{self, Call, Transport};
+use crate::transport::{self, Body, Call, Transport};
 
 /// Calls of one client that may be under way, and as many that may wait for a place. Each is a task; a
 /// page that has ten thousand open has stopped waiting for any.
@@ -50,11 +57,12 @@ const MAX_CALLS: usize = 10_000;
 const RESTARTS: u32 = 10;
 const RESTART_PERIOD: Duration = Duration::from_secs(5);
 
-/// Where a service is, and what is written with its session.
+/// Where a service is, what is written with its session, and which one that is.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub transport: transport::Settings,
     pub labels: Labels,
+    pub session: Choice,
 }
 
 /// The handle of one service. Clones are the same service.
@@ -66,6 +74,7 @@ struct Inner {
     session: Session,
     calls: TaskSupervisor,
     clients: DynamicSupervisor,
+    models: RefCell<Vec<Open>>,
     root: RefCell<Option<Supervisor>>,
 }
 
@@ -73,6 +82,13 @@ struct Inner {
 pub struct Made<C> {
     pub client: C,
     pub pid: Pid,
+}
+
+/// A model that has a client here.
+struct Open {
+    model: ModelId,
+    pid: Pid,
+    dispatcher: Address<Message>,
 }
 
 /// What a model is made of.
@@ -83,16 +99,64 @@ pub struct Lora {
     pub user_metadata: Option<Map<String>>,
 }
 
+enum Source {
+    Base(Lora),
+    State { path: String, optimizer: bool, user_metadata: Option<Map<String>> },
+}
+
+impl Source {
+    /// How the model is asked for: path, body, and what it is.
+    fn ask(
+        self,
+        session_id: &SessionId,
+        model_seq_id: ModelSeqId,
+        base_model: String,
+    ) -> (&'static str, Body, RequestType) {
+        let session_id = session_id.clone();
+        match self {
+            Source::Base(lora) => {
+                let ask = CreateModel {
+                    session_id,
+                    model_seq_id,
+                    base_model,
+                    user_metadata: lora.user_metadata,
+                    lora_config: lora.config,
+                    optimizer_config: OptimizerConfig::adamw(),
+                    tag: Default::default(),
+                };
+                ("create_model", Body::json(&ask), RequestType::CreateModel)
+            }
+            Source::State { path, optimizer, user_metadata } => {
+                let ask = LoadWeights {
+                    session_id: Some(session_id),
+                    model_seq_id: Some(model_seq_id),
+                    model_id: None,
+                    seq_id: None,
+                    base_model: Some(base_model),
+                    user_metadata,
+                    path,
+                    optimizer,
+                    optimizer_config: None,
+                    weights_access_token: None,
+                    tag: Default::default(),
+                };
+                ("load_weights", Body::json(&ask), RequestType::LoadWeights)
+            }
+        }
+    }
+}
+
 impl Service {
     /// Starts the tree. `desk` makes one more child of it, last up and first down.
     pub fn open(
         platform: Rc<dyn Platform>,
+        store: Rc<dyn Store>,
         settings: Settings,
         desk: impl FnOnce(&Service) -> Option<ChildSpec>,
     ) -> Service {
         let system = System::new(platform.clone().as_runtime());
         let transport = Transport::new(platform, settings.transport);
-        let session = Session::new(transport, settings.labels);
+        let session = Session::new(transport, store, settings.labels, settings.session);
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let clients = DynamicSupervisor::new("clients");
         let service = Service(Rc::new(Inner {
@@ -100,6 +164,7 @@ impl Service {
             session: session.clone(),
             calls: calls.clone(),
             clients: clients.clone(),
+            models: RefCell::default(),
             root: RefCell::new(None),
         }));
         let heartbeats = ChildSpec::new("session", move |ctx| session.clone().heartbeats(ctx));
@@ -146,27 +211,8 @@ impl Service {
         ctx: &Context,
         lora: Lora,
         progress: &Progress,
-    ) -> impl Future<Output = Result<Made<TrainingClient>, Error>> + use<> {
-        let (service, ctx, progress) = (self.clone(), ctx.clone(), progress.clone());
-        let model_seq_id = self.0.session.next_model();
-        async move {
-            let ask = CreateModel {
-                session_id: service.0.session.id().await?,
-                model_seq_id,
-                base_model: lora.base_model.clone(),
-                user_metadata: lora.user_metadata,
-                lora_config: lora.config,
-                optimizer_config: OptimizerConfig::adamw(),
-                tag: Default::default(),
-            };
-            let call = Call::post_json("create_model", &ask).policy(Policy::Plain);
-            let made = service.work(&ctx, call, RequestType::CreateModel, &progress).await;
-            let made: CreateModelResult = match made {
-                Err(error) => return Err(service.explain_base_model(error, &lora.base_model).await),
-                made => read(&made?)?,
-            };
-            service.start_training_client(made.model_id).await
-        }
+    ) -> LocalBoxFuture<'static, Result<Made<TrainingClient>, Error>> {
+        self.make_model(ctx, Source::Base(lora), progress)
     }
 
     /// Makes a new model from a checkpoint, with its optimizer's state or a fresh one, and a client for it.
@@ -177,32 +223,101 @@ impl Service {
         optimizer: bool,
         user_metadata: Option<Map<String>>,
         progress: &Progress,
-    ) -> impl Future<Output = Result<Made<TrainingClient>, Error>> + use<> {
+    ) -> LocalBoxFuture<'static, Result<Made<TrainingClient>, Error>> {
+        self.make_model(ctx, Source::State { path, optimizer, user_metadata }, progress)
+    }
+
+    fn make_model(
+        &self,
+        ctx: &Context,
+        source: Source,
+        progress: &Progress,
+    ) -> LocalBoxFuture<'static, Result<Made<TrainingClient>, Error>> {
         let (service, ctx, progress) = (self.clone(), ctx.clone(), progress.clone());
-        let model_seq_id = self.0.session.next_model();
+        let nth = self.0.session.nth_model();
         async move {
-            check_path(&path)?;
-            let session_id = service.0.session.id().await?;
-            let about = Call::post_json("weights_info", &WeightsInfo { tinker_path: path.clone() });
-            let about: WeightsInfoResponse = service.transport().fetch(about).await?;
-            let model_id = LoadWeights::new_model_id(&session_id, model_seq_id);
-            let ask = LoadWeights {
-                session_id: Some(session_id),
-                model_seq_id: Some(model_seq_id),
-                model_id: None,
-                seq_id: None,
-                base_model: Some(about.base_model),
-                user_metadata,
-                path,
-                optimizer,
-                optimizer_config: None,
-                weights_access_token: None,
-                tag: Default::default(),
+            if let Source::State { path, .. } = &source {
+                check_path(path)?;
+            }
+            let journal = service.0.session.journal().await?;
+            let base_model = match &source {
+                Source::Base(lora) => lora.base_model.clone(),
+                Source::State { path, .. } => {
+                    let about = WeightsInfo { tinker_path: path.clone() };
+                    let about = Call::post_json("weights_info", &about);
+                    let about: WeightsInfoResponse = service.transport().fetch(about).await?;
+                    about.base_model
+                }
             };
-            let call = Call::post_json("load_weights", &ask);
-            service.work(&ctx, call, RequestType::LoadWeights, &progress).await?;
-            service.start_training_client(model_id).await
+            let number = journal.model_number(nth).await?;
+            let session_id = journal.session().clone();
+            let (path, body, kind) = source.ask(&session_id, number, base_model.clone());
+            let call = |body| match kind {
+                RequestType::CreateModel => Call::post(path, body).policy(Policy::Plain),
+                _ => Call::post(path, body),
+            };
+            progress.sent();
+            let made = async {
+                let taken: Submitted = service.transport().fetch(call(body.clone())).await?;
+                let payload = retrieve_or_fail(service.transport(), &ctx, &taken.request_id, kind).await?;
+                Ok((taken.request_id, payload))
+            };
+            let (request, model) = match (made.await, kind) {
+                (Ok((request, payload)), RequestType::CreateModel) => {
+                    (request, read::<CreateModelResult>(&payload)?.model_id)
+                }
+                (Ok((request, _)), _) => (request, LoadWeights::new_model_id(&session_id, number)),
+                (Err(error), RequestType::CreateModel) => {
+                    return Err(service.explain_base_model(error, &base_model).await);
+                }
+                (Err(error), _) => return Err(error),
+            };
+            if journal.exactly_once().is_none() {
+                // Nothing was done with the model yet, so a server that takes this for another one does no harm.
+                let again: Result<Submitted, Error> = service.transport().fetch(call(body)).await;
+                if let Ok(again) = again {
+                    service.learn_exactly_once(&journal, again.request_id == request).await;
+                }
+            }
+            journal.commit(Durability::Strict, vec![journal.model_op(&model, FIRST)]).await?;
+            service.start_training_client(model, journal, None).await
         }
+        .boxed_local()
+    }
+
+    async fn learn_exactly_once(&self, journal: &Journal, exactly_once: bool) {
+        if !exactly_once {
+            let message = "this server answers the same number and body with another request: a call that is sent \
+                           again after a lost answer or a crash may be applied twice";
+            self.transport().platform().log(Level::Warn, message);
+        }
+        // Where it is not kept, the next model finds it out again.
+        let _ = journal.set_exactly_once(exactly_once).await;
+    }
+
+    /// A client for a model of this session that is in the journal, with the calls that nobody has seen the end of.
+    pub fn resume_training_client(
+        &self,
+        model: ModelId,
+    ) -> LocalBoxFuture<'static, Result<Made<TrainingClient>, Error>> {
+        let service = self.clone();
+        async move {
+            let journal = service.0.session.journal().await?;
+            let open =
+                service.0.models.borrow().iter().any(|open| open.model == model && open.pid.is_alive());
+            if open {
+                let message = format!("{model} has a client already: use that, or close it first");
+                return Err(Error::invalid("modelId", message));
+            }
+            let recovered = journal.recover(&model).await?;
+            let recovered = recovered.ok_or_else(|| Error::no_such_model(&model))?;
+            for (key, _) in &recovered.damaged {
+                let message = format!("the record {key} is damaged; it was set aside");
+                service.transport().platform().log(Level::Error, &message);
+            }
+            service.start_training_client(model, journal, Some(recovered)).await
+        }
+        .boxed_local()
     }
 
     /// Makes a sampler of a base model or of a checkpoint, and a client for it.
@@ -211,15 +326,20 @@ impl Service {
         base_model: Option<String>,
         model_path: Option<String>,
         progress: &Progress,
-    ) -> impl Future<Output = Result<Made<SamplingClient>, Error>> + use<> {
+    ) -> LocalBoxFuture<'static, Result<Made<SamplingClient>, Error>> {
         let (service, progress) = (self.clone(), progress.clone());
-        let sampling_session_seq_id = self.0.session.next_sampler();
+        let nth = self.0.session.nth_sampler();
         async move {
             if let Some(path) = &model_path {
                 check_path(path)?;
             }
+            let journal = service.0.session.journal().await?;
+            let (sampling_session_seq_id, reservation) = journal.sampler_number(nth);
+            if let Some(op) = reservation {
+                journal.commit(Durability::Strict, vec![op]).await?;
+            }
             let ask = CreateSamplingSession {
-                session_id: service.0.session.id().await?,
+                session_id: journal.session().clone(),
                 sampling_session_seq_id,
                 base_model: base_model.clone(),
                 model_path,
@@ -229,20 +349,49 @@ impl Service {
             let call = Call::post_json("create_sampling_session", &ask).policy(Policy::Plain);
             let made: Result<CreateSamplingSessionResponse, Error> = service.transport().fetch(call).await;
             match (made, base_model) {
-                (Ok(made), _) => service.start_sampling_client(made.sampling_session_id).await,
+                (Ok(made), _) => service.start_sampling_client(made.sampling_session_id, false).await,
                 (Err(error), Some(base_model)) => Err(service.explain_base_model(error, &base_model).await),
                 (Err(error), None) => Err(error),
             }
         }
+        .boxed_local()
     }
 
-    /// A client for a sampler that is there.
-    pub async fn start_sampling_client(&self, id: SamplingSessionId) -> Result<Made<SamplingClient>, Error> {
+    /// A client for a sampler that is there. `used`: by another client before, whose samples' numbers are not known.
+    pub fn start_sampling_client(
+        &self,
+        id: SamplingSessionId,
+        used: bool,
+    ) -> LocalBoxFuture<'static, Result<Made<SamplingClient>, Error>> {
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let name = format!("sampling client {id}");
-        let client = SamplingClient::new(id, self.transport().clone(), calls.clone());
-        let tree = Supervisor::new(name).with(calls.child());
-        self.start_client(tree, client).await
+        let client = SamplingClient::new(id, self.transport().clone(), calls.clone(), used);
+        let pid = self.start_client(Supervisor::new(name).with(calls.child()));
+        async move { Ok(Made { client, pid: pid.await? }) }.boxed_local()
+    }
+
+    /// Ends the session at the server. Fails as [`Kind::Pending`] when there are calls that nobody has seen the end of.
+    pub async fn finish(&self) -> Result<(), Error> {
+        let session = &self.0.session;
+        if session.id().is_none() {
+            return session.lost().map_or(Ok(()), Err);
+        }
+        let journal = session.journal().await?;
+        let dispatchers: Vec<_> =
+            self.0.models.borrow().iter().map(|model| model.dispatcher.clone()).collect();
+        for dispatcher in dispatchers {
+            // What was seen before this call is deleted before the journal is looked at.
+            let (done, deleted) = oneshot::channel();
+            if dispatcher.send(Message::Barrier(done)).is_ok() {
+                let _ = deleted.await;
+            }
+        }
+        let kept = journal.inventory().await?;
+        if kept.iter().any(|kept| !kept.calls.is_empty()) {
+            return Err(Error::pending(&words(&kept)));
+        }
+        session.finish().await?;
+        journal.erase().await
     }
 
     /// Ends a client: its callers are rejected, its tasks end, its siblings don't notice.
@@ -259,16 +408,35 @@ impl Service {
         }
     }
 
-    async fn start_training_client(&self, model: ModelId) -> Result<Made<TrainingClient>, Error> {
+    async fn start_training_client(
+        &self,
+        model: ModelId,
+        journal: Journal,
+        recovered: Option<Recovered>,
+    ) -> Result<Made<TrainingClient>, Error> {
         let flags = self.0.session.flags().await?;
         // When they are stopped, the dispatcher has told every caller: dropping a request aborts it.
         let requests = TaskSupervisor::new("requests").shutdown(Shutdown::BrutalKill);
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let (address, inbox) = mailbox();
+        let lane = recovered.as_ref().map_or_else(|| Lane::new(FIRST, false, Vec::new()), Recovered::lane);
+        let (pending, held) =
+            recovered.map_or_else(Default::default, |recovered| resume(recovered, &journal.owner()));
+        let session = self.0.session.clone();
         let client =
-            TrainingClient::new(model.clone(), self.0.session.clone(), flags, address.clone(), calls.clone());
+            TrainingClient::new(model.clone(), session, flags, address.clone(), calls.clone(), pending);
         let name = format!("training client {model}");
-        let dispatcher = Dispatcher::new(self.transport().clone(), model, requests.clone(), address);
+        let dispatcher = Dispatcher {
+            transport: self.transport().clone(),
+            journal,
+            model: model.clone(),
+            requests: requests.clone(),
+            address: address.clone(),
+            lane,
+            calls: held,
+            running: Default::default(),
+            news: Default::default(),
+        };
         // Taken by the first start; there is no second, since what it knew died with it.
         let parts = RefCell::new(Some((dispatcher, inbox)));
         let dispatcher = ChildSpec::new("dispatcher", move |ctx| {
@@ -281,29 +449,23 @@ impl Service {
         let dispatcher = dispatcher.restart(Restart::Temporary).significant(true);
         let tree = Supervisor::new(name).auto_shutdown(AutoShutdown::AnySignificant);
         let tree = tree.with(requests.child()).with(dispatcher).with(calls.child());
-        self.start_client(tree, client).await
+        let pid = self.start_client(tree).await?;
+        let mut models = self.0.models.borrow_mut();
+        models.retain(|open| open.pid.is_alive());
+        models.push(Open { model, pid: pid.clone(), dispatcher: address });
+        Ok(Made { client, pid })
     }
 
-    async fn start_client<C>(&self, tree: Supervisor, client: C) -> Result<Made<C>, Error> {
-        let started = self.0.clients.start_child(tree.child().restart(Restart::Temporary)).await;
-        match started {
-            Ok(Started { pid: Some(pid), .. }) => Ok(Made { client, pid }),
-            Err(ChildError::Failed(exit)) => Err(Error::from_exit(&exit, Outcome::Unknown)),
-            _ => Err(Error::closed("this service", Outcome::Unknown)),
+    fn start_client(&self, tree: Supervisor) -> LocalBoxFuture<'static, Result<Pid, Error>> {
+        let started = self.0.clients.start_child(tree.child().restart(Restart::Temporary));
+        async move {
+            match started.await {
+                Ok(Started { pid: Some(pid), .. }) => Ok(pid),
+                Err(ChildError::Failed(exit)) => Err(Error::from_exit(&exit, Outcome::Unknown)),
+                _ => Err(Error::closed("this service", Outcome::Unknown)),
+            }
         }
-    }
-
-    /// Submits work that has no place in a model's order, and waits for its result.
-    async fn work(
-        &self,
-        ctx: &Context,
-        call: Call,
-        kind: RequestType,
-        progress: &Progress,
-    ) -> Result<Payload, Error> {
-        progress.sent();
-        let taken: Submitted = self.transport().fetch(call).await?;
-        retrieve_or_fail(self.transport(), ctx, &taken.request_id, kind).await
+        .boxed_local()
     }
 
     /// Says which models are served, when an error comes of one that isn't.

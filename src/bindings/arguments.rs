@@ -11,7 +11,7 @@ use tinkex_protocol::{Chunk, DType, Datum, LeVec, LossCall, ModelInput, Tensor};
 use crate::platform::plain::{Given, Value, Values};
 use crate::sampling::Sample;
 use crate::service::{Lora, Settings};
-use crate::session::Labels;
+use crate::session::{Choice, Labels};
 use crate::training::Save;
 use crate::transport::connections::DEFAULT_CONNECTIONS;
 use crate::transport::{self, DEFAULT_TIMEOUT};
@@ -35,6 +35,7 @@ pub fn settings(given: Given) -> Settings {
             project_id: given.optional_text("projectId"),
             display_name: given.optional_text("displayName"),
         },
+        session: Choice::default(),
     }
 }
 

@@ -197,7 +197,7 @@ fn of_training(
             let saved = training.save_weights_for_new_sampler(progress);
             let (clients, service) = (clients.clone(), service.clone());
             Box::pin(async move {
-                let made = service.start_sampling_client(saved.await?).await?;
+                let made = service.start_sampling_client(saved.await?, false).await?;
                 Ok(clients.add_sampling(made))
             })
         }

@@ -13,6 +13,7 @@ use crate::error::{Error, Outcome};
 use crate::platform::browser::Browser;
 use crate::platform::plain::{Given, Wrong};
 use crate::service::Service;
+use crate::store::memory::Memory;
 
 struct Instance {
     host: Host,
@@ -47,7 +48,7 @@ pub fn open(service: u32, options: &[u8]) {
     }
     let platform = Browser::new(ServiceHost { host, service });
     let (desk, address) = Desk::new();
-    let opened = Service::open(platform, settings, {
+    let opened = Service::open(platform, Rc::new(Memory::default()), settings, {
         let desk = desk.clone();
         move |service| Some(desk.spec(service))
     });

@@ -1,7 +1,6 @@
-//! One request's life: its place in the order ([`lane`]), its way to the server ([`submit`]), its result
-//! ([`retrieve`]), and the caller who waits for it.
+//! One request's way to the server ([`submit`]), its result ([`retrieve`]), and the caller who waits for it. Its place in
+//! the order, and what is written down of it, are in `crates/journal`.
 
-pub mod lane;
 pub mod retrieve;
 pub mod submit;
 
@@ -12,68 +11,77 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_channel::oneshot;
-use tinkex_protocol::json::futures::RequestType;
-use tinkex_protocol::{ModelId, SeqId};
 use tinkex_supervise::Exit;
 
 use crate::error::{Error, Outcome};
-use crate::transport::Body;
-
-/// A request of a model that has no number yet. Its bytes are made when it gets one.
-pub struct Numbered {
-    pub kind: RequestType,
-    /// Behind `/api/v1/`.
-    pub path: &'static str,
-    pub body: MakeBody,
-}
-
-/// Makes a request's bytes for its model and its number.
-pub type MakeBody = Box<dyn Fn(&ModelId, SeqId) -> Result<Body, Error>>;
+use retrieve::Payload;
 
 /// How far a call has come, as its caller would want to know if it failed now. Shared by all that carry it.
 #[derive(Clone, Debug)]
-pub struct Progress(Rc<Cell<Outcome>>);
+pub struct Progress(Rc<State>);
+
+#[derive(Debug)]
+struct State {
+    outcome: Cell<Outcome>,
+    given_up: Cell<bool>,
+}
 
 impl Default for Progress {
     fn default() -> Progress {
-        Progress(Rc::new(Cell::new(Outcome::NotSent)))
+        Progress(Rc::new(State { outcome: Cell::new(Outcome::NotSent), given_up: Cell::new(false) }))
     }
 }
 
 impl Progress {
     /// From now on the server may have acted.
     pub fn sent(&self) {
-        self.0.set(Outcome::Unknown);
+        self.set(Outcome::Unknown);
+    }
+
+    pub fn set(&self, outcome: Outcome) {
+        self.0.outcome.set(outcome);
     }
 
     pub fn outcome(&self) -> Outcome {
-        self.0.get()
+        self.0.outcome.get()
+    }
+
+    /// The caller wants no result any more, now or later.
+    pub fn give_up(&self) {
+        self.0.given_up.set(true);
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.0.given_up.get()
     }
 }
 
+/// The results of a call's parts, each with how many data it had.
+pub type Results = Vec<(Payload, u32)>;
+
 /// The way back to whoever made a call. Every caller is answered: one that is dropped is told that the work died.
-pub struct Caller<T> {
-    reply: Option<oneshot::Sender<Result<T, Error>>>,
+pub struct Caller {
+    reply: Option<oneshot::Sender<Result<Results, Error>>>,
     progress: Progress,
 }
 
 /// A caller's end: resolves exactly once.
-pub struct Reply<T> {
-    answer: oneshot::Receiver<Result<T, Error>>,
+pub struct Reply {
+    answer: oneshot::Receiver<Result<Results, Error>>,
     progress: Progress,
     /// Tells the worker that this caller has gone; not called once the answer is here.
     let_go: Option<Box<dyn FnOnce()>>,
 }
 
 /// A caller and its end, who share `progress`.
-pub fn caller<T>(progress: Progress, let_go: impl FnOnce() + 'static) -> (Caller<T>, Reply<T>) {
+pub fn caller(progress: Progress, let_go: Box<dyn FnOnce()>) -> (Caller, Reply) {
     let (reply, answer) = oneshot::channel();
     let caller = Caller { reply: Some(reply), progress: progress.clone() };
-    (caller, Reply { answer, progress, let_go: Some(Box::new(let_go)) })
+    (caller, Reply { answer, progress, let_go: Some(let_go) })
 }
 
-impl<T> Caller<T> {
-    pub fn settle(mut self, result: Result<T, Error>) {
+impl Caller {
+    pub fn settle(mut self, result: Result<Results, Error>) {
         if let Some(reply) = self.reply.take() {
             // Nobody may be there any more; then nobody is to be told.
             let _ = reply.send(result);
@@ -85,7 +93,7 @@ impl<T> Caller<T> {
     }
 }
 
-impl<T> Drop for Caller<T> {
+impl Drop for Caller {
     fn drop(&mut self) {
         if let Some(reply) = self.reply.take() {
             let _ = reply.send(Err(worker_died(&self.progress)));
@@ -93,10 +101,10 @@ impl<T> Drop for Caller<T> {
     }
 }
 
-impl<T> Future for Reply<T> {
-    type Output = Result<T, Error>;
+impl Future for Reply {
+    type Output = Result<Results, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Results, Error>> {
         let answer = match Pin::new(&mut self.answer).poll(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(answer)) => answer,
@@ -107,7 +115,7 @@ impl<T> Future for Reply<T> {
     }
 }
 
-impl<T> Drop for Reply<T> {
+impl Drop for Reply {
     fn drop(&mut self) {
         if let Some(let_go) = self.let_go.take() {
             let_go();
@@ -115,6 +123,7 @@ impl<T> Drop for Reply<T> {
     }
 }
 
+#[cold]
 fn worker_died(progress: &Progress) -> Error {
     let outcome = progress.outcome();
     match tinkex_supervise::panic_under_way() {

@@ -45,7 +45,7 @@ pub async fn retrieve(
     ctx: &Context,
     request: &RequestId,
     kind: RequestType,
-    impatient: impl FnOnce(Error),
+    impatient: Box<dyn FnOnce(Error)>,
 ) -> Result<Payload, Error> {
     let platform = transport.platform();
     let mut impatient = Some(impatient);
@@ -129,7 +129,7 @@ pub async fn retrieve_or_fail(
     kind: RequestType,
 ) -> Result<Payload, Error> {
     let (impatient, too_long) = oneshot::channel();
-    let impatient = |error| drop(impatient.send(error));
+    let impatient = Box::new(|error| drop(impatient.send(error)));
     let result = retrieve(transport, ctx, request, kind, impatient);
     match select(pin!(result), too_long).await {
         Either::Left((result, _)) => result,

@@ -2,28 +2,35 @@
 
 use std::time::Duration;
 
-use tinkex_protocol::RequestId;
+use tinkex_journal::lane::Refusal;
 use tinkex_protocol::json::futures::Submitted;
 use tinkex_supervise::Context;
 
-use super::lane::Refusal;
-use crate::error::Error;
-use crate::platform::{Level, uuid};
+use crate::error::{Error, Outcome};
+use crate::platform::Level;
 use crate::transport::connections::Class;
 use crate::transport::retry::{self, Attempt, PATIENCE};
 use crate::transport::{Call, PAUSE_FOR_BILLING, Transport};
 
-/// Sends the call until the server answers with a request id, or with a status that ends it. When that takes longer
-/// than [`PATIENCE`], says so once through `impatient` and goes on.
+/// Why the server did not take a request.
+pub enum Denied {
+    Refused(Refusal<Error>),
+    /// It lets this client do nothing at present, and may have taken the request at an earlier try.
+    Barred(Error),
+}
+
+/// Sends the call until the server answers with a request id, or with a status that ends it. `unclear`: it was sent
+/// before, and what came of it is not known. When that takes longer than [`PATIENCE`], says so once through `impatient`
+/// and goes on.
 pub async fn submit(
     transport: &Transport,
     ctx: &Context,
     call: Call,
-    impatient: impl FnOnce(Error),
-) -> Result<RequestId, Refusal> {
+    mut unclear: bool,
+    impatient: Box<dyn FnOnce(Error)>,
+) -> Result<String, Denied> {
     let platform = transport.platform();
     let started = platform.now();
-    let key = uuid(&**platform);
     let mut impatient = Some(impatient);
     let mut retries = 0;
     loop {
@@ -31,23 +38,24 @@ pub async fn submit(
         let permit = transport.permit(Class::Submission).await;
         drop(waiting);
         let waiting = ctx.waiting_for("the server to take it");
-        let outcome = transport.attempt(&call, Some(&key), retries).await;
+        let outcome = transport.attempt(&call, call.idempotency_key.as_deref(), retries).await;
         drop((permit, waiting));
         let attempt = match &outcome {
             Ok(answer) if answer.is_success() => {
                 let taken: Result<Submitted, _> = crate::transport::answer::read(&answer.body);
-                return taken.map(|taken| taken.request_id).map_err(|error| {
+                return taken.map(|taken| taken.request_id.into_string()).map_err(|error| {
                     let message = format!("the server's answer to {} can't be read: {error}", call.path);
-                    Refusal::Final(Error::protocol(message))
+                    Denied::Refused(Refusal::Final(Error::protocol(message)))
                 });
             }
             Ok(answer) => Attempt::Answer(answer),
             Err(silence) => silence.as_attempt(),
         };
-        let pause = match pause(transport, &attempt, retries) {
+        let pause = match pause(transport, &attempt, retries, unclear) {
             Ok(pause) => pause,
-            Err(refusal) => return Err(refusal),
+            Err(denied) => return Err(denied),
         };
+        unclear |= !matches!(outcome, Ok(ref answer) if answer.status < 500 && answer.status != 408);
         if platform.now().saturating_sub(started) >= PATIENCE
             && let Some(impatient) = impatient.take()
         {
@@ -61,17 +69,25 @@ pub async fn submit(
     }
 }
 
-/// How long to wait before the same is sent again, or why it is never to be.
-fn pause(transport: &Transport, attempt: &Attempt, retries: u32) -> Result<Duration, Refusal> {
+/// How long to wait before the same is sent again, or why it is not to be.
+fn pause(transport: &Transport, attempt: &Attempt, retries: u32, unclear: bool) -> Result<Duration, Denied> {
     if let Attempt::Answer(answer) = attempt {
         if answer.status == 402 && transport.may_pause_for_billing() {
             return Ok(PAUSE_FOR_BILLING);
         }
         if retry::is_number_conflict(answer) {
-            return Err(Refusal::NumberUsed(transport.final_error(attempt)));
+            return Err(Denied::Refused(Refusal::NumberUsed(transport.final_error(attempt))));
         }
     }
-    transport
-        .pause_until_answered(attempt, retries)
-        .ok_or_else(|| Refusal::Final(transport.final_error(attempt)))
+    transport.pause_until_answered(attempt, retries).ok_or_else(|| {
+        let error = transport.final_error(attempt);
+        match error.status() {
+            // A server that knows the request would have said so to whomever it lets in.
+            Some(401..=403) if unclear => Denied::Barred(error),
+            Some(404 | 410) if unclear => {
+                Denied::Refused(Refusal::Final(error.with_outcome(Outcome::Unknown)))
+            }
+            _ => Denied::Refused(Refusal::Final(error)),
+        }
+    })
 }

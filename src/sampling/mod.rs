@@ -25,6 +25,9 @@ const PAUSE_AFTER_429_LARGE: Duration = Duration::from_secs(5);
 /// Bytes, as the protocol estimates them.
 const LARGE_PROMPT: usize = 128 * 1024;
 
+/// A clone of a sampler counts its samples from a random multiple of 10⁹, at most this one.
+const MOST_CLONES: u64 = 1 << 20;
+
 /// How often a sample whose result was lost is made again as a whole.
 const MAX_REMAKES: u32 = 10;
 
@@ -60,12 +63,19 @@ pub struct Sampled {
 }
 
 impl SamplingClient {
-    pub(crate) fn new(id: SamplingSessionId, transport: Transport, calls: TaskSupervisor) -> SamplingClient {
+    /// `used`: the sampler had another client, whose samples' numbers are not known; this one counts far from them.
+    pub(crate) fn new(
+        id: SamplingSessionId,
+        transport: Transport,
+        calls: TaskSupervisor,
+        used: bool,
+    ) -> SamplingClient {
+        let clone = if used { 1 + transport.platform().random() % MOST_CLONES } else { 0 };
         SamplingClient(Rc::new(Inner {
             id,
             transport,
             calls,
-            next_sample: Cell::new(SampleSeqId::FIRST),
+            next_sample: Cell::new(SampleSeqId::first_of_clone(clone).unwrap_or(SampleSeqId::FIRST)),
             paused_until: Cell::new(Duration::ZERO),
         }))
     }

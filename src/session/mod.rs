@@ -1,23 +1,31 @@
-//! The service's settings and the session: asked for and made when the first call needs them, kept alive by
-//! heartbeats.
+//! The service's settings and the session: asked for and made, or taken up again, when the first call needs them; kept
+//! alive by heartbeats.
 //!
 //! What is known of the session lives here, beside the process that sends the heartbeats and not in it: a heartbeat
-//! that crashes starts again and goes on with the same session.
+//! that crashes starts again and goes on with the same session. What must outlive the instance is in the store, written
+//! before it is used.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::lock::Mutex;
+use tinkex_journal::record::{self, Record, SESSIONS, unescaped};
 use tinkex_protocol::Map;
+use tinkex_protocol::SessionId;
 use tinkex_protocol::json::session::{
-    ClientConfig, CreateSession, CreateSessionResponse, Flags, SessionHeartbeat,
+    ClientConfig, CreateSession, CreateSessionResponse, FinishKind, FinishReason, FinishSession, Flags,
+    SessionHeartbeat,
 };
-use tinkex_protocol::{ModelSeqId, SamplingSessionSeqId, SessionId};
-use tinkex_supervise::{Context, Exit};
+use tinkex_supervise::{Context, Exit, faults};
 
-use crate::error::Error;
+use crate::error::{Error, Outcome};
 use crate::platform::{Level, uuid};
+use crate::store::{Journal, Store, words};
 use crate::transport::connections::Class;
 use crate::transport::retry::Policy;
 use crate::transport::{Call, SDK_VERSION, Transport};
@@ -36,27 +44,52 @@ pub struct Labels {
     pub display_name: Option<String>,
 }
 
-/// A service's session, made when it is first needed. Clones share it.
+/// Which session a service takes.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// The name of this service in records: of its page or process, and its own in there. The session that it used
+    /// before its instance died is its own again, whatever else is asked for.
+    pub owner: String,
+    pub resume: Resume,
+}
+
+#[derive(Clone, Debug, Default)]
+pub enum Resume {
+    /// A new one.
+    #[default]
+    None,
+    /// The newest that is kept of this server and account, or a new one where there is none.
+    Newest,
+    This(SessionId),
+}
+
+/// A service's session, made or taken up again when it is first needed. Clones share it.
 #[derive(Clone)]
 pub struct Session(Rc<Inner>);
 
 struct Inner {
     transport: Transport,
+    store: Rc<dyn Store>,
     labels: Labels,
+    choice: Choice,
     /// One asks, the others wait for its answer; a failure is not kept, so the next caller asks again.
     flags: Mutex<Option<Rc<Flags>>>,
-    id: Mutex<Option<SessionId>>,
+    opening: Mutex<()>,
     /// The same key for each try, as `create_session` has no number: an orphan session does no harm.
     creation_key: String,
     state: RefCell<State>,
-    next_model: Cell<ModelSeqId>,
-    next_sampler: Cell<SamplingSessionSeqId>,
+    models: Cell<u64>,
+    samplers: Cell<u64>,
+    /// When the last heartbeat was sent.
+    last_beat: Cell<Duration>,
+    /// The process that sends them, while it sleeps.
+    sleeping: RefCell<Option<Waker>>,
 }
 
 enum State {
     None,
     Live {
-        id: SessionId,
+        journal: Journal,
         last_success: Duration,
         warned: bool,
     },
@@ -65,17 +98,21 @@ enum State {
 }
 
 impl Session {
-    pub fn new(transport: Transport, labels: Labels) -> Session {
+    pub fn new(transport: Transport, store: Rc<dyn Store>, labels: Labels, choice: Choice) -> Session {
         let creation_key = uuid(&**transport.platform());
         Session(Rc::new(Inner {
             transport,
+            store,
             labels,
+            choice,
             flags: Mutex::new(None),
-            id: Mutex::new(None),
+            opening: Mutex::new(()),
             creation_key,
             state: RefCell::new(State::None),
-            next_model: Cell::new(ModelSeqId::FIRST),
-            next_sampler: Cell::new(SamplingSessionSeqId::FIRST),
+            models: Cell::new(0),
+            samplers: Cell::new(0),
+            last_beat: Cell::new(Duration::ZERO),
+            sleeping: RefCell::new(None),
         }))
     }
 
@@ -98,17 +135,85 @@ impl Session {
         Ok(known.insert(Rc::new(flags)).clone())
     }
 
-    /// The session's id; makes the session if there is none. Rejects with `GoneError` once the server has ended it.
-    pub async fn id(&self) -> Result<SessionId, Error> {
-        if let State::Ended(error) = &*self.0.state.borrow() {
-            return Err(error.clone());
-        }
-        let mut known = self.0.id.lock().await;
-        if let Some(id) = &*known {
-            return Ok(id.clone());
+    /// The session's journal, and with it its id; opens the session if that was not done. Rejects with `GoneError` once
+    /// the server has ended it.
+    pub async fn journal(&self) -> Result<Journal, Error> {
+        let _opening = self.0.opening.lock().await;
+        if let Some(known) = self.known() {
+            return known;
         }
         self.flags().await?;
-        let Labels { tags, user_metadata, project_id, display_name } = self.0.labels.clone();
+        let journal = match self.kept().await? {
+            Some(session) => self.resume(session).await?,
+            None => self.create().await?,
+        };
+        let now = self.0.transport.platform().now();
+        self.0.last_beat.set(now);
+        let live = State::Live { journal: journal.clone(), last_success: now, warned: false };
+        *self.0.state.borrow_mut() = live;
+        Ok(journal)
+    }
+
+    fn known(&self) -> Option<Result<Journal, Error>> {
+        match &*self.0.state.borrow() {
+            State::None => None,
+            State::Live { journal, .. } => Some(journal.lost().map_or_else(|| Ok(journal.clone()), Err)),
+            State::Ended(error) => Some(Err(error.clone())),
+        }
+    }
+
+    /// The id of the session, once it is open.
+    pub fn id(&self) -> Option<SessionId> {
+        self.known()?.ok().map(|journal| journal.session().clone())
+    }
+
+    /// Why nothing of this session can be used here any more.
+    pub fn lost(&self) -> Option<Error> {
+        self.known()?.err()
+    }
+
+    /// The session that is to be taken up again, if one is.
+    async fn kept(&self) -> Result<Option<SessionId>, Error> {
+        let Choice { owner, resume } = &self.0.choice;
+        let mut newest: Option<(u64, SessionId)> = None;
+        for (key, bytes) in self.0.store.load(SESSIONS).await? {
+            // One that can't be read is nobody's; asked for by its id, it says why.
+            let Ok(record) = record::Session::from_bytes(&key, &bytes) else { continue };
+            let Some(id) = key.strip_prefix(SESSIONS).and_then(unescaped) else { continue };
+            if record.owner == *owner {
+                return Ok(Some(id.into()));
+            }
+            if newest.as_ref().is_none_or(|(created, _)| *created <= record.created) {
+                newest = Some((record.created, id.into()));
+            }
+        }
+        Ok(match resume {
+            Resume::None => None,
+            Resume::Newest => newest.map(|(_, id)| id),
+            Resume::This(id) => Some(id.clone()),
+        })
+    }
+
+    /// Takes a session over from whoever had it, if the server still has it.
+    async fn resume(&self, session: SessionId) -> Result<Journal, Error> {
+        let Inner { store, transport, choice, .. } = &*self.0;
+        let journal = Journal::open(store.clone(), session.clone(), &choice.owner, None).await?;
+        let call = beat(session.clone()).policy(Policy::Plain);
+        match transport.send(call).await {
+            Ok(_) => Ok(journal),
+            Err(error) if matches!(error.status(), Some(404 | 410)) => {
+                let kept = words(&journal.inventory().await?);
+                let error = error.context(&format!("session {session} has ended; kept of it: {kept}"));
+                *self.0.state.borrow_mut() = State::Ended(error.clone());
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create(&self) -> Result<Journal, Error> {
+        let Inner { store, transport, labels, choice, .. } = &*self.0;
+        let Labels { tags, user_metadata, project_id, display_name } = labels.clone();
         let ask = CreateSession {
             tags,
             user_metadata,
@@ -119,8 +224,8 @@ impl Session {
         };
         let mut call = Call::post_json("create_session", &ask).class(Class::Control).policy(Policy::Plain);
         call.idempotency_key = Some(self.0.creation_key.clone());
-        let made: CreateSessionResponse = self.0.transport.fetch(call).await?;
-        let platform = self.0.transport.platform();
+        let made: CreateSessionResponse = transport.fetch(call).await?;
+        let platform = transport.platform();
         let messages = [
             (Level::Info, &made.info_message),
             (Level::Warn, &made.warning_message),
@@ -131,47 +236,91 @@ impl Session {
                 platform.log(level, message);
             }
         }
-        let state = State::Live { id: made.session_id.clone(), last_success: platform.now(), warned: false };
-        *self.0.state.borrow_mut() = state;
-        Ok(known.insert(made.session_id).clone())
+        let created = platform.unix_time().as_millis() as u64;
+        Journal::open(store.clone(), made.session_id, &choice.owner, Some(created)).await
     }
 
-    /// The next model's number. Given at the call, so that models are numbered in the order of the calls.
-    pub fn next_model(&self) -> ModelSeqId {
-        let number = self.0.next_model.get();
-        self.0.next_model.set(number.next());
-        number
+    /// The place of a model among those of this service. Given at the call, so that models are numbered in the order of
+    /// the calls.
+    pub fn nth_model(&self) -> u64 {
+        self.0.models.replace(self.0.models.get() + 1)
     }
 
-    /// The next sampler's number.
-    pub fn next_sampler(&self) -> SamplingSessionSeqId {
-        let number = self.0.next_sampler.get();
-        self.0.next_sampler.set(number.next());
-        number
+    /// The place of a sampler among those of this service.
+    pub fn nth_sampler(&self) -> u64 {
+        self.0.samplers.replace(self.0.samplers.get() + 1)
+    }
+
+    /// Ends the session at the server. The journal has nothing that is not done.
+    pub async fn finish(&self) -> Result<(), Error> {
+        let Some(known) = self.known() else { return Ok(()) };
+        let session = known?.session().clone();
+        let ask = FinishSession { reason: FinishReason { kind: FinishKind::Success }, detail: None };
+        let call = Call::post_json(format!("sessions/{session}/finish"), &ask).class(Class::Control);
+        self.0.transport.send(call).await?;
+        let error = Error::closed("the session, which was finished,", Outcome::NotSent);
+        *self.0.state.borrow_mut() = State::Ended(error);
+        Ok(())
+    }
+
+    /// Something happened: a heartbeat that is due is sent, however late timers are.
+    pub fn wake(&self) {
+        if self.until_next_beat().is_zero()
+            && let Some(waker) = self.0.sleeping.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn until_next_beat(&self) -> Duration {
+        let now = self.0.transport.platform().now();
+        (self.0.last_beat.get() + HEARTBEAT_EVERY).saturating_sub(now)
     }
 
     /// The process that keeps the session alive.
     pub async fn heartbeats(self, ctx: Context) -> Result<(), Exit> {
         ctx.ready();
+        let session = Rc::downgrade(&self.0);
+        self.0.transport.on_answer(Box::new(move || {
+            if let Some(session) = session.upgrade() {
+                Session(session).wake();
+            }
+        }));
         loop {
             let waiting = ctx.waiting_for("the next heartbeat");
-            ctx.sleep(HEARTBEAT_EVERY).await?;
+            let pause = self.until_next_beat();
+            // Without a session nothing is due, and what opens one counts as its first.
+            let pause = if pause.is_zero() { HEARTBEAT_EVERY } else { pause };
+            let mut timer = pin!(ctx.sleep(pause).fuse());
+            let woken = poll_fn(|cx| {
+                if let Poll::Ready(slept) = timer.as_mut().poll_unpin(cx) {
+                    return Poll::Ready(slept);
+                }
+                *self.0.sleeping.borrow_mut() = Some(cx.waker().clone());
+                if self.is_live() && self.until_next_beat().is_zero() {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                }
+            });
+            woken.await?;
             drop(waiting);
+            faults::point("heartbeat");
             let _waiting = ctx.waiting_for("the answer to a heartbeat");
             ctx.until_shutdown(self.heartbeat()).await?;
         }
     }
 
-    /// Sends one heartbeat, if there is a session.
+    fn is_live(&self) -> bool {
+        matches!(&*self.0.state.borrow(), State::Live { journal, .. } if journal.lost().is_none())
+    }
+
+    /// Sends one heartbeat, if there is a session and it is this service's.
     async fn heartbeat(&self) {
         let Inner { transport, state, .. } = &*self.0;
-        let id = match &*state.borrow() {
-            State::Live { id, .. } => id.clone(),
-            State::None | State::Ended(_) => return,
-        };
-        let beat = SessionHeartbeat { session_id: id, tag: Default::default() };
-        let call = Call::post_json("session_heartbeat", &beat).class(Class::Control).policy(Policy::Once);
-        let answer = transport.send(call.timeout(HEARTBEAT_TIMEOUT)).await;
+        self.0.last_beat.set(transport.platform().now());
+        let Some(id) = self.id() else { return };
+        let answer = transport.send(beat(id).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT)).await;
         let now = transport.platform().now();
         match (answer, &mut *state.borrow_mut()) {
             (Ok(_), State::Live { last_success, warned, .. }) => {
@@ -194,4 +343,9 @@ impl Session {
             _ => {}
         }
     }
+}
+
+fn beat(session_id: SessionId) -> Call {
+    let beat = SessionHeartbeat { session_id, tag: Default::default() };
+    Call::post_json("session_heartbeat", &beat).class(Class::Control)
 }

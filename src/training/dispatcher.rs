@@ -1,25 +1,33 @@
 //! The shell around a model's [`Lane`]: takes calls in, carries out what the lane asks for, tells it what came of it.
 //!
-//! Each request that is sent or polled is a task; the dispatcher holds its handle, so a panic in one becomes an event
-//! of the lane, and the lane decides what follows.
+//! What is sent was written before, in one strict commit; request ids and results are written without waiting, since
+//! sending again finds them. Each request that is sent or polled is a task; the dispatcher holds its handle, so a panic
+//! in one becomes an event of the lane, and the lane decides what follows.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::pin::pin;
 use std::task::Poll;
 
+use futures_channel::oneshot;
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tinkex_protocol::{Datum, EncodedForwardBackward, LossCall, ModelId, ModelInput, SeqId, Tensor};
+use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Records, Ticket};
+use tinkex_journal::record::{Answer, Encoding, Failed};
+use tinkex_protocol::{ModelId, RequestId, SeqId};
 use tinkex_supervise::{Address, Context, Exit, Mailbox, TaskSupervisor, faults};
 
+use super::Name;
+use super::held::Held;
+use super::method::{Ask, nothing};
 use crate::error::{Error, Outcome};
-use crate::request::lane::{Effect, Event, Lane, Ticket};
+use crate::platform::{Level, uuid};
+use crate::request::Caller;
 use crate::request::retrieve::{Payload, retrieve};
-use crate::request::submit::submit;
-use crate::request::{Caller, Numbered};
-use crate::transport::{Body, Call, Transport};
+use crate::request::submit::{Denied, submit};
+use crate::store::{Durability, Journal, Op};
+use crate::transport::{Call, Transport};
 
 /// What a training client tells its dispatcher.
 pub enum Message {
@@ -28,47 +36,48 @@ pub enum Message {
     LetGo(Ticket),
     /// A request is not through yet; its task goes on.
     Impatient(Ticket, Error),
+    /// Somebody waits for a call that came back.
+    Await {
+        first: Number,
+        key: u32,
+        caller: Caller,
+    },
+    /// The caller of this key knows what came of its call.
+    Seen(u32),
+    /// Answered when all that came before is done.
+    Barrier(oneshot::Sender<()>),
 }
 
 /// A call, and who made it.
 pub struct Incoming {
-    pub parts: Vec<Numbered>,
-    pub caller: Caller<Vec<Payload>>,
+    pub ask: Ask,
+    pub name: Name,
+    pub caller: Caller,
 }
 
-/// What the dispatcher knows beyond the lane: bytes, results and callers.
+/// What the dispatcher knows beyond the lane: bytes, results, callers and records.
 pub struct Dispatcher {
-    transport: Transport,
-    model: ModelId,
+    pub transport: Transport,
+    pub journal: Journal,
+    pub model: ModelId,
     /// Where its requests run.
-    requests: TaskSupervisor,
+    pub requests: TaskSupervisor,
     /// Its own, for tasks that have news before they end.
-    address: Address<Message>,
-    lane: Lane,
-    calls: HashMap<Ticket, Held>,
-    running: FuturesUnordered<Running>,
+    pub address: Address<Message>,
+    pub lane: Lane<Error>,
+    /// In the order in which they were made.
+    pub calls: Vec<Held>,
+    pub running: FuturesUnordered<LocalBoxFuture<'static, Done>>,
     /// What happened and is not yet taken in.
-    news: VecDeque<Event>,
+    pub news: VecDeque<Event<Error>>,
 }
 
-struct Held {
-    parts: Vec<Part>,
-    caller: Option<Caller<Vec<Payload>>>,
-}
-
-struct Part {
-    request: Numbered,
-    /// Final once written.
-    body: Option<Body>,
-    number: SeqId,
-    result: Option<Payload>,
-}
-
-type Running = Pin<Box<dyn Future<Output = Done>>>;
-
-enum Done {
-    Event(Event),
+/// What something that runs beside the dispatcher ends with.
+pub enum Done {
+    Event(Event<Error>),
     Result(Ticket, usize, Payload),
+    /// A relaxed write.
+    Kept(Result<(), Error>),
 }
 
 enum Wake {
@@ -78,30 +87,15 @@ enum Wake {
 }
 
 impl Dispatcher {
-    pub fn new(
-        transport: Transport,
-        model: ModelId,
-        requests: TaskSupervisor,
-        address: Address<Message>,
-    ) -> Dispatcher {
-        Dispatcher {
-            transport,
-            model,
-            requests,
-            address,
-            lane: Lane::new(SeqId::FIRST),
-            calls: HashMap::new(),
-            running: FuturesUnordered::new(),
-            news: VecDeque::new(),
-        }
-    }
-
-    /// The process: runs until it is asked to stop, and then settles every caller.
+    /// The process: runs until it is asked to stop or somebody else holds the session, and then settles every caller.
     pub async fn run(mut self, ctx: Context, mut inbox: Mailbox<Message>) -> Result<(), Exit> {
         ctx.show_queue("messages", inbox.length());
         ctx.ready();
         let mut stop = pin!(ctx.shutdown());
-        loop {
+        let effects = self.lane.begin();
+        self.perform(effects);
+        while self.journal.lost().is_none() {
+            self.take_news();
             let waiting = ctx.waiting_for(match self.lane.lengths() {
                 (0, 0) => "a call",
                 (_, 0) => "the server to take a request",
@@ -124,147 +118,318 @@ impl Dispatcher {
             faults::point("dispatcher");
             match wake {
                 Wake::Stop => break,
-                Wake::Message(Message::Call(ticket, incoming)) => self.take(ticket, incoming),
-                Wake::Message(Message::LetGo(ticket)) => self.news.push_back(Event::LetGo(ticket)),
-                Wake::Message(Message::Impatient(ticket, error)) => {
-                    self.news.push_back(Event::OutOfPatience(ticket, error));
-                }
-                Wake::Done(Done::Event(event)) => self.news.push_back(event),
-                Wake::Done(Done::Result(ticket, part, payload)) => {
-                    if let Some(held) = self.calls.get_mut(&ticket) {
-                        held.parts[part].result = Some(payload);
-                    }
-                    self.news.push_back(Event::Finished(ticket, part));
-                }
-            }
-            while let Some(event) = self.news.pop_front() {
-                let effects = self.lane.step(event);
-                self.perform(effects);
+                Wake::Message(message) => self.hear(message),
+                Wake::Done(Done::Event(event)) => self.happened(event),
+                Wake::Done(Done::Result(ticket, part, payload)) => self.finished(ticket, part, payload),
+                Wake::Done(Done::Kept(kept)) => self.kept(kept),
             }
         }
-        let effects = self.lane.close(|outcome| Error::closed("the training client", outcome));
-        self.perform(effects);
         while let Some(message) = inbox.next().now_or_never().flatten() {
-            if let Message::Call(_, incoming) = message {
-                incoming.caller.settle(Err(Error::closed("the training client", Outcome::NotSent)));
+            match message {
+                Message::Call(_, incoming) => incoming.caller.settle(Err(self.ending(Outcome::NotSent))),
+                Message::Await { caller, .. } => caller.settle(Err(self.ending(Outcome::Journaled))),
+                Message::Seen(key) => self.seen(key),
+                Message::LetGo(_) | Message::Impatient(..) | Message::Barrier(_) => {}
             }
+        }
+        for caller in std::mem::take(&mut self.calls).into_iter().filter_map(|held| held.caller) {
+            let outcome = caller.progress().outcome();
+            caller.settle(Err(self.ending(outcome)));
         }
         Ok(())
     }
 
-    fn take(&mut self, ticket: Ticket, incoming: Incoming) {
-        let parts: Vec<Part> = incoming
-            .parts
-            .into_iter()
-            .map(|request| Part { request, body: None, number: SeqId::FIRST, result: None })
-            .collect();
-        let count = parts.len();
-        self.calls.insert(ticket, Held { parts, caller: Some(incoming.caller) });
-        let effects = self.lane.call(ticket, count);
-        self.perform(effects);
+    /// What a call is told that meets the end of this client.
+    fn ending(&self, outcome: Outcome) -> Error {
+        let lost = self.journal.lost();
+        lost.unwrap_or_else(|| Error::closed("the training client", outcome)).with_outcome(outcome)
     }
 
-    fn perform(&mut self, effects: Vec<Effect>) {
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Call(ticket, Incoming { ask, name, caller }) => {
+                let held = Held::new(ticket, ask, name.label, name.key, caller);
+                let parts = held.parts.len();
+                self.calls.push(held);
+                let effects = self.lane.call(ticket, parts);
+                self.perform(effects);
+            }
+            Message::LetGo(ticket) => {
+                if let Some(held) = self.find(ticket) {
+                    let caller = held.caller.take();
+                    held.seen |= caller.is_some_and(|caller| caller.progress().is_given_up());
+                }
+                self.news.push_back(Event::LetGo(ticket));
+            }
+            Message::Impatient(ticket, error) => self.news.push_back(Event::OutOfPatience(ticket, error)),
+            Message::Await { first, key, caller } => {
+                let held = self.calls.iter_mut().find(|held| held.resumed && held.first == first);
+                match held {
+                    Some(held) => held.awaited(key, caller),
+                    None => caller.settle(Err(Error::invalid("seqId", "its result was seen already"))),
+                }
+                self.sweep();
+            }
+            Message::Seen(key) => self.seen(key),
+            Message::Barrier(done) => drop(done.send(())),
+        }
+    }
+
+    fn take_news(&mut self) {
+        while let Some(event) = self.news.pop_front() {
+            let effects = self.lane.step(event);
+            self.perform(effects);
+        }
+    }
+
+    fn find(&mut self, ticket: Ticket) -> Option<&mut Held> {
+        self.calls.iter_mut().find(|held| held.ticket == ticket)
+    }
+
+    /// Something came of a request: it is written down first, where it is worth it.
+    fn happened(&mut self, event: Event<Error>) {
+        match &event {
+            Event::Written(ticket) => self.progress(*ticket, Outcome::Journaled),
+            Event::NotWritten(ticket, _) => self.progress(*ticket, Outcome::NotSent),
+            Event::Answered(ticket, part, request) => {
+                self.keep(*ticket, *part, Answer::Taken(request.clone()));
+            }
+            Event::Failed(ticket, part, error) => {
+                self.keep(*ticket, *part, Answer::Failed(Failed::from(error)));
+            }
+            _ => {}
+        }
+        self.news.push_back(event);
+    }
+
+    fn finished(&mut self, ticket: Ticket, part: usize, payload: Payload) {
+        let (encoding, bytes) = match &payload {
+            Payload::Json(bytes) => (Encoding::Json, bytes.clone()),
+            Payload::Protobuf(bytes) => (Encoding::Protobuf, bytes.clone()),
+        };
+        self.keep(ticket, part, Answer::Result(encoding, bytes));
+        if let Some(held) = self.find(ticket) {
+            held.parts[part].result = Some(payload);
+        }
+        self.news.push_back(Event::Finished(ticket, part));
+    }
+
+    fn keep(&mut self, ticket: Ticket, part: usize, answer: Answer) {
+        let held = self.calls.iter().find(|held| held.ticket == ticket);
+        // What fills a number is no answer to what was asked for.
+        if let Some(held) = held.filter(|held| !held.spoiled) {
+            self.relaxed(held.answered(self.model.as_str(), part, &answer));
+        }
+    }
+
+    fn relaxed(&mut self, ops: Vec<Op>) {
+        if !ops.is_empty() {
+            let committed = self.journal.commit(Durability::Relaxed, ops);
+            self.running.push(committed.map(Done::Kept).boxed_local());
+        }
+    }
+
+    /// A relaxed write that failed costs work after a crash and nothing else; so it is only said.
+    fn kept(&self, kept: Result<(), Error>) {
+        if let Err(error) = kept {
+            self.transport.platform().log(Level::Warn, &format!("a record was not kept: {error}"));
+        }
+    }
+
+    fn progress(&mut self, ticket: Ticket, outcome: Outcome) {
+        if let Some(caller) = self.find(ticket).and_then(|held| held.caller.as_ref()) {
+            caller.progress().set(outcome);
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<Effect<Error>>) {
         for effect in effects {
             match effect {
-                Effect::Write { ticket, first } => {
-                    let event = match self.write(ticket, first) {
-                        Ok(()) => Event::Written(ticket),
-                        Err(error) => Event::NotWritten(ticket, error),
-                    };
-                    self.news.push_back(event);
+                Effect::Write { ticket, first, again } => {
+                    if let Err(error) = self.write(ticket, first, again) {
+                        self.happened(Event::NotWritten(ticket, error));
+                    }
                 }
                 Effect::Send { ticket, part } => self.send(ticket, part, false),
-                Effect::Fill { ticket, part } => self.send(ticket, part, true),
-                Effect::Poll { ticket, part, request } => {
-                    let Some(held) = self.calls.get(&ticket) else { continue };
-                    let kind = held.parts[part].request.kind;
-                    let name = format!("result of {} {}", kind.as_str(), held.parts[part].number);
-                    let (transport, address) = (self.transport.clone(), self.address.clone());
-                    let poll = self.requests.spawn_nolink(name, move |ctx| async move {
-                        let impatient = |error| drop(address.send(Message::Impatient(ticket, error)));
-                        retrieve(&transport, &ctx, &request, kind, impatient).await
+                Effect::Fill { ticket, part } => {
+                    if let Some(held) = self.find(ticket) {
+                        held.spoiled = true;
+                    }
+                    self.send(ticket, part, true);
+                }
+                Effect::Poll { ticket, part, request } => self.poll(ticket, part, RequestId::new(request)),
+                Effect::Settle { ticket, result } => {
+                    let result = result.map_err(|failure| match failure {
+                        Failure::As(error) => error,
+                        Failure::With(error, outcome) => error.with_outcome(outcome),
+                        Failure::Behind(error) => error
+                            .context("an earlier request of this model can't go on")
+                            .with_outcome(Outcome::NotSent),
                     });
-                    self.running.push(Box::pin(async move {
-                        match poll.await {
-                            Ok(Ok(payload)) => Done::Result(ticket, part, payload),
-                            Ok(Err(error)) => Done::Event(Event::Failed(ticket, part, error)),
-                            Err(exit) => Done::Event(Event::Crashed(
-                                ticket,
-                                part,
-                                Error::from_exit(&exit, Outcome::Unknown),
-                            )),
-                        }
-                    }));
+                    if let Some(held) = self.find(ticket) {
+                        held.settle(result);
+                    }
                 }
-                Effect::Settle { ticket, result } => self.settle(ticket, result.map_err(|error| error.0)),
-                Effect::Forget { ticket } => {
-                    self.calls.remove(&ticket);
-                }
+                Effect::Forget { ticket, records } => self.forget(ticket, records),
             }
+        }
+        self.sweep();
+    }
+
+    fn forget(&mut self, ticket: Ticket, records: Records) {
+        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
+        match records {
+            Records::Done => {
+                held.done = true;
+                held.ask = None;
+                held.parts.iter_mut().for_each(|part| part.body = None);
+                return;
+            }
+            // Nothing can be deleted that was never written.
+            Records::None | Records::Unused => {
+                let mut ops = held.deleted(self.model.as_str());
+                if !ops.is_empty() {
+                    ops.push(self.journal.model_op(&self.model, self.lane.next_number()));
+                }
+                self.relaxed(ops);
+            }
+            Records::Left => {}
+        }
+        self.calls.retain(|held| held.ticket != ticket);
+    }
+
+    /// The records of what is done and seen go; of what is done and never will be, only the memory.
+    fn sweep(&mut self) {
+        let mut ops = Vec::new();
+        let model = self.model.as_str();
+        self.calls.retain(|held| {
+            let over = held.done && held.seen;
+            if over {
+                ops.extend(held.deleted(model));
+            }
+            let left = held.done && !held.resumed && held.key == 0;
+            !over && !left
+        });
+        self.relaxed(ops);
+    }
+
+    fn seen(&mut self, key: u32) {
+        if let Some(held) = self.calls.iter_mut().find(|held| held.key == key) {
+            held.seen = true;
+            self.sweep();
         }
     }
 
-    /// Gives the parts of a call their numbers and makes their bytes, which are final from here on.
-    fn write(&mut self, ticket: Ticket, first: SeqId) -> Result<(), Error> {
-        let Some(held) = self.calls.get_mut(&ticket) else { return Ok(()) };
-        let mut number = first;
-        for part in &mut held.parts {
-            part.number = number;
-            part.body = Some((part.request.body)(&self.model, number)?);
-            number = number.next();
+    /// Gives the parts of a call their numbers, makes their bytes, which are final from here on, and writes them down.
+    fn write(&mut self, ticket: Ticket, first: Number, again: bool) -> Result<(), Error> {
+        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return Ok(()) };
+        let Some(ask) = &held.ask else {
+            let message = "its number was used by a request that the server had refused: make the call again";
+            return Err(Error::protocol(message));
+        };
+        let model = self.model.as_str();
+        // Under the number that it had before, if the server would not have it there.
+        let mut ops = held.deleted(model);
+        let mut sampler = None;
+        if let Ask::NewSampler(nth) = ask {
+            let (number, op) = self.journal.sampler_number(*nth);
+            sampler = Some(number);
+            ops.extend(op);
         }
+        held.first = first;
+        for (i, part) in held.parts.iter_mut().enumerate() {
+            let number = SeqId::new(first + i as u64);
+            part.body = Some(ask.body(i, &self.model, number, sampler)?);
+            part.idempotency_key = uuid(&**self.transport.platform());
+        }
+        ops.extend(held.written(model, &self.journal.owner(), again));
+        ops.push(self.journal.model_op(&self.model, first + held.parts.len() as u64));
         if let Some(caller) = &held.caller {
             caller.progress().sent();
         }
+        let committed = self.journal.commit(Durability::Strict, ops);
+        let done = move |result| match result {
+            Ok(()) => Done::Event(Event::Written(ticket)),
+            Err(error) => Done::Event(Event::NotWritten(ticket, error)),
+        };
+        self.running.push(committed.map(done).boxed_local());
         Ok(())
     }
 
     fn send(&mut self, ticket: Ticket, part: usize, filler: bool) {
-        let Some(held) = self.calls.get(&ticket) else { return };
-        let Part { request, body, number, .. } = &held.parts[part];
-        let (path, body) = match (filler, body) {
-            (false, Some(body)) => (request.path, Ok(body.clone())),
-            _ => ("forward_backward", nothing(&self.model, *number)),
+        let Some(held) = self.calls.iter().find(|held| held.ticket == ticket) else { return };
+        let number = SeqId::new(held.number(part));
+        let kind = held.method.kind().as_str();
+        let written = &held.parts[part];
+        let (path, body, key) = match (filler, &written.body) {
+            (false, Some(body)) => {
+                (written.path.to_string(), Ok(body.clone()), written.idempotency_key.clone())
+            }
+            _ => {
+                let platform = self.transport.platform();
+                ("forward_backward".to_owned(), nothing(&self.model, number), uuid(&**platform))
+            }
         };
-        let name = format!("{} {number}", if filler { "place of" } else { request.kind.as_str() });
         let body = match body {
             Ok(body) => body,
             Err(error) => return self.news.push_back(Event::Crashed(ticket, part, error)),
         };
-        let (transport, address) = (self.transport.clone(), self.address.clone());
-        let sending = self.requests.spawn_nolink(name, move |ctx| async move {
-            let impatient = |error| drop(address.send(Message::Impatient(ticket, error)));
-            submit(&transport, &ctx, Call::post(path, body), impatient).await
-        });
-        self.running.push(Box::pin(async move {
-            Done::Event(match sending.await {
-                Ok(Ok(request)) => Event::Answered(ticket, part, request),
-                Ok(Err(refusal)) => Event::Refused(ticket, part, refusal),
-                Err(exit) => Event::Crashed(ticket, part, Error::from_exit(&exit, Outcome::Unknown)),
-            })
-        }));
+        let name = format!("{} {number}", if filler { "place of" } else { kind });
+        let unclear = held.resumed;
+        let (transport, impatient) = (self.transport.clone(), self.impatient(ticket));
+        let mut call = Call::post(path, body);
+        call.idempotency_key = Some(key);
+        let work = move |ctx: Context| {
+            let sent = async move {
+                Done::Event(match submit(&transport, &ctx, call, unclear, impatient).await {
+                    Ok(request) => Event::Answered(ticket, part, request),
+                    Err(Denied::Refused(refusal)) => Event::Refused(ticket, part, refusal),
+                    Err(Denied::Barred(error)) => Event::Barred(ticket, part, error),
+                })
+            };
+            sent.boxed_local()
+        };
+        self.start(ticket, part, name, Box::new(work));
     }
 
-    fn settle(&mut self, ticket: Ticket, result: Result<(), Error>) {
-        let Some(held) = self.calls.get_mut(&ticket) else { return };
-        let Some(caller) = held.caller.take() else { return };
-        caller.settle(result.map(|()| {
-            let results = held.parts.iter_mut().filter_map(|part| part.result.take());
-            results.collect()
-        }));
+    fn poll(&mut self, ticket: Ticket, part: usize, request: RequestId) {
+        let Some(held) = self.calls.iter().find(|held| held.ticket == ticket) else { return };
+        let kind = held.method.kind();
+        let name = format!("result of {} {}", kind.as_str(), held.number(part));
+        let (transport, impatient) = (self.transport.clone(), self.impatient(ticket));
+        let work = move |ctx: Context| {
+            let polled = async move {
+                match retrieve(&transport, &ctx, &request, kind, impatient).await {
+                    Ok(payload) => Done::Result(ticket, part, payload),
+                    // The result is still there for whoever is let in.
+                    Err(error) if matches!(error.status(), Some(401..=403)) => {
+                        Done::Event(Event::Barred(ticket, part, error))
+                    }
+                    Err(error) => Done::Event(Event::Failed(ticket, part, error)),
+                }
+            };
+            polled.boxed_local()
+        };
+        self.start(ticket, part, name, Box::new(work));
     }
-}
 
-/// A request that changes nothing, for a number that would be left out: a forward pass over one token.
-fn nothing(model: &ModelId, number: SeqId) -> Result<Body, Error> {
-    let call = LossCall { forward_only: true, ..LossCall::new("cross_entropy") };
-    let inputs = [("target_tokens", Tensor::integers(&[0])), ("weights", Tensor::floats(&[0.0]))];
-    let datum = Datum {
-        model_input: ModelInput::from_tokens(vec![0]),
-        loss_fn_inputs: inputs.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect(),
-        ..Datum::default()
-    };
-    let bytes = EncodedForwardBackward::new([datum], &call)?.with_header(model, number)?;
-    Ok(Body::Protobuf(Rc::from(bytes)))
+    fn impatient(&self, ticket: Ticket) -> Box<dyn FnOnce(Error)> {
+        let address = self.address.clone();
+        Box::new(move |error| drop(address.send(Message::Impatient(ticket, error))))
+    }
+
+    fn start(
+        &mut self,
+        ticket: Ticket,
+        part: usize,
+        name: String,
+        work: Box<dyn FnOnce(Context) -> LocalBoxFuture<'static, Done>>,
+    ) {
+        let task = self.requests.spawn_nolink(name, work);
+        let ended = async move {
+            let crashed = |exit| Event::Crashed(ticket, part, Error::from_exit(&exit, Outcome::Unknown));
+            task.await.unwrap_or_else(|exit| Done::Event(crashed(exit)))
+        };
+        self.running.push(ended.boxed_local());
+    }
 }

@@ -1,34 +1,33 @@
 //! TrainingClient: what can be done with one model in training, in order.
 
 pub mod dispatcher;
+pub mod held;
+pub mod method;
 
 use std::cell::Cell;
 use std::future::{Future, ready};
 use std::rc::Rc;
 
 use futures_util::future::Either;
-use tinkex_protocol::Map;
+use tinkex_journal::lane::Ticket;
 use tinkex_protocol::chunking::{ChunkLimits, chunks, datum_bytes};
-use tinkex_protocol::json::futures::RequestType;
 use tinkex_protocol::json::session::Flags;
-use tinkex_protocol::json::training::{
-    AdamParams, GetInfo, LoadWeights, ModelInfo, OptimStep, OptimStepResult, SamplerKind, SaveWeights,
-    SaveWeightsForSampler, SaveWeightsForSamplerResult, SaveWeightsResult,
-};
-use tinkex_protocol::metrics::{Metrics, combine};
+use tinkex_protocol::json::training::{AdamParams, GetInfo, ModelInfo};
+use tinkex_protocol::metrics::Metrics;
 use tinkex_protocol::{
-    Datum, EncodedForwardBackward, ForwardBackwardOutput, LossCall, ModelId, SamplingSessionId, SeqId,
+    Datum, EncodedForwardBackward, ForwardBackwardOutput, LossCall, ModelId, SamplingSessionId,
 };
 use tinkex_supervise::{Address, TaskSupervisor};
 
 use crate::error::{Error, Outcome};
-use crate::request::lane::Ticket;
-use crate::request::retrieve::Payload;
-use crate::request::{Numbered, Progress, Reply, caller};
+use crate::request::{Progress, Reply, caller};
 use crate::session::Session;
-use crate::transport::answer::{self, Answer};
-use crate::transport::{Body, Call};
+use crate::transport::Call;
 use dispatcher::{Incoming, Message};
+use method::{Ask, Method, Output};
+
+pub use held::Pending;
+pub use method::Save;
 
 /// The handle of one model in training. Clones are the same client.
 ///
@@ -43,15 +42,17 @@ struct Inner {
     dispatcher: Address<Message>,
     calls: TaskSupervisor,
     next_ticket: Cell<u64>,
+    /// Calls that were in the journal when this client was made.
+    pending: Vec<Pending>,
 }
 
-/// What `save_state` takes beside the name.
+/// By what a call is known to whoever made it.
 #[derive(Clone, Debug, Default)]
-pub struct Save {
-    pub name: String,
-    pub ttl_seconds: Option<u64>,
-    pub overwrite: bool,
-    pub user_metadata: Option<Map<String>>,
+pub struct Name {
+    /// The key of its promise; 0 for none, and then its result counts as seen when it is given.
+    pub key: u32,
+    /// JSON text; empty for none.
+    pub label: String,
 }
 
 impl TrainingClient {
@@ -61,8 +62,11 @@ impl TrainingClient {
         flags: Rc<Flags>,
         dispatcher: Address<Message>,
         calls: TaskSupervisor,
+        pending: Vec<Pending>,
     ) -> TrainingClient {
-        TrainingClient(Rc::new(Inner { model, session, flags, dispatcher, calls, next_ticket: Cell::new(0) }))
+        // Behind the tickets of those that were there before.
+        let next_ticket = Cell::new(pending.len() as u64);
+        TrainingClient(Rc::new(Inner { model, session, flags, dispatcher, calls, next_ticket, pending }))
     }
 
     pub fn model(&self) -> &ModelId {
@@ -74,6 +78,49 @@ impl TrainingClient {
         &self.0.calls
     }
 
+    /// The calls that came back with this client, in their order: those that go on, and finished ones that nobody has
+    /// seen. [`result`](TrainingClient::result) waits for one.
+    pub fn pending(&self) -> &[Pending] {
+        &self.0.pending
+    }
+
+    /// What comes of a call that came back, by its first number. `key`: of the promise that waits for it from now on.
+    pub fn result(&self, first: u64, key: u32, progress: &Progress) -> Result<Asked, Error> {
+        let known = self.0.pending.iter().find(|pending| pending.first == first);
+        let method = known.and_then(|pending| pending.method).ok_or_else(|| {
+            Error::invalid("seqId", format!("{} has no pending call {first}", self.0.model))
+        })?;
+        progress.set(Outcome::Journaled);
+        let (caller, reply) = caller(progress.clone(), Box::new(|| ()));
+        let message = Message::Await { first, key, caller };
+        if let Err(Message::Await { caller, .. }) = self.0.dispatcher.send(message) {
+            caller.settle(Err(self.ended(Outcome::Journaled)));
+        }
+        Ok(Asked { method, reply })
+    }
+
+    /// The caller of this key has seen what came of its call: nothing of it need be kept.
+    pub fn seen(&self, key: u32) {
+        // A client that has ended leaves it in the journal: it will come back as finished.
+        let _ = self.0.dispatcher.send(Message::Seen(key));
+    }
+
+    /// Takes a call's place in the order.
+    pub fn ask(&self, ask: Ask, name: Name, progress: &Progress) -> Asked {
+        let method = ask.method();
+        let ticket = Ticket(self.0.next_ticket.get());
+        self.0.next_ticket.set(ticket.0 + 1);
+        self.0.session.wake();
+        let dispatcher = self.0.dispatcher.clone();
+        let let_go = move || drop(dispatcher.send(Message::LetGo(ticket)));
+        let (caller, reply) = caller(progress.clone(), Box::new(let_go));
+        let message = Message::Call(ticket, Incoming { ask, name, caller });
+        if let Err(Message::Call(_, incoming)) = self.0.dispatcher.send(message) {
+            incoming.caller.settle(Err(self.ended(Outcome::NotSent)));
+        }
+        Asked { method, reply }
+    }
+
     /// A forward pass, or a forward and backward pass whose gradients add up until the next step. Large data are cut
     /// into several requests, and their results put together.
     pub fn forward_backward(
@@ -82,27 +129,15 @@ impl TrainingClient {
         call: LossCall,
         progress: &Progress,
     ) -> impl Future<Output = Result<ForwardBackwardOutput, Error>> + use<> {
-        let counts_and_parts = self.cut(data, &call);
-        let (counts, parts) = match counts_and_parts {
-            Ok(cut) => cut,
+        let asked = match self.cut(data, &call) {
+            Ok(ask) => self.ask(ask, Name::default(), progress),
             Err(error) => return Either::Left(ready(Err(error))),
         };
-        let reply = self.enqueue(parts, progress);
         Either::Right(async move {
-            let results = reply.await?;
-            let outputs: Result<Vec<_>, Error> = results
-                .into_iter()
-                .zip(&counts)
-                .map(|(payload, &data)| match payload {
-                    Payload::Protobuf(bytes) => {
-                        ForwardBackwardOutput::decode(&bytes, data).map_err(unreadable)
-                    }
-                    Payload::Json(_) => {
-                        Err(Error::protocol("the server sent JSON where a protobuf result belongs"))
-                    }
-                })
-                .collect();
-            combine(outputs?).map_err(unreadable)
+            match asked.output().await? {
+                Output::Forward(output) => Ok(output),
+                _ => Err(Error::protocol("the result is of another method")),
+            }
         })
     }
 
@@ -112,19 +147,12 @@ impl TrainingClient {
         params: AdamParams,
         progress: &Progress,
     ) -> impl Future<Output = Result<Metrics, Error>> + use<> {
-        let reply = self.numbered(RequestType::OptimStep, "optim_step", progress, move |model_id, seq_id| {
-            let adam_params = Some(params);
-            Body::json(&OptimStep {
-                model_id,
-                seq_id,
-                adam_params,
-                optimizer_params: None,
-                tag: Default::default(),
-            })
-        });
+        let asked = self.ask(Ask::OptimStep(params), Name::default(), progress);
         async move {
-            let step: OptimStepResult = json_of(reply.await?)?;
-            Ok(step.metrics.unwrap_or_default())
+            match asked.output().await? {
+                Output::Step(metrics) => Ok(metrics),
+                _ => Err(Error::protocol("the result is of another method")),
+            }
         }
     }
 
@@ -134,20 +162,8 @@ impl TrainingClient {
         save: Save,
         progress: &Progress,
     ) -> impl Future<Output = Result<String, Error>> + use<> {
-        let reply =
-            self.numbered(RequestType::SaveWeights, "save_weights", progress, move |model_id, seq_id| {
-                let Save { name, ttl_seconds, overwrite, user_metadata } = save.clone();
-                Body::json(&SaveWeights {
-                    model_id,
-                    path: name,
-                    seq_id,
-                    ttl_seconds,
-                    overwrite,
-                    user_metadata,
-                    tag: Default::default(),
-                })
-            });
-        async move { Ok(json_of::<SaveWeightsResult>(reply.await?)?.path) }
+        let asked = self.ask(Ask::SaveState(save), Name::default(), progress);
+        async move { asked.path().await }
     }
 
     /// Puts the weights of a checkpoint, and with `optimizer` its optimizer, in the place of this model's own.
@@ -157,23 +173,8 @@ impl TrainingClient {
         optimizer: bool,
         progress: &Progress,
     ) -> impl Future<Output = Result<(), Error>> + use<> {
-        let reply =
-            self.numbered(RequestType::LoadWeights, "load_weights", progress, move |model_id, seq_id| {
-                Body::json(&LoadWeights {
-                    session_id: None,
-                    model_seq_id: None,
-                    model_id: Some(model_id),
-                    seq_id: Some(seq_id),
-                    base_model: None,
-                    user_metadata: None,
-                    path: path.clone(),
-                    optimizer,
-                    optimizer_config: None,
-                    weights_access_token: None,
-                    tag: Default::default(),
-                })
-            });
-        async move { reply.await.map(|_| ()) }
+        let asked = self.ask(Ask::LoadState { path, optimizer }, Name::default(), progress);
+        async move { asked.output().await.map(|_| ()) }
     }
 
     /// Saves weights that a sampler can be made of, under a name; gives the path.
@@ -182,25 +183,8 @@ impl TrainingClient {
         save: Save,
         progress: &Progress,
     ) -> impl Future<Output = Result<String, Error>> + use<> {
-        let path = "save_weights_for_sampler";
-        let reply =
-            self.numbered(RequestType::SaveWeightsForSampler, path, progress, move |model_id, seq_id| {
-                let Save { name, ttl_seconds, user_metadata, .. } = save.clone();
-                Body::json(&SaveWeightsForSampler {
-                    model_id,
-                    path: Some(name),
-                    sampling_session_seq_id: None,
-                    kind: SamplerKind::Snapshot,
-                    seq_id,
-                    ttl_seconds,
-                    user_metadata,
-                    tag: Default::default(),
-                })
-            });
-        async move {
-            let saved: SaveWeightsForSamplerResult = json_of(reply.await?)?;
-            saved.path.ok_or_else(|| Error::protocol("the server saved the weights and gave no path"))
-        }
+        let asked = self.ask(Ask::SaveWeightsForSampler(save), Name::default(), progress);
+        async move { asked.path().await }
     }
 
     /// Makes a sampler of the weights as they are at this point of the order, without a name.
@@ -208,27 +192,18 @@ impl TrainingClient {
         &self,
         progress: &Progress,
     ) -> impl Future<Output = Result<SamplingSessionId, Error>> + use<> {
-        let number = self.0.session.next_sampler();
-        let path = "save_weights_for_sampler";
-        let reply =
-            self.numbered(RequestType::SaveWeightsForSampler, path, progress, move |model_id, seq_id| {
-                Body::json(&SaveWeightsForSampler {
-                    model_id,
-                    path: None,
-                    sampling_session_seq_id: Some(number),
-                    kind: SamplerKind::Snapshot,
-                    seq_id,
-                    ttl_seconds: None,
-                    user_metadata: None,
-                    tag: Default::default(),
-                })
-            });
+        let asked = self.ask(self.new_sampler(), Name::default(), progress);
         async move {
-            let saved: SaveWeightsForSamplerResult = json_of(reply.await?)?;
-            saved
-                .sampling_session_id
-                .ok_or_else(|| Error::protocol("the server made a sampler and gave no id"))
+            match asked.output().await? {
+                Output::Sampler(id) => Ok(id),
+                _ => Err(Error::protocol("the result is of another method")),
+            }
         }
+    }
+
+    /// What asks for a sampler of the weights, which takes its number now.
+    pub fn new_sampler(&self) -> Ask {
+        Ask::NewSampler(self.0.session.nth_sampler())
     }
 
     /// What the server says of the model. Not part of the order.
@@ -238,34 +213,8 @@ impl TrainingClient {
         async move { transport.fetch(Call::post_json("get_info", &ask)).await }
     }
 
-    /// One request that isn't data.
-    fn numbered(
-        &self,
-        kind: RequestType,
-        path: &'static str,
-        progress: &Progress,
-        body: impl Fn(ModelId, SeqId) -> Body + 'static,
-    ) -> Reply<Vec<Payload>> {
-        let body = Box::new(move |model: &ModelId, number| Ok(body(model.clone(), number)));
-        self.enqueue(vec![Numbered { kind, path, body }], progress)
-    }
-
-    fn enqueue(&self, parts: Vec<Numbered>, progress: &Progress) -> Reply<Vec<Payload>> {
-        let ticket = Ticket(self.0.next_ticket.get());
-        self.0.next_ticket.set(ticket.0 + 1);
-        let dispatcher = self.0.dispatcher.clone();
-        let let_go = move || drop(dispatcher.send(Message::LetGo(ticket)));
-        let (caller, reply) = caller(progress.clone(), let_go);
-        if let Err(Message::Call(_, incoming)) =
-            self.0.dispatcher.send(Message::Call(ticket, Incoming { parts, caller }))
-        {
-            incoming.caller.settle(Err(Error::closed("the training client", Outcome::NotSent)));
-        }
-        reply
-    }
-
-    /// Cuts data into requests within the service's limits: how many data each has, and the requests.
-    fn cut(&self, data: Vec<Datum>, call: &LossCall) -> Result<(Vec<usize>, Vec<Numbered>), Error> {
+    /// Cuts data into requests within the service's limits.
+    pub fn cut(&self, data: Vec<Datum>, call: &LossCall) -> Result<Ask, Error> {
         if data.is_empty() {
             return Err(Error::invalid("data", "the batch is empty: give at least one datum"));
         }
@@ -276,26 +225,36 @@ impl TrainingClient {
         let ranges = chunks(data.iter().map(datum_bytes), limits);
         let mut data = data.into_iter();
         let mut parts = Vec::with_capacity(ranges.len());
-        for range in &ranges {
+        for range in ranges {
             let encoded = EncodedForwardBackward::new(data.by_ref().take(range.len()), call)?;
-            let kind = if call.forward_only { RequestType::Forward } else { RequestType::ForwardBackward };
-            let body = Box::new(move |model: &ModelId, number| {
-                let bytes = encoded.with_header(model, number)?;
-                Ok(Body::Protobuf(bytes.into()))
-            });
-            parts.push(Numbered { kind, path: "forward_backward", body });
+            parts.push((encoded, range.len() as u32));
         }
-        Ok((ranges.into_iter().map(|range| range.len()).collect(), parts))
+        Ok(Ask::Data { forward_only: call.forward_only, parts })
+    }
+
+    /// Why a call can't be taken any more.
+    fn ended(&self, outcome: Outcome) -> Error {
+        let lost = self.0.session.lost();
+        lost.unwrap_or_else(|| Error::closed("the training client", outcome)).with_outcome(outcome)
     }
 }
 
-fn json_of<T: Answer>(results: Vec<Payload>) -> Result<T, Error> {
-    match results.into_iter().next() {
-        Some(Payload::Json(bytes)) => answer::read(&bytes).map_err(unreadable),
-        _ => Err(Error::protocol("the server sent protobuf where a JSON result belongs")),
-    }
+/// A call that has its place.
+pub struct Asked {
+    pub method: Method,
+    reply: Reply,
 }
 
-fn unreadable(error: tinkex_protocol::Error) -> Error {
-    Error::protocol(format!("the server's result can't be read: {error}"))
+impl Asked {
+    pub async fn output(self) -> Result<Output, Error> {
+        let results = self.reply.await?;
+        self.method.read(results)
+    }
+
+    async fn path(self) -> Result<String, Error> {
+        match self.output().await? {
+            Output::Path(path) => Ok(path),
+            _ => Err(Error::protocol("the result is of another method")),
+        }
+    }
 }

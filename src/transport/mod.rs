@@ -5,7 +5,7 @@ pub mod answer;
 pub mod connections;
 pub mod retry;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -124,6 +124,8 @@ struct Inner {
     /// Whether this server has ever answered.
     reached: Cell<bool>,
     billing: Cell<Billing>,
+    /// Told of every answer.
+    on_answer: RefCell<Option<Box<dyn Fn()>>>,
 }
 
 /// The clock of a pause for billing is one for all calls, as the account is one.
@@ -143,11 +145,17 @@ impl Transport {
             connections,
             reached: Cell::new(false),
             billing: Cell::default(),
+            on_answer: RefCell::default(),
         }))
     }
 
     pub fn platform(&self) -> &Rc<dyn Platform> {
         &self.0.platform
+    }
+
+    /// `hear` is told of every answer, whatever it is.
+    pub fn on_answer(&self, hear: Box<dyn Fn()>) {
+        *self.0.on_answer.borrow_mut() = Some(hear);
     }
 
     /// Sends the call, again where its policy says so, and gives the first answer that is final: a 2xx.
@@ -247,6 +255,9 @@ impl Transport {
         match select(answer, platform.timer(timeout)).await {
             Either::Left((Ok(answer), _)) => {
                 self.0.reached.set(true);
+                if let Some(hear) = &*self.0.on_answer.borrow() {
+                    hear();
+                }
                 Ok(answer)
             }
             Either::Left((Err(failure), _)) => Err(Silence::Failed(failure)),

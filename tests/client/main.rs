@@ -1,6 +1,8 @@
 //! The client as its users meet it, over a simulated network to the real sandbox: order, lost answers, endings.
 
 mod audit;
+mod disk;
+mod journal;
 mod world;
 
 use std::rc::Rc;
@@ -106,7 +108,7 @@ fn a_call_that_is_not_through_after_five_minutes_lets_its_caller_go_and_goes_on(
         let client = model(&service).await.expect("the server is up").client;
         world.set_up(false);
         let error = client.optim_step(adam(), &Progress::default()).await.expect_err("nobody answers");
-        assert_eq!((error.kind(), error.outcome()), (&Kind::Connection, Outcome::Unknown));
+        assert_eq!((error.kind(), error.outcome()), (&Kind::Connection, Outcome::Journaled));
         assert!(world.time.now() >= Duration::from_secs(300));
         world.set_up(true);
         client.optim_step(adam(), &Progress::default()).await.expect("the next call follows the first");

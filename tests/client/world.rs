@@ -3,8 +3,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::LazyLock;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_channel::oneshot;
@@ -13,7 +15,7 @@ use futures_util::future::{Either, LocalBoxFuture, select};
 use tinkex::platform::{HttpFailure, HttpRequest, HttpResponse, Level, Platform};
 use tinkex::request::Progress;
 use tinkex::service::{Lora, Made, Service, Settings};
-use tinkex::session::Labels;
+use tinkex::session::{Choice, Labels, Resume};
 use tinkex::training::TrainingClient;
 use tinkex::transport;
 use tinkex_protocol::json::training::LoraConfig;
@@ -23,11 +25,16 @@ use tinkex_sandbox::{Bases, Core, TINY};
 use tinkex_supervise::Runtime;
 use tinkex_supervise::virtual_time::VirtualTime;
 
+use crate::disk::Disk;
+
 /// One way through the network.
 const LATENCY: Duration = Duration::from_millis(5);
 
 /// Read once for all worlds, since that takes longer than many a test.
 static BASES: LazyLock<Bases> = LazyLock::new(|| Bases::shipped().expect("the shipped bases can be read"));
+
+/// Of every service here; it is never to be found on a disk.
+pub const API_KEY: &str = "tml-a-secret-of-somebody";
 
 /// How often the network does what, in a thousand requests.
 #[derive(Clone, Copy, Default)]
@@ -44,6 +51,8 @@ pub struct World {
     runtime: Rc<dyn Runtime>,
     server: Rc<RefCell<Server>>,
     pub weather: Rc<Cell<Weather>>,
+    /// Where services keep their journals.
+    pub disk: Disk,
     dice: Rc<Cell<u64>>,
     /// Timers that were to fire at the very instant at which they were set.
     immediate_timers: Rc<Cell<usize>>,
@@ -52,6 +61,8 @@ pub struct World {
 struct Server {
     core: Core,
     up: bool,
+    silent: bool,
+    refuses: Option<u16>,
     holds: HashMap<HoldId, oneshot::Sender<Response>>,
     requests: usize,
 }
@@ -67,14 +78,28 @@ impl World {
         World::with(seed, tinkex_sandbox::Settings { session_timeout, ..Default::default() })
     }
 
+    /// A world whose server takes one datum a request.
+    pub fn small_chunks(seed: u64) -> Rc<World> {
+        let flags = [("fwdbwd_max_chunk_len".to_owned(), 1.into())].into_iter().collect();
+        World::with(seed, tinkex_sandbox::Settings { flags, ..Default::default() })
+    }
+
     fn with(seed: u64, settings: tinkex_sandbox::Settings) -> Rc<World> {
         let time = Rc::new(VirtualTime::new(seed));
         let core = Core::new(settings, BASES.clone(), [7; 32]);
         Rc::new(World {
             runtime: time.runtime(),
             time,
-            server: Rc::new(RefCell::new(Server { core, up: true, holds: HashMap::new(), requests: 0 })),
+            server: Rc::new(RefCell::new(Server {
+                core,
+                up: true,
+                silent: false,
+                refuses: None,
+                holds: HashMap::new(),
+                requests: 0,
+            })),
             weather: Rc::default(),
+            disk: Disk::default(),
             dice: Rc::new(Cell::new(seed)),
             immediate_timers: Rc::default(),
         })
@@ -82,19 +107,46 @@ impl World {
 
     /// A service of this world, with the heartbeats running.
     pub fn service(self: &Rc<Self>) -> Service {
+        self.service_of("page", Resume::None)
+    }
+
+    /// A service of a page that is called so.
+    pub fn service_of(self: &Rc<Self>, owner: &str, resume: Resume) -> Service {
+        self.service_on(self.clone(), owner, resume)
+    }
+
+    /// A service of an instance of its own, which dies on its own.
+    pub fn mortal(self: &Rc<Self>, owner: &str, resume: Resume) -> (Service, Rc<Instance>) {
+        let instance = Rc::new(Instance { world: self.clone(), dies_at: Rc::new(Cell::new(u64::MAX)) });
+        (self.service_on(instance.clone(), owner, resume), instance)
+    }
+
+    fn service_on(self: &Rc<Self>, platform: Rc<dyn Platform>, owner: &str, resume: Resume) -> Service {
         let transport = transport::Settings {
             base_url: "http://sandbox".into(),
-            api_key: "tml-local".into(),
+            api_key: API_KEY.into(),
             timeout: Duration::from_secs(60),
             max_retries: None,
             max_connections: 6,
         };
-        Service::open(self.clone(), Settings { transport, labels: Labels::default() }, |_| None)
+        let session = Choice { owner: owner.to_owned(), resume };
+        let settings = Settings { transport, labels: Labels::default(), session };
+        Service::open(platform, Rc::new(self.disk.clone()), settings, |_| None)
     }
 
     /// The server answers no more, until it is up again with what it knew.
     pub fn set_up(&self, up: bool) {
         self.server.borrow_mut().up = up;
+    }
+
+    /// What arrives is done, and no answer comes back.
+    pub fn lose_replies(&self, lose: bool) {
+        self.server.borrow_mut().silent = lose;
+    }
+
+    /// Every request is answered with this status.
+    pub fn refuse_all(&self, status: Option<u16>) {
+        self.server.borrow_mut().refuses = status;
     }
 
     /// How many requests have reached the server.
@@ -144,7 +196,13 @@ impl World {
             let status = [408, 429, 500, 503][self.draw(4) as usize];
             return Ok(HttpResponse { status, ..HttpResponse::default() });
         }
+        if let Some(status) = self.server.borrow().refuses {
+            return Ok(HttpResponse { status, body: b"{}".to_vec(), ..HttpResponse::default() });
+        }
         let response = self.answer(&request).await;
+        if self.server.borrow().silent {
+            return Err(HttpFailure("connection reset".into()));
+        }
         if self.happens(weather.lost_replies) {
             return Err(HttpFailure("connection reset".into()));
         }
@@ -261,6 +319,68 @@ impl Platform for World {
     }
 
     fn log(&self, _: Level, _: &str) {}
+
+    fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
+        self
+    }
+}
+
+/// A platform whose futures stop, in the middle of whatever they do, when it dies.
+pub struct Instance {
+    world: Rc<World>,
+    /// The poll of the world's executor at which it dies.
+    dies_at: Rc<Cell<u64>>,
+}
+
+impl Instance {
+    /// Lets it die after so many polls of anything from now.
+    pub fn die_after(&self, polls: u64) {
+        self.dies_at.set(self.world.time.polls() + polls);
+    }
+}
+
+impl Runtime for Instance {
+    fn now(&self) -> Duration {
+        self.world.now()
+    }
+
+    fn timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
+        self.world.timer(after)
+    }
+
+    fn spawn(&self, future: LocalBoxFuture<'static, ()>) {
+        let (world, dies_at) = (self.world.clone(), self.dies_at.clone());
+        let mut future = Some(future);
+        // What is dead is not dropped either: that would run its code.
+        self.world.spawn(Box::pin(poll_fn(move |cx| match world.time.polls() >= dies_at.get() {
+            true => {
+                std::mem::forget(future.take());
+                Poll::Ready(())
+            }
+            false => match &mut future {
+                Some(alive) => alive.as_mut().poll(cx),
+                None => Poll::Ready(()),
+            },
+        })));
+    }
+}
+
+impl Platform for Instance {
+    fn http(&self, request: HttpRequest) -> LocalBoxFuture<'static, Result<HttpResponse, HttpFailure>> {
+        self.world.http(request)
+    }
+
+    fn random(&self) -> u64 {
+        self.world.random()
+    }
+
+    fn unix_time(&self) -> Duration {
+        self.world.unix_time()
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        self.world.log(level, message);
+    }
 
     fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
         self

@@ -1,0 +1,475 @@
+//! The order of one model's numbered requests: a pure state machine, so that every fault can be tried without a
+//! network or a disk. It says what to do next; its shell (the training client's dispatcher) does it and says what came
+//! of it.
+//!
+//! ```text
+//! call → ticket → write: number + exact bytes → send → request id → poll → result → settle
+//! ```
+//!
+//! What holds, whatever comes:
+//! - Calls get their numbers in the order in which they were made, and only one at a time is being written and sent.
+//! - Nothing is sent before it is written down.
+//! - A number is given once. It is free again only if the server refused it and nothing with a higher number was sent.
+//! - Of a call in parts, parts 2…n are answered before part 1 is sent, so that the server has them all when it starts.
+//! - A request that has a number is sent until the server answers it, whether or not its caller still waits.
+//! - One poll at a time, for the oldest request: a model's results come in order.
+//! - Each call is settled at most once, and exactly once if its caller stays; then it is forgotten or left.
+
+use std::collections::VecDeque;
+
+use crate::Outcome;
+
+/// A call's place in the queue, given when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A request's place in its model's order.
+pub type Number = u64;
+
+/// The number of a model's first request.
+pub const FIRST: Number = 1;
+
+/// What happened. `E` is the shell's error.
+#[derive(Debug)]
+pub enum Event<E> {
+    /// The bytes of a call are written down, under the numbers that [`Effect::Write`] gave.
+    Written(Ticket),
+    /// They could not be written: nothing was sent, and the numbers are free.
+    NotWritten(Ticket, E),
+    /// The server took a part and will work on it under this id.
+    Answered(Ticket, usize, String),
+    /// The server will never take this part.
+    Refused(Ticket, usize, Refusal<E>),
+    /// Sending or polling goes on, but this caller has waited long enough.
+    OutOfPatience(Ticket, E),
+    /// The task that sent or polled a part died. The caller hears of it; the request itself goes on.
+    Crashed(Ticket, usize, E),
+    /// A part has its result; the shell keeps it.
+    Finished(Ticket, usize),
+    /// A part's result is that it failed, or can't be had.
+    Failed(Ticket, usize, E),
+    /// The server lets this client do nothing at present, and may know the part.
+    Barred(Ticket, usize, E),
+    /// The caller gave the call up.
+    LetGo(Ticket),
+}
+
+/// Why a part was not taken.
+#[derive(Debug)]
+pub enum Refusal<E> {
+    /// It is not to be done: a status that ends it.
+    Final(E),
+    /// Its number was used before, with another body.
+    NumberUsed(E),
+}
+
+/// What the shell has to do.
+#[derive(Debug, PartialEq)]
+pub enum Effect<E> {
+    /// Make the exact bytes of the call's parts, numbered from `first` on, and write them down. `again`: the server
+    /// refused `first` before, and may have kept it.
+    Write { ticket: Ticket, first: Number, again: bool },
+    /// Send a part as it was written.
+    Send { ticket: Ticket, part: usize },
+    /// A number would be left out: send something that changes nothing in its place.
+    Fill { ticket: Ticket, part: usize },
+    /// Ask for the result of a part.
+    Poll { ticket: Ticket, part: usize, request: String },
+    /// Tell the caller: the parts' results are there, or why they are not.
+    Settle { ticket: Ticket, result: Result<(), Failure<E>> },
+    /// The lane is done with the call.
+    Forget { ticket: Ticket, records: Records },
+}
+
+/// What becomes of the records of a call that the lane is done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Records {
+    /// There are none: it was never written.
+    None,
+    /// Nothing of it is with the server: they go, and its number is free.
+    Unused,
+    /// It is done with: they stay until its caller has seen what came of it.
+    Done,
+    /// It can't go on here: they stay for whoever resumes the session.
+    Left,
+}
+
+/// Why a call has no result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure<E> {
+    /// As it was reported.
+    As(E),
+    /// As it was reported of a part, and what that means for the whole.
+    With(E, Outcome),
+    /// An earlier request of this model can't go on, for this reason; nothing can pass it.
+    Behind(E),
+}
+
+/// How often a part whose task crashed is sent or polled again before its client gives up.
+const MAX_CRASHES: u32 = 3;
+
+/// One model's requests, from call to result.
+#[derive(Debug)]
+pub struct Lane<E> {
+    /// The number that the next written request gets.
+    next_number: Number,
+    /// The number before was refused and is used anew; should the server have kept it after all, the next is taken.
+    number_may_be_used: bool,
+    /// In the order in which they were made.
+    calls: VecDeque<Call>,
+    /// Why nothing goes on here any more.
+    broken: Option<E>,
+}
+
+/// A call that was written before a crash, as it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    pub ticket: Ticket,
+    pub parts: Vec<ResumedPart>,
+    /// A part of it can't be sent as it was: what the server doesn't have only holds its number.
+    pub spoiled: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResumedPart {
+    /// The server may have it or not.
+    ToSend,
+    Answered(String),
+    Done,
+}
+
+#[derive(Debug)]
+struct Call {
+    ticket: Ticket,
+    phase: Phase,
+    first: Number,
+    parts: Vec<Part>,
+    /// Whether somebody still waits for the result.
+    awaited: bool,
+    /// A part was refused while others may be with the server: what is left only holds its number.
+    spoiled: bool,
+    crashes: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Queued,
+    Writing,
+    /// It has its numbers, and its bytes are final.
+    Written,
+}
+
+/// What became of one number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// Nothing the server took.
+    ToSend,
+    Sending,
+    /// A request that changes nothing is being sent in its place.
+    Filling,
+    Answered(String),
+    Polling(String),
+    /// The server let nobody in: it waits for whoever resumes the session.
+    Left,
+    /// It has its result, has failed, or its number was filled.
+    Done,
+}
+
+impl<E: Clone> Lane<E> {
+    /// A lane whose next request gets the number `next` ([`FIRST`] for a new model). `again`: the one before was refused and
+    /// is among `calls`, written anew. Ask [`begin`](Lane::begin) what is to be done.
+    pub fn new(next: Number, again: bool, calls: Vec<(Number, Resumed)>) -> Lane<E> {
+        let resumed = |(first, resumed): (Number, Resumed)| Call {
+            ticket: resumed.ticket,
+            phase: Phase::Written,
+            first,
+            parts: resumed
+                .parts
+                .into_iter()
+                .map(|part| match part {
+                    ResumedPart::ToSend => Part::ToSend,
+                    ResumedPart::Answered(_) if resumed.spoiled => Part::Done,
+                    ResumedPart::Answered(request) => Part::Answered(request),
+                    ResumedPart::Done => Part::Done,
+                })
+                .collect(),
+            awaited: true,
+            spoiled: resumed.spoiled,
+            crashes: 0,
+        };
+        let calls = calls.into_iter().map(resumed).collect();
+        Lane { next_number: next, number_may_be_used: again, calls, broken: None }
+    }
+
+    /// What there is to do before anything has happened.
+    pub fn begin(&mut self) -> Vec<Effect<E>> {
+        let mut effects = Vec::new();
+        self.go_on(&mut effects);
+        effects
+    }
+
+    /// A call of `parts` requests (at least one) takes its place behind all others.
+    pub fn call(&mut self, ticket: Ticket, parts: usize) -> Vec<Effect<E>> {
+        self.calls.push_back(Call {
+            ticket,
+            phase: Phase::Queued,
+            first: 0,
+            parts: vec![Part::ToSend; parts.max(1)],
+            awaited: true,
+            spoiled: false,
+            crashes: 0,
+        });
+        self.begin()
+    }
+
+    /// Takes in what happened. Events of calls that are no more are ignored.
+    pub fn step(&mut self, event: Event<E>) -> Vec<Effect<E>> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Written(ticket) => self.written(ticket),
+            Event::NotWritten(ticket, error) => {
+                self.settle(ticket, Err(Failure::With(error, Outcome::NotSent)), &mut effects);
+                self.remove(ticket, Records::None, &mut effects);
+            }
+            Event::Answered(ticket, part, request) => self.answered(ticket, part, request, &mut effects),
+            Event::Refused(ticket, part, refusal) => self.refused(ticket, part, refusal, &mut effects),
+            Event::OutOfPatience(ticket, error) => {
+                self.settle(ticket, Err(Failure::With(error, Outcome::Journaled)), &mut effects);
+            }
+            Event::Crashed(ticket, part, error) => self.crashed(ticket, part, error, &mut effects),
+            Event::Finished(ticket, part) => self.done(ticket, part, &mut effects),
+            Event::Failed(ticket, part, error) => {
+                self.settle(ticket, Err(Failure::As(error)), &mut effects);
+                self.done(ticket, part, &mut effects);
+            }
+            Event::Barred(ticket, part, error) => self.barred(ticket, part, error, &mut effects),
+            Event::LetGo(ticket) => self.let_go(ticket, &mut effects),
+        }
+        self.go_on(&mut effects);
+        effects
+    }
+
+    /// Calls that wait for their turn, and requests that wait for their result.
+    pub fn lengths(&self) -> (usize, usize) {
+        let queued = self.calls.iter().filter(|call| call.phase != Phase::Written).count();
+        (queued, self.calls.len() - queued)
+    }
+
+    /// The number that the next written request gets.
+    pub fn next_number(&self) -> Number {
+        self.next_number
+    }
+
+    fn find(&mut self, ticket: Ticket) -> Option<&mut Call> {
+        self.calls.iter_mut().find(|call| call.ticket == ticket)
+    }
+
+    fn written(&mut self, ticket: Ticket) {
+        if let Some(call) = self.find(ticket)
+            && call.phase == Phase::Writing
+        {
+            call.phase = Phase::Written;
+            self.next_number = call.first + call.parts.len() as u64;
+        }
+    }
+
+    fn answered(&mut self, ticket: Ticket, part: usize, request: String, effects: &mut Vec<Effect<E>>) {
+        self.number_may_be_used = false;
+        let Some(call) = self.find(ticket) else { return };
+        match call.parts[part] {
+            Part::Sending if !call.spoiled => call.parts[part] = Part::Answered(request),
+            Part::Sending | Part::Filling => self.done(ticket, part, effects),
+            _ => {}
+        }
+    }
+
+    fn refused(&mut self, ticket: Ticket, part: usize, refusal: Refusal<E>, effects: &mut Vec<Effect<E>>) {
+        let (number_may_be_used, next_number) = (self.number_may_be_used, self.next_number);
+        let Some(call) = self.find(ticket) else { return };
+        let number_used = matches!(refusal, Refusal::NumberUsed(_));
+        let (Refusal::Final(error) | Refusal::NumberUsed(error)) = refusal;
+        // A later call is written only when this one is with the server: after a crash it may be sent again, and then
+        // a refusal takes nothing back.
+        let last = call.first + 1 == next_number;
+        if call.parts[part] == Part::Filling {
+            // Nothing better can be put in its place.
+            self.done(ticket, part, effects);
+        } else if call.parts.len() > 1 {
+            // Other parts may be with the server already, so this is no clean refusal.
+            call.spoiled = true;
+            call.parts[part] = Part::ToSend;
+            self.settle(ticket, Err(Failure::With(error, Outcome::Unknown)), effects);
+            self.drop_results_of(ticket, effects);
+        } else if !last {
+            self.settle(ticket, Err(Failure::With(error, Outcome::Unknown)), effects);
+            self.remove(ticket, Records::Done, effects);
+        } else if number_used && number_may_be_used {
+            // The server kept the number that it refused before. These bytes were never taken: number them anew.
+            call.phase = Phase::Queued;
+            call.parts[part] = Part::ToSend;
+            self.number_may_be_used = false;
+        } else if number_used {
+            // Whoever used it, its place in the order is taken.
+            self.settle(ticket, Err(Failure::As(error)), effects);
+            self.remove(ticket, Records::Done, effects);
+        } else {
+            self.next_number -= 1;
+            self.number_may_be_used = true;
+            self.settle(ticket, Err(Failure::As(error)), effects);
+            self.remove(ticket, Records::Unused, effects);
+        }
+    }
+
+    fn crashed(&mut self, ticket: Ticket, part: usize, error: E, effects: &mut Vec<Effect<E>>) {
+        let Some(call) = self.find(ticket) else { return };
+        call.crashes += 1;
+        let given_up = call.crashes > MAX_CRASHES;
+        match call.parts[part] {
+            // Sending the same bytes under the same number again is safe: that is what numbers are for.
+            Part::Sending | Part::Filling => call.parts[part] = Part::ToSend,
+            Part::Polling(ref request) => call.parts[part] = Part::Answered(request.clone()),
+            _ => {}
+        }
+        self.settle(ticket, Err(Failure::With(error.clone(), Outcome::Journaled)), effects);
+        if given_up {
+            if self.find(ticket).is_some_and(|call| !call.is_with_the_server()) {
+                // Its number can't be passed over, and it can't be sent.
+                self.broken = Some(error);
+            }
+            self.remove(ticket, Records::Left, effects);
+        }
+    }
+
+    fn barred(&mut self, ticket: Ticket, part: usize, error: E, effects: &mut Vec<Effect<E>>) {
+        let Some(call) = self.find(ticket) else { return };
+        if call.parts[part] != Part::Done {
+            call.parts[part] = Part::Left;
+        }
+        self.settle(ticket, Err(Failure::With(error.clone(), Outcome::Journaled)), effects);
+        self.broken = Some(error);
+    }
+
+    fn let_go(&mut self, ticket: Ticket, effects: &mut Vec<Effect<E>>) {
+        let Some(call) = self.find(ticket) else { return };
+        call.awaited = false;
+        if call.phase == Phase::Queued {
+            self.remove(ticket, Records::None, effects);
+        }
+    }
+
+    fn done(&mut self, ticket: Ticket, part: usize, effects: &mut Vec<Effect<E>>) {
+        let Some(call) = self.find(ticket) else { return };
+        call.parts[part] = Part::Done;
+        if call.parts.iter().all(|part| *part == Part::Done) {
+            self.settle(ticket, Ok(()), effects);
+            self.remove(ticket, Records::Done, effects);
+        }
+    }
+
+    /// Nobody waits for the results of a spoiled call.
+    fn drop_results_of(&mut self, ticket: Ticket, effects: &mut Vec<Effect<E>>) {
+        let parts = self.find(ticket).map_or(0, |call| call.parts.len());
+        for part in 0..parts {
+            let has_answer = |call: &Call| matches!(call.parts[part], Part::Answered(_) | Part::Polling(_));
+            if self.find(ticket).is_some_and(|call| has_answer(call)) {
+                self.done(ticket, part, effects);
+            }
+        }
+    }
+
+    fn settle(&mut self, ticket: Ticket, result: Result<(), Failure<E>>, effects: &mut Vec<Effect<E>>) {
+        if let Some(call) = self.find(ticket)
+            && std::mem::take(&mut call.awaited)
+        {
+            effects.push(Effect::Settle { ticket, result });
+        }
+    }
+
+    fn remove(&mut self, ticket: Ticket, records: Records, effects: &mut Vec<Effect<E>>) {
+        if let Some(at) = self.calls.iter().position(|call| call.ticket == ticket) {
+            self.calls.remove(at);
+            effects.push(Effect::Forget { ticket, records });
+        }
+    }
+
+    /// Whatever can be done now.
+    fn go_on(&mut self, effects: &mut Vec<Effect<E>>) {
+        if let Some(error) = self.broken.clone() {
+            while let Some(queued) = self.calls.iter().find(|call| call.phase == Phase::Queued) {
+                let ticket = queued.ticket;
+                self.settle(ticket, Err(Failure::Behind(error.clone())), effects);
+                self.remove(ticket, Records::None, effects);
+            }
+        }
+        for call in &mut self.calls {
+            call.send(effects);
+        }
+        self.write(effects);
+        self.poll(effects);
+    }
+
+    /// The oldest queued call, once all that were numbered before it are with the server.
+    fn write(&mut self, effects: &mut Vec<Effect<E>>) {
+        let (first, again) = (self.next_number, self.number_may_be_used);
+        let Some(next) = self.calls.iter().position(|call| call.phase == Phase::Queued) else { return };
+        let mut ahead = self.calls.iter().take(next);
+        if ahead.all(|call| call.phase == Phase::Written && call.is_with_the_server()) {
+            let call = &mut self.calls[next];
+            call.phase = Phase::Writing;
+            call.first = first;
+            effects.push(Effect::Write { ticket: call.ticket, first, again });
+        }
+    }
+
+    /// The oldest request that the server has and whose result is not here.
+    fn poll(&mut self, effects: &mut Vec<Effect<E>>) {
+        let mut parts = self.calls.iter().flat_map(|call| &call.parts);
+        if parts.any(|part| matches!(part, Part::Polling(_))) {
+            return;
+        }
+        for call in &mut self.calls {
+            for (i, part) in call.parts.iter_mut().enumerate() {
+                if let Part::Answered(request) = part {
+                    let request = request.clone();
+                    effects.push(Effect::Poll { ticket: call.ticket, part: i, request: request.clone() });
+                    *part = Part::Polling(request);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Call {
+    /// Parts 2…n, and part 1 when those are with the server.
+    fn send<E>(&mut self, effects: &mut Vec<Effect<E>>) {
+        if self.phase != Phase::Written {
+            return;
+        }
+        for i in (0..self.parts.len()).rev() {
+            let rest_is_with_the_server = i > 0 || self.parts[1..].iter().all(Part::is_with_the_server);
+            if self.parts[i] == Part::ToSend && rest_is_with_the_server {
+                let (ticket, part) = (self.ticket, i);
+                let (state, effect) = match self.spoiled {
+                    true => (Part::Filling, Effect::Fill { ticket, part }),
+                    false => (Part::Sending, Effect::Send { ticket, part }),
+                };
+                self.parts[i] = state;
+                effects.push(effect);
+            }
+        }
+    }
+
+    fn is_with_the_server(&self) -> bool {
+        self.parts.iter().all(Part::is_with_the_server)
+    }
+}
+
+impl Part {
+    fn is_with_the_server(&self) -> bool {
+        matches!(self, Part::Answered(_) | Part::Polling(_) | Part::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests;

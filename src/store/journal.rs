@@ -1,0 +1,240 @@
+//! What a service writes of its session, under the session's fence.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tinkex_journal::record::{self, MODELS, Place, Record, model_key, session_key, unescaped};
+use tinkex_journal::recovery::{Found, Recovered, aside, recover};
+use tinkex_protocol::{ModelId, ModelSeqId, SamplingSessionSeqId, SessionId};
+
+use super::{Batch, Durability, Op, Store, StoreErrorKind};
+use crate::error::Error;
+
+/// Samplers are numbered without a write for each: so many numbers are written down ahead.
+const SAMPLERS_AHEAD: u64 = 64;
+
+/// The journal of one session, held by whoever claimed it last. Clones are the same journal.
+#[derive(Clone)]
+pub struct Journal(Rc<Inner>);
+
+struct Inner {
+    store: Rc<dyn Store>,
+    session: SessionId,
+    /// The session's key, and its fence.
+    key: String,
+    epoch: u64,
+    /// As it was written last.
+    record: RefCell<record::Session>,
+    /// Where this service's own count of models and samplers begins.
+    first_model: u64,
+    first_sampler: u64,
+    /// Somebody else holds the session now, or has deleted it.
+    lost: RefCell<Option<Error>>,
+    /// A write failed: what of `record` is on the disk isn't known.
+    unsure: Cell<bool>,
+}
+
+impl Journal {
+    /// Claims the session and writes it down as `owner`'s. `created`: it is new, since this time (ms since 1970).
+    pub async fn open(
+        store: Rc<dyn Store>,
+        session: SessionId,
+        owner: &str,
+        created: Option<u64>,
+    ) -> Result<Journal, Error> {
+        let key = session_key(session.as_str());
+        let epoch = store.claim(&key).await?;
+        // Read when it is ours: until then its last owner may have written it.
+        let known = match created {
+            Some(_) => None,
+            None => store.load(&key).await?.into_iter().find(|(found, _)| *found == key),
+        };
+        let record = match (known, created) {
+            (Some((key, bytes)), _) => {
+                let read = record::Session::from_bytes(&key, &bytes);
+                read.map_err(|why| Error::unreadable_record(&key, why))?
+            }
+            (None, created) => record::Session {
+                owner: String::new(),
+                created: created.ok_or_else(|| Error::no_such_session(&session))?,
+                next_model: 0,
+                next_sampler: 0,
+                exactly_once: None,
+            },
+        };
+        let record = record::Session { owner: owner.to_owned(), ..record };
+        let journal = Journal(Rc::new(Inner {
+            store,
+            session,
+            key,
+            epoch,
+            first_model: record.next_model,
+            first_sampler: record.next_sampler,
+            record: RefCell::new(record),
+            lost: RefCell::new(None),
+            unsure: Cell::new(false),
+        }));
+        journal.commit(Durability::Strict, vec![journal.session_op()]).await?;
+        Ok(journal)
+    }
+
+    pub fn session(&self) -> &SessionId {
+        &self.0.session
+    }
+
+    pub fn owner(&self) -> String {
+        self.0.record.borrow().owner.clone()
+    }
+
+    /// Why nothing of this session can be written here any more.
+    pub fn lost(&self) -> Option<Error> {
+        self.0.lost.borrow().clone()
+    }
+
+    /// Writes all of it or nothing.
+    pub fn commit(&self, durability: Durability, ops: Vec<Op>) -> LocalBoxFuture<'static, Result<(), Error>> {
+        let inner = self.0.clone();
+        let batch = Batch { fence: inner.key.clone(), epoch: inner.epoch, durability, ops };
+        let committed = inner.store.commit(batch);
+        async move {
+            let Err(error) = committed.await else { return Ok(()) };
+            inner.unsure.set(true);
+            let fenced = error.kind == StoreErrorKind::Fenced;
+            let error = Error::from(error);
+            if fenced {
+                inner.lost.borrow_mut().get_or_insert_with(|| error.clone());
+            }
+            Err(error)
+        }
+        .boxed_local()
+    }
+
+    /// The number of this service's nth model, written down before it is used.
+    pub async fn model_number(&self, nth: u64) -> Result<ModelSeqId, Error> {
+        let number = self.0.first_model + nth;
+        let beyond = {
+            let mut record = self.0.record.borrow_mut();
+            let beyond = record.next_model <= number;
+            record.next_model = record.next_model.max(number + 1);
+            beyond
+        };
+        if beyond || self.0.unsure.take() {
+            self.commit(Durability::Strict, vec![self.session_op()]).await?;
+        }
+        Ok(ModelSeqId::new(number))
+    }
+
+    /// The number of this service's nth sampler, and what must be written down before it is used.
+    pub fn sampler_number(&self, nth: u64) -> (SamplingSessionSeqId, Option<Op>) {
+        let number = self.0.first_sampler + nth;
+        let mut record = self.0.record.borrow_mut();
+        let beyond = record.next_sampler <= number;
+        if beyond {
+            record.next_sampler = number + SAMPLERS_AHEAD;
+        }
+        drop(record);
+        let op = (beyond || self.0.unsure.take()).then(|| self.session_op());
+        (SamplingSessionSeqId::new(number), op)
+    }
+
+    pub fn exactly_once(&self) -> Option<bool> {
+        self.0.record.borrow().exactly_once
+    }
+
+    /// Keeps what a probe has found; it is probed again where this is lost.
+    pub fn set_exactly_once(&self, exactly_once: bool) -> LocalBoxFuture<'static, Result<(), Error>> {
+        self.0.record.borrow_mut().exactly_once = Some(exactly_once);
+        self.commit(Durability::Relaxed, vec![self.session_op()])
+    }
+
+    /// A model of this session, whose next request is numbered `next`.
+    pub fn model_op(&self, model: &ModelId, next: u64) -> Op {
+        put(model_key(model.as_str()), &record::Model { session: self.0.session.as_str().to_owned(), next })
+    }
+
+    /// What is kept of a model. What can't be read is set aside; none where the model isn't known here.
+    pub async fn recover(&self, model: &ModelId) -> Result<Option<Recovered>, Error> {
+        let Inner { store, session, .. } = &*self.0;
+        let id = model.as_str();
+        let key = model_key(id);
+        let record = store.load(&key).await?.into_iter().find(|(found, _)| *found == key);
+        let Some((_, record)) = record else { return Ok(None) };
+        match record::Model::from_bytes(&key, &record) {
+            Ok(known) if known.session != session.as_str() => {
+                return Err(Error::of_another_session(model, &known.session));
+            }
+            Ok(_) => {}
+            // Its number is known from nothing else, once its requests were seen.
+            Err(why) => return Err(Error::unreadable_record(&key, why)),
+        }
+        let mut found: [Found; 3] = Default::default();
+        for (place, found) in [Place::Request, Place::Body, Place::Answer].into_iter().zip(&mut found) {
+            *found = store.load(&place.prefix(id)).await?;
+        }
+        let recovered = recover(id, Some(record), found).map_err(Error::too_new)?;
+        if !recovered.damaged.is_empty() {
+            // Copied: a request's own key says that its number is to be held, until that is done.
+            let copy = |(key, bytes): &(String, Vec<u8>)| Op::Put(aside(key), bytes[..].into());
+            let ops = recovered.damaged.iter().map(copy).collect();
+            self.commit(Durability::Strict, ops).await?;
+        }
+        Ok(Some(recovered))
+    }
+
+    /// What is kept of this session's models: of each its calls, and how many of them are finished and not seen.
+    pub async fn inventory(&self) -> Result<Vec<Kept>, Error> {
+        let mut kept = Vec::new();
+        for (key, bytes) in self.0.store.load(MODELS).await? {
+            let model = key.strip_prefix(MODELS).and_then(unescaped);
+            let (Some(model), Ok(record)) = (model, record::Model::from_bytes(&key, &bytes)) else {
+                continue;
+            };
+            if record.session != self.0.session.as_str() {
+                continue;
+            }
+            let heads = self.0.store.load(&Place::Request.prefix(&model)).await?;
+            let calls = heads.into_iter().filter_map(|(key, bytes)| {
+                let head = record::Head::from_bytes(&key, &bytes).ok()?;
+                (head.part == 0).then_some(head.method)
+            });
+            kept.push(Kept { calls: calls.collect(), model });
+        }
+        Ok(kept)
+    }
+
+    /// Deletes what there is of the session and its models. Their calls were seen.
+    pub async fn erase(&self) -> Result<(), Error> {
+        let models = self.inventory().await?;
+        let mut ops: Vec<Op> = models.iter().map(|kept| Op::Delete(model_key(&kept.model))).collect();
+        ops.push(Op::Delete(self.0.key.clone()));
+        self.commit(Durability::Relaxed, ops).await
+    }
+
+    fn session_op(&self) -> Op {
+        put(self.0.key.clone(), &*self.0.record.borrow())
+    }
+}
+
+/// A model of which something is kept, and the methods of its calls that nobody has seen the end of.
+pub struct Kept {
+    pub model: String,
+    pub calls: Vec<String>,
+}
+
+/// In words, for errors.
+pub fn words(kept: &[Kept]) -> String {
+    let mut words = String::new();
+    for Kept { model, calls } in kept.iter().filter(|kept| !kept.calls.is_empty()) {
+        words.push_str(if words.is_empty() { "" } else { "; " });
+        words.push_str(&format!("{} of {model} ({})", calls.len(), calls.join(", ")));
+    }
+    if words.is_empty() { "no calls".into() } else { words }
+}
+
+/// An op that writes a record.
+pub fn put(key: String, record: &impl Record) -> Op {
+    let bytes = record.to_bytes(&key);
+    Op::Put(key, bytes.into())
+}

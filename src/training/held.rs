@@ -1,0 +1,236 @@
+//! What a dispatcher holds of each call beyond its place in the lane: bytes, results, its caller, and its records.
+
+use std::rc::Rc;
+
+use tinkex_journal::lane::{Number, Ticket};
+use tinkex_journal::record::{Answer, Encoding, Head, Place, check};
+use tinkex_journal::recovery::{self, Recovered};
+
+use super::method::{Ask, Method};
+use crate::error::{Error, Outcome};
+use crate::request::retrieve::Payload;
+use crate::request::{Caller, Results};
+use crate::store::{Op, put};
+use crate::transport::Body;
+
+/// A call that came back from the journal.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The number of its first request.
+    pub first: Number,
+    /// None where its record was damaged, or a later version made the call.
+    pub method: Option<Method>,
+    /// JSON text; empty for none.
+    pub label: String,
+    /// The key of its promise, where this very service made it; else 0.
+    pub key: u32,
+    pub finished: bool,
+}
+
+/// One call.
+pub struct Held {
+    pub ticket: Ticket,
+    pub method: Method,
+    /// None where it came from the journal: then it can't be made for another number.
+    pub ask: Option<Ask>,
+    pub label: String,
+    pub key: u32,
+    /// 0 before it has one.
+    pub first: Number,
+    pub parts: Vec<Part>,
+    pub caller: Option<Caller>,
+    /// How it ended, where its caller has not come yet.
+    pub ended: Option<Result<(), Error>>,
+    pub seen: bool,
+    /// The lane is done with it; its records wait to be seen.
+    pub done: bool,
+    /// A record of it was damaged: what it asked for is not known.
+    pub lost: bool,
+    /// What is left of it only holds its numbers.
+    pub spoiled: bool,
+    /// It was sent in an earlier life.
+    pub resumed: bool,
+}
+
+#[derive(Default)]
+pub struct Part {
+    pub path: Rc<str>,
+    /// Final once written.
+    pub body: Option<Body>,
+    pub idempotency_key: String,
+    pub data: u32,
+    pub result: Option<Payload>,
+}
+
+impl Held {
+    pub fn new(ticket: Ticket, ask: Ask, label: String, key: u32, caller: Caller) -> Held {
+        let method = ask.method();
+        let path: Rc<str> = method.path().into();
+        let part = |data| Part { path: path.clone(), data, ..Part::default() };
+        Held {
+            ticket,
+            method,
+            parts: ask.parts().into_iter().map(part).collect(),
+            ask: Some(ask),
+            label,
+            key,
+            first: 0,
+            caller: Some(caller),
+            ended: None,
+            seen: false,
+            done: false,
+            lost: false,
+            spoiled: false,
+            resumed: false,
+        }
+    }
+
+    /// A call from the journal; `at`: its place among those, which is its ticket.
+    fn resumed(at: usize, call: recovery::Call) -> Held {
+        let head = call.head().cloned();
+        let (lost, done) = (call.is_lost(), call.is_finished());
+        let method = head.as_ref().and_then(|head| Method::of_name(&head.method));
+        let mut ended = done.then_some(Ok(()));
+        let parts = call.parts.into_iter().map(|part| {
+            let result = match part.answer {
+                Some(Answer::Result(Encoding::Json, bytes)) => Some(Payload::Json(bytes)),
+                Some(Answer::Result(Encoding::Protobuf, bytes)) => Some(Payload::Protobuf(bytes)),
+                Some(Answer::Failed(failed)) => {
+                    ended = Some(Err(Error::from(failed)));
+                    None
+                }
+                Some(Answer::Taken(_)) | None => None,
+            };
+            let Some(head) = part.head else { return Part::default() };
+            let body = part.body.map(|bytes| match head.encoding {
+                Encoding::Json => Body::Json(bytes.into()),
+                Encoding::Protobuf => Body::Protobuf(bytes.into()),
+            });
+            let path = head.path.into();
+            Part { path, body, idempotency_key: head.idempotency_key, data: head.data, result }
+        });
+        let parts = parts.collect();
+        Held {
+            ticket: Ticket(at as u64),
+            // What is not known is only kept, and never read.
+            method: method.unwrap_or(Method::LoadState),
+            ask: None,
+            label: head.map(|head| head.label).unwrap_or_default(),
+            key: 0,
+            first: call.first,
+            parts,
+            caller: None,
+            ended,
+            seen: false,
+            done,
+            lost,
+            spoiled: lost,
+            resumed: true,
+        }
+    }
+
+    pub fn number(&self, part: usize) -> Number {
+        self.first + part as u64
+    }
+
+    /// The ops that write the call down under its numbers. Bodies were made.
+    pub fn written(&self, model: &str, caller: &str, again: bool) -> Vec<Op> {
+        let mut ops = Vec::with_capacity(2 * self.parts.len() + 2);
+        for (i, part) in self.parts.iter().enumerate() {
+            let number = self.number(i);
+            let (encoding, bytes) = match &part.body {
+                Some(Body::Json(bytes)) => (Encoding::Json, bytes.clone()),
+                Some(Body::Protobuf(bytes)) => (Encoding::Protobuf, bytes.clone()),
+                Some(Body::None) | None => (Encoding::Json, Rc::default()),
+            };
+            let body_key = Place::Body.key(model, number);
+            let head = Head {
+                method: self.method.name().into(),
+                path: part.path.to_string(),
+                label: self.label.clone(),
+                caller: caller.to_owned(),
+                key: self.key,
+                part: i as u32,
+                parts: self.parts.len() as u32,
+                data: part.data,
+                again,
+                encoding,
+                idempotency_key: part.idempotency_key.clone(),
+                body_length: bytes.len() as u32,
+                body_check: check(&body_key, &bytes),
+            };
+            ops.push(put(Place::Request.key(model, number), &head));
+            ops.push(Op::Put(body_key, bytes));
+        }
+        ops
+    }
+
+    /// The ops that delete everything of it.
+    pub fn deleted(&self, model: &str) -> Vec<Op> {
+        if self.first == 0 {
+            return Vec::new();
+        }
+        let numbers = (0..self.parts.len()).map(|part| self.number(part));
+        let places = [Place::Request, Place::Body, Place::Answer];
+        numbers.flat_map(|number| places.map(|place| Op::Delete(place.key(model, number)))).collect()
+    }
+
+    /// The ops that keep what the server said of a part.
+    pub fn answered(&self, model: &str, part: usize, answer: &Answer) -> Vec<Op> {
+        let number = self.number(part);
+        let mut ops = vec![put(Place::Answer.key(model, number), answer)];
+        if !matches!(answer, Answer::Taken(_)) {
+            ops.push(Op::Delete(Place::Body.key(model, number)));
+        }
+        ops
+    }
+
+    /// Tells the caller, or keeps it for one who comes.
+    pub fn settle(&mut self, result: Result<(), Error>) {
+        let result = if self.lost { Err(Error::lost_record()) } else { result };
+        let Some(caller) = self.caller.take() else {
+            self.ended = Some(result);
+            return;
+        };
+        if result.as_ref().is_err_and(|error| error.outcome() == Outcome::Journaled) {
+            // What comes of it is for whoever resumes: this caller's having seen the error is nothing.
+            self.key = 0;
+        } else if self.key == 0 {
+            self.seen = true;
+        }
+        caller.settle(result.map(|()| self.results()));
+    }
+
+    /// Somebody waits for a call that came back.
+    pub fn awaited(&mut self, key: u32, caller: Caller) {
+        self.key = key;
+        self.caller = Some(caller);
+        match self.ended.take() {
+            Some(result) => self.settle(result),
+            None if self.done => self.settle(Err(Error::invalid("seqId", "its result was given already"))),
+            None => {}
+        }
+    }
+
+    fn results(&mut self) -> Results {
+        self.parts.iter_mut().filter_map(|part| Some((part.result.take()?, part.data))).collect()
+    }
+}
+
+/// What came back, as it is shown and as it is held. `caller`: the name of this service in records.
+pub fn resume(recovered: Recovered, caller: &str) -> (Vec<Pending>, Vec<Held>) {
+    let mut pending = Vec::with_capacity(recovered.calls.len());
+    let mut held = Vec::with_capacity(recovered.calls.len());
+    for (at, call) in recovered.calls.into_iter().enumerate() {
+        let head = call.head();
+        pending.push(Pending {
+            first: call.first,
+            method: head.and_then(|head| Method::of_name(&head.method)),
+            label: head.map(|head| head.label.clone()).unwrap_or_default(),
+            key: head.filter(|head| head.caller == caller).map_or(0, |head| head.key),
+            finished: call.is_finished(),
+        });
+        held.push(Held::resumed(at, call));
+    }
+    (pending, held)
+}

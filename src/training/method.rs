@@ -1,0 +1,264 @@
+//! What can be asked of a model in training: the bytes of each request, and what its result is.
+
+use std::rc::Rc;
+
+use tinkex_protocol::json::futures::RequestType;
+use tinkex_protocol::json::training::{
+    AdamParams, LoadWeights, OptimStep, OptimStepResult, SamplerKind, SaveWeights, SaveWeightsForSampler,
+    SaveWeightsForSamplerResult, SaveWeightsResult,
+};
+use tinkex_protocol::metrics::{Metrics, combine};
+use tinkex_protocol::{
+    Datum, EncodedForwardBackward, ForwardBackwardOutput, LossCall, Map, ModelId, ModelInput,
+    SamplingSessionId, SamplingSessionSeqId, SeqId, Tensor,
+};
+
+use crate::error::Error;
+use crate::request::Results;
+use crate::request::retrieve::Payload;
+use crate::transport::Body;
+use crate::transport::answer::{self, Answer};
+
+/// The methods that have a place in a model's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Forward,
+    ForwardBackward,
+    OptimStep,
+    SaveState,
+    LoadState,
+    SaveWeightsForSampler,
+    SaveWeightsAndGetSamplingClient,
+}
+
+/// What a call asks for. Its bytes are made when it gets its number.
+pub enum Ask {
+    /// Parts, each with how many data it has.
+    Data {
+        forward_only: bool,
+        parts: Vec<(EncodedForwardBackward, u32)>,
+    },
+    OptimStep(AdamParams),
+    SaveState(Save),
+    LoadState {
+        path: String,
+        optimizer: bool,
+    },
+    SaveWeightsForSampler(Save),
+    /// The nth sampler of this service.
+    NewSampler(u64),
+}
+
+/// What `save_state` takes beside the name.
+#[derive(Clone, Debug, Default)]
+pub struct Save {
+    pub name: String,
+    pub ttl_seconds: Option<u64>,
+    pub overwrite: bool,
+    pub user_metadata: Option<Map<String>>,
+}
+
+/// What comes of a call.
+#[derive(Debug)]
+pub enum Output {
+    Forward(ForwardBackwardOutput),
+    Step(Metrics),
+    Path(String),
+    Loaded,
+    Sampler(SamplingSessionId),
+}
+
+impl Method {
+    const ALL: [Method; 7] = [
+        Method::Forward,
+        Method::ForwardBackward,
+        Method::OptimStep,
+        Method::SaveState,
+        Method::LoadState,
+        Method::SaveWeightsForSampler,
+        Method::SaveWeightsAndGetSamplingClient,
+    ];
+
+    /// As its caller knows it, and as it is written down.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Forward => "forward",
+            Method::ForwardBackward => "forwardBackward",
+            Method::OptimStep => "optimStep",
+            Method::SaveState => "saveState",
+            Method::LoadState => "loadState",
+            Method::SaveWeightsForSampler => "saveWeightsForSampler",
+            Method::SaveWeightsAndGetSamplingClient => "saveWeightsAndGetSamplingClient",
+        }
+    }
+
+    pub fn of_name(name: &str) -> Option<Method> {
+        Method::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    /// Behind `/api/v1/`.
+    pub fn path(self) -> &'static str {
+        match self {
+            Method::Forward | Method::ForwardBackward => "forward_backward",
+            Method::OptimStep => "optim_step",
+            Method::SaveState => "save_weights",
+            Method::LoadState => "load_weights",
+            Method::SaveWeightsForSampler | Method::SaveWeightsAndGetSamplingClient => {
+                "save_weights_for_sampler"
+            }
+        }
+    }
+
+    pub fn kind(self) -> RequestType {
+        match self {
+            Method::Forward => RequestType::Forward,
+            Method::ForwardBackward => RequestType::ForwardBackward,
+            Method::OptimStep => RequestType::OptimStep,
+            Method::SaveState => RequestType::SaveWeights,
+            Method::LoadState => RequestType::LoadWeights,
+            Method::SaveWeightsForSampler | Method::SaveWeightsAndGetSamplingClient => {
+                RequestType::SaveWeightsForSampler
+            }
+        }
+    }
+
+    /// Reads the results of a call's parts.
+    pub fn read(self, results: Results) -> Result<Output, Error> {
+        match self {
+            Method::Forward | Method::ForwardBackward => {
+                let mut outputs = Vec::with_capacity(results.len());
+                for (payload, data) in results {
+                    let Payload::Protobuf(bytes) = payload else {
+                        return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
+                    };
+                    outputs.push(ForwardBackwardOutput::decode(&bytes, data as usize).map_err(unreadable)?);
+                }
+                combine(outputs).map_err(unreadable).map(Output::Forward)
+            }
+            Method::OptimStep => {
+                Ok(Output::Step(json::<OptimStepResult>(results)?.metrics.unwrap_or_default()))
+            }
+            Method::SaveState => Ok(Output::Path(json::<SaveWeightsResult>(results)?.path)),
+            Method::LoadState => Ok(Output::Loaded),
+            Method::SaveWeightsForSampler => {
+                let saved: SaveWeightsForSamplerResult = json(results)?;
+                let path = saved.path.map(Output::Path);
+                path.ok_or_else(|| Error::protocol("the server saved the weights and gave no path"))
+            }
+            Method::SaveWeightsAndGetSamplingClient => {
+                let saved: SaveWeightsForSamplerResult = json(results)?;
+                let id = saved.sampling_session_id.map(Output::Sampler);
+                id.ok_or_else(|| Error::protocol("the server made a sampler and gave no id"))
+            }
+        }
+    }
+}
+
+impl Ask {
+    pub fn method(&self) -> Method {
+        match self {
+            Ask::Data { forward_only: true, .. } => Method::Forward,
+            Ask::Data { .. } => Method::ForwardBackward,
+            Ask::OptimStep(_) => Method::OptimStep,
+            Ask::SaveState(_) => Method::SaveState,
+            Ask::LoadState { .. } => Method::LoadState,
+            Ask::SaveWeightsForSampler(_) => Method::SaveWeightsForSampler,
+            Ask::NewSampler(_) => Method::SaveWeightsAndGetSamplingClient,
+        }
+    }
+
+    /// How many data each part has.
+    pub fn parts(&self) -> Vec<u32> {
+        match self {
+            Ask::Data { parts, .. } => parts.iter().map(|(_, data)| *data).collect(),
+            _ => vec![0],
+        }
+    }
+
+    /// The exact bytes of a part, for its model and number. `sampler`: the number of the sampler that is made.
+    pub fn body(
+        &self,
+        part: usize,
+        model: &ModelId,
+        seq_id: SeqId,
+        sampler: Option<SamplingSessionSeqId>,
+    ) -> Result<Body, Error> {
+        let model_id = model.clone();
+        Ok(match self {
+            Ask::Data { parts, .. } => Body::Protobuf(parts[part].0.with_header(model, seq_id)?.into()),
+            Ask::OptimStep(params) => Body::json(&OptimStep {
+                model_id,
+                seq_id,
+                adam_params: Some(*params),
+                optimizer_params: None,
+                tag: Default::default(),
+            }),
+            Ask::SaveState(save) => Body::json(&SaveWeights {
+                model_id,
+                path: save.name.clone(),
+                seq_id,
+                ttl_seconds: save.ttl_seconds,
+                overwrite: save.overwrite,
+                user_metadata: save.user_metadata.clone(),
+                tag: Default::default(),
+            }),
+            Ask::LoadState { path, optimizer } => Body::json(&LoadWeights {
+                session_id: None,
+                model_seq_id: None,
+                model_id: Some(model_id),
+                seq_id: Some(seq_id),
+                base_model: None,
+                user_metadata: None,
+                path: path.clone(),
+                optimizer: *optimizer,
+                optimizer_config: None,
+                weights_access_token: None,
+                tag: Default::default(),
+            }),
+            Ask::SaveWeightsForSampler(save) => for_sampler(model_id, seq_id, Some(save), None),
+            Ask::NewSampler(_) => for_sampler(model_id, seq_id, None, sampler),
+        })
+    }
+}
+
+fn for_sampler(
+    model_id: ModelId,
+    seq_id: SeqId,
+    save: Option<&Save>,
+    sampling_session_seq_id: Option<SamplingSessionSeqId>,
+) -> Body {
+    Body::json(&SaveWeightsForSampler {
+        model_id,
+        path: save.map(|save| save.name.clone()),
+        sampling_session_seq_id,
+        kind: SamplerKind::Snapshot,
+        seq_id,
+        ttl_seconds: save.and_then(|save| save.ttl_seconds),
+        user_metadata: save.and_then(|save| save.user_metadata.clone()),
+        tag: Default::default(),
+    })
+}
+
+/// A request that changes nothing, for a number that would be left out: a forward pass over one token.
+pub fn nothing(model: &ModelId, number: SeqId) -> Result<Body, Error> {
+    let call = LossCall { forward_only: true, ..LossCall::new("cross_entropy") };
+    let inputs = [("target_tokens", Tensor::integers(&[0])), ("weights", Tensor::floats(&[0.0]))];
+    let datum = Datum {
+        model_input: ModelInput::from_tokens(vec![0]),
+        loss_fn_inputs: inputs.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect(),
+        ..Datum::default()
+    };
+    let bytes = EncodedForwardBackward::new([datum], &call)?.with_header(model, number)?;
+    Ok(Body::Protobuf(Rc::from(bytes)))
+}
+
+fn json<T: Answer>(results: Results) -> Result<T, Error> {
+    match results.into_iter().next() {
+        Some((Payload::Json(bytes), _)) => answer::read(&bytes).map_err(unreadable),
+        _ => Err(Error::protocol("the server sent protobuf where a JSON result belongs")),
+    }
+}
+
+fn unreadable(error: tinkex_protocol::Error) -> Error {
+    Error::protocol(format!("the server's result can't be read: {error}"))
+}

@@ -1,0 +1,410 @@
+//! Calls that outlive whatever made them: what is on the disk at each moment, and what goes on from there.
+
+use std::time::Duration;
+
+use tinkex::error::{Error, Kind, Outcome};
+use tinkex::request::Progress;
+use tinkex::service::Service;
+use tinkex::session::Resume;
+use tinkex::store::StoreErrorKind;
+use tinkex::training::method::{Ask, Output};
+use tinkex::training::{Name, TrainingClient};
+use tinkex_protocol::ModelId;
+
+use crate::world::{Weather, World, batch, cross_entropy, model};
+use crate::{adam, applied, train, weights};
+
+/// The calls of a run of some steps, by number: a pass and then a step, each twice.
+fn ask(client: &TrainingClient, call: u32) -> Ask {
+    match call % 2 {
+        0 => client.cut(batch(i64::from(call / 2)), &cross_entropy()).expect("the batch has data"),
+        _ => Ask::OptimStep(adam()),
+    }
+}
+
+fn name(call: u32) -> Name {
+    Name { key: call + 1, label: call.to_string() }
+}
+
+/// Takes the client of a model up again, in a task of the service.
+async fn resume(service: &Service, id: &ModelId) -> Result<TrainingClient, Error> {
+    let (resumer, id) = (service.clone(), id.clone());
+    let made = service.calls().spawn_nolink("resume", move |_| async move {
+        Ok::<_, Error>(resumer.resume_training_client(id).await?.client)
+    });
+    made.await.expect("resuming does not crash")
+}
+
+fn steps_of(world: &World) -> Vec<String> {
+    applied(world).into_iter().filter(|line| !line.ends_with(" 0")).collect()
+}
+
+fn hash(world: &World, model: &ModelId) -> String {
+    weights(&world.ask(&format!("/api/v1/sandbox/models/{model}/hash")))
+}
+
+/// How many calls a run of [`ask`] has.
+const CALLS: u32 = 6;
+
+/// Makes the calls from `from` on, waits for each in turn and says that it was seen.
+async fn go_on(client: &TrainingClient, from: u32, seen: &mut Vec<u32>) -> Result<(), Error> {
+    let asked: Vec<_> =
+        (from..CALLS).map(|call| client.ask(ask(client, call), name(call), &Progress::default())).collect();
+    for (call, asked) in (from..CALLS).zip(asked) {
+        asked.output().await?;
+        client.seen(name(call).key);
+        seen.push(call);
+    }
+    Ok(())
+}
+
+#[test]
+fn whenever_an_instance_dies_the_next_one_goes_on_and_every_step_is_applied_once() {
+    let (_, undisturbed) = train(&World::new(0), i64::from(CALLS / 2));
+    let mut deaths = 0;
+    for polls in 1.. {
+        let world = World::new(polls);
+        if polls % 2 == 0 {
+            world.weather.set(Weather { lost_requests: 100, lost_replies: 100, refusals: 100 });
+        }
+        let (first, instance) = world.mortal("first", Resume::None);
+        let id = world.time.block_on(async { model(&first).await.map(|made| made.client) });
+        let client = id.expect("the model is made");
+        let id = client.model().clone();
+        instance.die_after(polls);
+        let mut seen = Vec::new();
+        world.time.block_on(async {
+            let all = go_on(&client, 0, &mut seen);
+            let late = world.runtime_timer(Duration::from_secs(60));
+            futures_util::future::select(std::pin::pin!(all), late).await;
+        });
+        let survived = seen.len() == CALLS as usize;
+        deaths += 1;
+        let second = world.service_of("second", Resume::Newest);
+        world.time.block_on(async {
+            let client = resume(&second, &id).await.expect("the session is alive");
+            let mut next = seen.len() as u32;
+            for pending in client.pending() {
+                if pending.finished && pending.label == (i64::from(next) - 1).to_string() {
+                    // It was seen, and the instance died before it had deleted it.
+                    next -= 1;
+                }
+                assert_eq!(pending.label, next.to_string(), "polls {polls}: {:?}", client.pending());
+                let asked = client.result(pending.first, name(next).key, &Progress::default());
+                let output = asked.expect("it is pending").output().await;
+                match (next % 2, output) {
+                    (0, Ok(Output::Forward(_))) | (1, Ok(Output::Step(_))) => {}
+                    (_, output) => panic!("polls {polls}: call {next} gave {output:?}"),
+                }
+                client.seen(name(next).key);
+                next += 1;
+            }
+            go_on(&client, next, &mut seen).await.expect("the rest goes through");
+        });
+        world.time.run_until_stalled();
+        assert_eq!(steps_of(&world).len(), CALLS as usize, "polls {polls}");
+        assert_eq!(hash(&world, &id), weights(&undisturbed), "polls {polls}");
+        for kind in ["request/", "body/", "answer/"] {
+            assert_eq!(world.disk.keys_of(kind), [""; 0], "polls {polls}: nothing is kept of what was seen");
+        }
+        second.close();
+        if survived {
+            break;
+        }
+    }
+    assert!(deaths > 50, "{deaths} moments were tried");
+}
+
+#[test]
+fn nothing_is_sent_before_it_is_written_and_a_call_costs_one_strict_write() {
+    let world = World::new(1);
+    let service = world.service();
+    world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        let (strict, _) = world.disk.commits();
+        let asked: Vec<_> =
+            (0..4).map(|call| client.ask(ask(&client, call), name(call), &Progress::default())).collect();
+        for asked in asked {
+            asked.output().await.expect("the server is up");
+        }
+        assert_eq!(world.disk.commits().0, strict + 4);
+    });
+    service.close();
+}
+
+#[test]
+fn a_body_goes_when_the_result_is_in_and_the_rest_when_it_was_seen() {
+    let world = World::new(2);
+    let service = world.service();
+    world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        world.set_up(false);
+        let asked = client.ask(ask(&client, 0), name(0), &Progress::default());
+        world.runtime_timer(Duration::from_secs(1)).await;
+        let id = client.model();
+        assert_eq!(world.disk.keys_of("body/"), [format!("body/{id}/0000000001")]);
+        assert_eq!(world.disk.keys_of("request/"), [format!("request/{id}/0000000001")]);
+        world.set_up(true);
+        asked.output().await.expect("the server is up");
+        assert_eq!(world.disk.keys_of("body/"), [""; 0]);
+        assert_eq!(world.disk.keys_of("answer/"), [format!("answer/{id}/0000000001")]);
+        client.seen(name(0).key);
+        world.runtime_timer(Duration::from_millis(1)).await;
+        assert_eq!(world.disk.keys_of("answer/"), [""; 0]);
+        assert_eq!(world.disk.keys_of("request/"), [""; 0]);
+    });
+    service.close();
+}
+
+#[test]
+fn a_full_disk_refuses_new_calls_with_the_reason_and_the_client_lives() {
+    let world = World::new(3);
+    let service = world.service();
+    world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        let before = world.requests();
+        world.disk.refuse(Some(StoreErrorKind::Quota));
+        let error = client.optim_step(adam(), &Progress::default()).await.expect_err("the disk is full");
+        assert_eq!(error.kind(), &Kind::Storage(StoreErrorKind::Quota));
+        assert_eq!((error.outcome(), world.requests()), (Outcome::NotSent, before));
+        world.disk.refuse(None);
+        client.optim_step(adam(), &Progress::default()).await.expect("there is room again");
+    });
+    assert_eq!(steps_of(&world), ["optim_step 1"], "no number was lost to the full disk");
+    service.close();
+}
+
+#[test]
+fn a_disk_that_refuses_only_what_is_relaxed_costs_nothing_but_a_second_send() {
+    let world = World::new(4);
+    let (first, instance) = world.mortal("first", Resume::None);
+    let id = world.time.block_on(async {
+        let client = model(&first).await.expect("the server is up").client;
+        let asked = client.ask(ask(&client, 1), name(1), &Progress::default());
+        world.runtime_timer(Duration::from_millis(1)).await;
+        world.disk.refuse(Some(StoreErrorKind::Aborted));
+        asked.output().await.expect("the result needs no disk");
+        world.disk.refuse(None);
+        client.model().clone()
+    });
+    instance.die_after(0);
+    let second = world.service_of("second", Resume::Newest);
+    world.time.block_on(async {
+        let client = resume(&second, &id).await.expect("the session is alive");
+        assert_eq!(client.pending().len(), 1);
+        assert!(!client.pending()[0].finished);
+        let asked = client.result(client.pending()[0].first, 9, &Progress::default()).expect("it is pending");
+        asked.output().await.expect("the server has it");
+    });
+    assert_eq!(steps_of(&world), ["optim_step 1"]);
+    second.close();
+}
+
+#[test]
+fn closing_leaves_what_has_a_number_for_whoever_resumes() {
+    let world = World::new(5);
+    let service = world.service();
+    let id = world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        world.set_up(false);
+        let asked: Vec<_> =
+            (0..2).map(|call| client.ask(ask(&client, call), name(call), &Progress::default())).collect();
+        world.runtime_timer(Duration::from_secs(1)).await;
+        service.close();
+        let mut outcomes = Vec::new();
+        for asked in asked {
+            outcomes.push(asked.output().await.expect_err("the service is closed").outcome());
+        }
+        assert_eq!(outcomes, [Outcome::Journaled, Outcome::NotSent]);
+        client.model().clone()
+    });
+    world.set_up(true);
+    let second = world.service_of("second", Resume::Newest);
+    world.time.block_on(async {
+        let client = resume(&second, &id).await.expect("the session is alive");
+        let labels: Vec<&str> = client.pending().iter().map(|pending| &*pending.label).collect();
+        assert_eq!(labels, ["0"]);
+        let asked = client.result(client.pending()[0].first, 1, &Progress::default()).expect("it is pending");
+        asked.output().await.expect("it went on");
+    });
+    second.close();
+}
+
+#[test]
+fn a_call_that_was_given_up_after_its_number_goes_on_and_keeps_no_result() {
+    let world = World::new(6);
+    let service = world.service();
+    world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        world.set_up(false);
+        let progress = Progress::default();
+        let asked = client.ask(ask(&client, 1), name(1), &progress);
+        let queued = client.ask(ask(&client, 1), name(2), &Progress::default());
+        world.runtime_timer(Duration::from_secs(1)).await;
+        assert_eq!(progress.outcome(), Outcome::Journaled);
+        progress.give_up();
+        drop((asked, queued));
+        world.set_up(true);
+        client.optim_step(adam(), &Progress::default()).await.expect("the server is up");
+    });
+    assert_eq!(steps_of(&world), ["optim_step 1", "optim_step 2"], "the queued one left nothing behind");
+    assert_eq!(world.disk.keys_of("request/"), [""; 0]);
+    service.close();
+}
+
+#[test]
+fn whoever_lost_the_session_writes_and_sends_no_more_and_says_who_has_it() {
+    let world = World::new(7);
+    let (first, second) = (world.service(), world.service_of("second", Resume::Newest));
+    world.time.block_on(async {
+        let client = model(&first).await.expect("the server is up").client;
+        let id = client.model().clone();
+        let other = resume(&second, &id).await.expect("the session is alive");
+        let error = client.optim_step(adam(), &Progress::default()).await.expect_err("it is the other's");
+        assert_eq!(error.kind(), &Kind::Storage(StoreErrorKind::Fenced));
+        assert_eq!(error.outcome(), Outcome::NotSent);
+        let error = client.optim_step(adam(), &Progress::default()).await.expect_err("and stays so");
+        assert_eq!(error.kind(), &Kind::Storage(StoreErrorKind::Fenced), "{error}");
+        other.optim_step(adam(), &Progress::default()).await.expect("the other trains");
+    });
+    assert_eq!(steps_of(&world), ["optim_step 1"]);
+    first.close();
+    second.close();
+}
+
+#[test]
+fn a_damaged_record_is_set_aside_its_call_says_so_and_the_next_ones_go_on() {
+    for record in ["request", "body"] {
+        let world = World::new(8);
+        let (first, instance) = world.mortal("first", Resume::None);
+        let id = world.time.block_on(async {
+            let client = model(&first).await.expect("the server is up").client;
+            world.set_up(false);
+            let _asked = client.ask(ask(&client, 1), name(1), &Progress::default());
+            world.runtime_timer(Duration::from_secs(1)).await;
+            client.model().clone()
+        });
+        instance.die_after(0);
+        let key = format!("{record}/{id}/0000000001");
+        world.disk.damage(&key);
+        world.set_up(true);
+        let second = world.service_of("second", Resume::Newest);
+        world.time.block_on(async {
+            let client = resume(&second, &id).await.expect("the session is alive");
+            assert_eq!(world.disk.keys_of("damaged/"), [format!("damaged/{key}")]);
+            let pending = client.pending()[0].clone();
+            if let Ok(asked) = client.result(pending.first, 1, &Progress::default()) {
+                let error = asked.output().await.expect_err("what it asked for is lost");
+                assert_eq!(error.kind(), &Kind::Storage(StoreErrorKind::Damaged));
+            }
+            client.optim_step(adam(), &Progress::default()).await.expect("the next one goes on");
+        });
+        assert_eq!(steps_of(&world), ["forward_backward 1", "optim_step 2"], "{record}: its number was held");
+        second.close();
+    }
+}
+
+#[test]
+fn records_of_a_later_version_are_left_as_they_are_and_named() {
+    let world = World::new(9);
+    let (first, instance) = world.mortal("first", Resume::None);
+    let id = world.time.block_on(async {
+        let client = model(&first).await.expect("the server is up").client;
+        world.set_up(false);
+        let _asked = client.ask(ask(&client, 1), name(1), &Progress::default());
+        world.runtime_timer(Duration::from_secs(1)).await;
+        client.model().clone()
+    });
+    instance.die_after(0);
+    world.disk.make_newer(&format!("request/{id}/0000000001"));
+    let keys = world.disk.keys();
+    world.set_up(true);
+    let second = world.service_of("second", Resume::Newest);
+    let error = world.time.block_on(resume(&second, &id)).err().expect("it is too new");
+    assert_eq!(error.kind(), &Kind::Storage(StoreErrorKind::TooNew));
+    assert_eq!(world.disk.keys(), keys);
+    second.close();
+}
+
+#[test]
+fn the_key_is_never_written() {
+    let world = World::new(10);
+    let service = world.service();
+    world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        world.set_up(false);
+        let _asked = client.ask(ask(&client, 0), name(0), &Progress::default());
+        world.runtime_timer(Duration::from_secs(1)).await;
+        assert!(world.disk.contains("forwardBackward"), "the scan finds what is there");
+        assert!(!world.disk.contains(crate::world::API_KEY));
+    });
+    service.close();
+}
+
+#[test]
+fn a_wrong_key_after_a_crash_leaves_the_call_in_the_journal() {
+    let world = World::new(11);
+    let (first, instance) = world.mortal("first", Resume::None);
+    let id = world.time.block_on(async {
+        let client = model(&first).await.expect("the server is up").client;
+        world.lose_replies(true);
+        let _asked = client.ask(ask(&client, 1), name(1), &Progress::default());
+        world.runtime_timer(Duration::from_secs(1)).await;
+        client.model().clone()
+    });
+    instance.die_after(0);
+    world.lose_replies(false);
+    let second = world.service_of("second", Resume::Newest);
+    world.time.block_on(async {
+        // The session is opened, and then the key expires.
+        second.session().journal().await.expect("the session is alive");
+        world.refuse_all(Some(401));
+        let client = resume(&second, &id).await.expect("nothing is asked of the server");
+        let asked = client.result(client.pending()[0].first, 1, &Progress::default()).expect("it is pending");
+        let error = asked.output().await.expect_err("the key has expired");
+        assert_eq!((error.status(), error.outcome()), (Some(401), Outcome::Journaled));
+        let error = client.optim_step(adam(), &Progress::default()).await.expect_err("nothing passes it");
+        assert_eq!(error.outcome(), Outcome::NotSent);
+    });
+    second.close();
+    world.time.run_until_stalled();
+    world.refuse_all(None);
+    let third = world.service_of("third", Resume::Newest);
+    world.time.block_on(async {
+        let client = resume(&third, &id).await.expect("the session is alive");
+        let asked =
+            client.result(client.pending()[0].first, 1, &Progress::default()).expect("it is still there");
+        asked.output().await.expect("the server had it all the time");
+    });
+    assert_eq!(steps_of(&world), ["optim_step 1"]);
+    third.close();
+}
+
+#[test]
+fn a_call_cut_into_parts_comes_back_as_one() {
+    let world = World::small_chunks(12);
+    let (first, instance) = world.mortal("first", Resume::None);
+    let id = world.time.block_on(async {
+        let client = model(&first).await.expect("the server is up").client;
+        world.set_up(false);
+        let data = (0..3).flat_map(batch).collect();
+        let asked = client.cut(data, &cross_entropy()).expect("the batch has data");
+        let _asked = client.ask(asked, name(0), &Progress::default());
+        world.runtime_timer(Duration::from_secs(1)).await;
+        client.model().clone()
+    });
+    instance.die_after(0);
+    assert_eq!(world.disk.keys_of("request/").len(), 3);
+    world.set_up(true);
+    let second = world.service_of("second", Resume::Newest);
+    world.time.block_on(async {
+        let client = resume(&second, &id).await.expect("the session is alive");
+        assert_eq!(client.pending().len(), 1);
+        let asked = client.result(1, 1, &Progress::default()).expect("it is pending");
+        let Ok(Output::Forward(output)) = asked.output().await else { panic!("it is a forward pass") };
+        assert_eq!(output.loss_fn_outputs.len(), 3);
+        client.optim_step(adam(), &Progress::default()).await.expect("numbers go on behind it");
+    });
+    assert_eq!(steps_of(&world).len(), 4);
+    second.close();
+}
