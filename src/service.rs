@@ -85,6 +85,7 @@ pub struct Made<C> {
 }
 
 /// A model that has a client here.
+#[derive(Clone)]
 struct Open {
     model: ModelId,
     pid: Pid,
@@ -377,12 +378,11 @@ impl Service {
             return session.lost().map_or(Ok(()), Err);
         }
         let journal = session.journal().await?;
-        let dispatchers: Vec<_> =
-            self.0.models.borrow().iter().map(|model| model.dispatcher.clone()).collect();
-        for dispatcher in dispatchers {
+        let open: Vec<Open> = self.0.models.borrow().clone();
+        for model in &open {
             // What was seen before this call is deleted before the journal is looked at.
             let (done, deleted) = oneshot::channel();
-            if dispatcher.send(Message::Barrier(done)).is_ok() {
+            if model.dispatcher.send(Message::Barrier(done)).is_ok() {
                 let _ = deleted.await;
             }
         }
@@ -391,6 +391,9 @@ impl Service {
             return Err(Error::pending(&words(&kept)));
         }
         session.finish().await?;
+        for model in &open {
+            self.close_client(&model.pid).await;
+        }
         journal.erase().await
     }
 

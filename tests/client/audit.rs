@@ -80,6 +80,29 @@ fn audit_2_work_that_dies_rejects_its_caller_and_says_where() {
     }
 }
 
+/// The fourth: what a session knew was in the memory of one process, and a crash of that began another one.
+#[test]
+fn audit_4_a_crash_of_the_sessions_own_process_goes_on_with_the_same_session() {
+    let world = World::new(14);
+    let service = world.service();
+    world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        let session = service.session().id().expect("it is open");
+        for crash in 1..=5 {
+            faults::arm("heartbeat", 1);
+            world.runtime_timer(Duration::from_secs(30)).await;
+            assert_eq!(faults::armed(), 0, "crash {crash} has struck");
+            assert_eq!(service.session().id().as_ref(), Some(&session));
+        }
+        world.runtime_timer(Duration::from_secs(24 * 3_600)).await;
+        client.optim_step(adam(), &Progress::default()).await.expect("the session lives, and its model");
+        let next = model(&service).await.expect("it makes more models").client;
+        assert!(next.model().as_str().starts_with(session.as_str()) && next.model() != client.model());
+    });
+    assert_eq!(world.sent().iter().filter(|path| path.ends_with("/create_session")).count(), 1);
+    service.close();
+}
+
 /// The fifth: a wait was a sleep that had to run out.
 #[test]
 fn audit_5_closing_ends_every_wait_at_once() {

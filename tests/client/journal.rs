@@ -27,7 +27,7 @@ fn name(call: u32) -> Name {
 }
 
 /// Takes the client of a model up again, in a task of the service.
-async fn resume(service: &Service, id: &ModelId) -> Result<TrainingClient, Error> {
+pub async fn resume(service: &Service, id: &ModelId) -> Result<TrainingClient, Error> {
     let (resumer, id) = (service.clone(), id.clone());
     let made = service.calls().spawn_nolink("resume", move |_| async move {
         Ok::<_, Error>(resumer.resume_training_client(id).await?.client)

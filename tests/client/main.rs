@@ -3,6 +3,7 @@
 mod audit;
 mod disk;
 mod journal;
+mod sessions;
 mod world;
 
 use std::rc::Rc;

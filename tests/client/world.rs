@@ -65,6 +65,7 @@ struct Server {
     refuses: Option<u16>,
     holds: HashMap<HoldId, oneshot::Sender<Response>>,
     requests: usize,
+    sent: Vec<String>,
 }
 
 impl World {
@@ -97,6 +98,7 @@ impl World {
                 refuses: None,
                 holds: HashMap::new(),
                 requests: 0,
+                sent: Vec::new(),
             })),
             weather: Rc::default(),
             disk: Disk::default(),
@@ -117,7 +119,11 @@ impl World {
 
     /// A service of an instance of its own, which dies on its own.
     pub fn mortal(self: &Rc<Self>, owner: &str, resume: Resume) -> (Service, Rc<Instance>) {
-        let instance = Rc::new(Instance { world: self.clone(), dies_at: Rc::new(Cell::new(u64::MAX)) });
+        let instance = Rc::new(Instance {
+            world: self.clone(),
+            dies_at: Rc::new(Cell::new(u64::MAX)),
+            late: Cell::default(),
+        });
         (self.service_on(instance.clone(), owner, resume), instance)
     }
 
@@ -163,6 +169,11 @@ impl World {
         }
     }
 
+    /// The paths of all requests that clients have sent.
+    pub fn sent(&self) -> Vec<String> {
+        self.server.borrow().sent.clone()
+    }
+
     /// Waits on the world's clock.
     pub fn runtime_timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
         self.runtime.timer(after)
@@ -187,6 +198,7 @@ impl World {
     }
 
     async fn exchange(self, request: HttpRequest) -> Result<HttpResponse, HttpFailure> {
+        self.server.borrow_mut().sent.push(request.url.clone());
         self.runtime.timer(LATENCY).await;
         let weather = self.weather.get();
         if !self.server.borrow().up || self.happens(weather.lost_requests) {
@@ -330,12 +342,19 @@ pub struct Instance {
     world: Rc<World>,
     /// The poll of the world's executor at which it dies.
     dies_at: Rc<Cell<u64>>,
+    /// By how much its timers are late.
+    late: Cell<Duration>,
 }
 
 impl Instance {
     /// Lets it die after so many polls of anything from now.
     pub fn die_after(&self, polls: u64) {
         self.dies_at.set(self.world.time.polls() + polls);
+    }
+
+    /// Its timers come late from now on.
+    pub fn delay_timers(&self, by: Duration) {
+        self.late.set(by);
     }
 }
 
@@ -345,7 +364,7 @@ impl Runtime for Instance {
     }
 
     fn timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
-        self.world.timer(after)
+        self.world.timer(after + self.late.get())
     }
 
     fn spawn(&self, future: LocalBoxFuture<'static, ()>) {
