@@ -31,10 +31,11 @@ export function freshCopy() {
   const folder = mkdtempSync(join(tmpdir(), "tinkex-js-"));
   folders.push(folder);
   buildSync({
-    entryPoints: readdirSync(js)
+    entryPoints: readdirSync(js, { recursive: true })
       .filter((name) => name.endsWith(".ts") && !name.endsWith(".d.ts"))
       .map((name) => join(js, name)),
     outdir: folder,
+    outbase: js,
     format: "esm",
     target: "es2022",
   });

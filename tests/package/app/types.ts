@@ -1,6 +1,8 @@
 // A user's TypeScript: it has to compile, and the lines that are marked must not.
-import { init, RateLimitError, ServiceClient, TinkexError } from "tinkex";
-import type { ForwardBackwardOutput } from "tinkex";
+import { init, RateLimitError, ServiceClient, StoreError, TinkexError } from "tinkex";
+import type { ForwardBackwardOutput, Store } from "tinkex";
+import { fileStore } from "tinkex/file";
+import { smallValueStore } from "tinkex/small-values";
 
 export async function firstLoss(baseURL: string): Promise<number | undefined> {
   await init();
@@ -22,3 +24,20 @@ export async function firstLoss(baseURL: string): Promise<number | undefined> {
     await service.close();
   }
 }
+
+export const inADirectory: Store = fileStore("runs/one");
+
+/** As a Durable Object's storage has them. */
+interface Values {
+  get<T>(key: string): Promise<T | undefined>;
+  put<T>(key: string, value: T): Promise<void>;
+  delete(key: string): Promise<boolean>;
+  list<T>(options?: { prefix?: string }): Promise<Map<string, T>>;
+}
+interface Storage extends Values {
+  transaction<T>(closure: (values: Values & { rollback(): void }) => Promise<T>): Promise<T>;
+  sync(): Promise<void>;
+}
+export const inAnObject = (storage: Storage): Store => smallValueStore(storage, { maxValueBytes: 2 ** 21 });
+
+export const mayTryAgain = (thrown: unknown) => thrown instanceof StoreError && thrown.retryable;
