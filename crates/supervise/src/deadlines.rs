@@ -19,12 +19,11 @@ pub(crate) struct TimerId {
     pub(crate) nth: u64,
 }
 
-/// Deadlines under the ids that their owner gave them.
+/// Deadlines under the ids that their owner gave them. Few run at a time: the earliest is looked for among all.
 pub(crate) struct Deadlines {
     system: System,
-    by_time: Map<(Duration, TimerId), Wait>,
-    due: Map<TimerId, Duration>,
-    /// The runtime's timer, for the earliest.
+    waits: Map<TimerId, Wait>,
+    /// The runtime's timer, for the earliest. It may be early, for a deadline that was cleared.
     armed: Option<(Duration, LocalBoxFuture<'static, ()>)>,
 }
 
@@ -36,9 +35,15 @@ struct Wait {
     graced: bool,
 }
 
+impl Wait {
+    fn due(&self) -> Duration {
+        self.began.saturating_add(self.after)
+    }
+}
+
 impl Deadlines {
     pub(crate) fn new(system: System) -> Self {
-        Self { system, by_time: Map::new(), due: Map::new(), armed: None }
+        Self { system, waits: Map::new(), armed: None }
     }
 
     pub(crate) fn set(&mut self, id: TimerId, after: Duration) {
@@ -46,46 +51,42 @@ impl Deadlines {
     }
 
     pub(crate) fn clear(&mut self, id: TimerId) {
-        if let Some(due) = self.due.remove(&id) {
-            self.by_time.remove(&(due, id));
-            if self.by_time.is_empty() {
-                self.armed = None;
-            }
+        self.waits.remove(&id);
+        if self.waits.is_empty() {
+            self.armed = None;
         }
     }
 
     /// The id of a deadline that has passed.
     pub(crate) fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<TimerId> {
         loop {
-            let Some((&(due, id), &wait)) = self.by_time.first_key_value() else { return Poll::Pending };
-            let now = self.system.now();
-            if due <= now {
-                self.clear(id);
-                let took = now.saturating_sub(wait.began);
-                if wait.graced || wait.after.is_zero() || took <= wait.after.saturating_mul(SUSPENDED) {
-                    return Poll::Ready(id);
+            if let Some((_, timer)) = &mut self.armed {
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
                 }
-                self.system.report(Report::Suspended { asked: wait.after, took });
-                self.insert(id, Wait { began: now, after: wait.after, graced: true });
+                self.armed = None;
+            }
+            let earliest = self.waits.iter().min_by_key(|(_, wait)| wait.due());
+            let Some((&id, &wait)) = earliest else { return Poll::Pending };
+            let now = self.system.now();
+            if wait.due() > now {
+                let left = wait.due().saturating_sub(now);
+                self.armed = Some((wait.due(), self.system.runtime().timer(left)));
                 continue;
             }
-            let system = &self.system;
-            let (_, timer) = match &mut self.armed {
-                Some(armed) if armed.0 <= due => armed,
-                armed => armed.insert((due, system.runtime().timer(due.saturating_sub(now)))),
-            };
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
+            self.clear(id);
+            let took = now.saturating_sub(wait.began);
+            if wait.graced || wait.after.is_zero() || took <= wait.after.saturating_mul(SUSPENDED) {
+                return Poll::Ready(id);
             }
-            // It may have been early, by a fraction or for a deadline that was cleared: then it is armed anew.
-            self.armed = None;
+            self.system.report(Report::Suspended { asked: wait.after, took });
+            self.insert(id, Wait { began: now, after: wait.after, graced: true });
         }
     }
 
     fn insert(&mut self, id: TimerId, wait: Wait) {
-        let due = wait.began.saturating_add(wait.after);
-        self.due.insert(id, due);
-        self.by_time.insert((due, id), wait);
+        self.armed.take_if(|(due, _)| *due > wait.due());
+        self.waits.insert(id, wait);
     }
 }
 

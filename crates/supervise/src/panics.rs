@@ -11,6 +11,7 @@ use std::{
 use crate::{exit::PanicInfo, process::Process};
 
 /// A panic that was caught: what it said, and where.
+#[derive(Clone)]
 pub(crate) struct Caught {
     pub(crate) message: Rc<str>,
     pub(crate) place: Rc<str>,
@@ -23,10 +24,15 @@ impl Caught {
     }
 }
 
+/// Of a panic with a payload that is no text.
+const NO_TEXT: &str = "a panic without a text";
+/// Of a panic that passed another hook.
+const NO_PLACE: &str = "unknown";
+
 thread_local! {
     /// How many `catch` are open on this thread: inside of one, the hook notes instead of printing.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
-    static NOTED: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+    static NOTED: RefCell<Option<Caught>> = const { RefCell::new(None) };
 }
 
 /// Puts the crate's panic hook before the one that is set. A panic inside of supervised code is noted and shows in
@@ -40,9 +46,9 @@ pub fn install_hook() {
             if DEPTH.get() == 0 {
                 return former(info);
             }
-            let message = info.payload_as_str().unwrap_or("a panic without a text").to_owned();
-            let place = info.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
-            NOTED.with(|noted| *noted.borrow_mut() = Some((message, place)));
+            let message = info.payload_as_str().unwrap_or(NO_TEXT).into();
+            let place = info.location().map_or_else(|| NO_PLACE.into(), |place| place.to_string().into());
+            NOTED.replace(Some(Caught { message, place }));
         }));
     });
 }
@@ -65,11 +71,10 @@ fn catch_any(run: &mut dyn FnMut()) -> Result<(), Caught> {
 }
 
 fn caught(payload: Box<dyn Any + Send>) -> Caught {
-    let noted = NOTED.with(|noted| noted.borrow_mut().take());
-    let (message, place) = noted.unwrap_or_else(|| {
+    let noted = NOTED.take().unwrap_or_else(|| {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        (text.unwrap_or("a panic without a text").to_owned(), "unknown".to_owned())
+        Caught { message: text.unwrap_or(NO_TEXT).into(), place: NO_PLACE.into() }
     });
     // A payload may have a destructor that panics, with a payload that has one: the second is left alone.
     DEPTH.set(DEPTH.get() + 1);
@@ -77,7 +82,7 @@ fn caught(payload: Box<dyn Any + Send>) -> Caught {
         std::mem::forget(second);
     }
     DEPTH.set(DEPTH.get() - 1);
-    Caught { message: message.into(), place: place.into() }
+    noted
 }
 
 /// The panic of the process that runs now: while it unwinds, and while what it held is dropped. For destructors that
@@ -85,8 +90,7 @@ fn caught(payload: Box<dyn Any + Send>) -> Caught {
 pub fn under_way() -> Option<Rc<PanicInfo>> {
     let process = Process::current()?;
     process.crash().or_else(|| {
-        let (message, place) = NOTED.with_borrow(Clone::clone)?;
-        let caught = Caught { message: message.into(), place: place.into() };
+        let caught = NOTED.with_borrow(Clone::clone)?;
         Some(Rc::new(process.panic_info(caught, false)))
     })
 }

@@ -1,12 +1,13 @@
 //! One supervised future: wrapped once, watched by many, and ended exactly once, whatever it does.
 
+mod rare;
+
 use std::{
     any::Any,
-    borrow::Cow,
     cell::{Cell, OnceCell, RefCell},
     future::Future,
     pin::Pin,
-    rc::{Rc, Weak},
+    rc::Rc,
     task::{Context as TaskContext, Poll, Waker},
     time::Duration,
 };
@@ -21,17 +22,15 @@ use crate::{
     pid::{Kind, Pid, State},
     report::Report,
     runtime::LocalBoxFuture,
-    shell::Shell,
     system::System,
-    tree::Node,
     waiters::Waiters,
 };
 
+use self::rare::Rare;
+pub(crate) use self::rare::Wait;
+
 /// What a process starts from: called in its first poll, so that a panic of it is the process's own.
 pub(crate) type Body = Box<dyn FnOnce(Context) -> LocalBoxFuture<'static, Exit>>;
-
-/// Gives the length of a queue.
-type Length = Box<dyn Fn() -> usize>;
 
 /// Who started a process and hears of it. Each call comes at most once for a process, `exited` exactly once.
 pub(crate) trait Owner {
@@ -90,25 +89,6 @@ pub(crate) struct Process {
     /// Names may be registered for it.
     pub(crate) named: Cell<bool>,
 }
-
-/// What few processes have, kept apart: there are many that have none of it.
-#[derive(Default)]
-struct Rare {
-    /// An exit that was ordered while it was busy.
-    ordered: Option<Exit>,
-    waiting: Option<Wait>,
-    /// The panic for which the work is being dropped.
-    crash: Option<Rc<PanicInfo>>,
-    /// Queues shown in the tree.
-    queues: Vec<(&'static str, Length)>,
-    /// Processes that share its fate.
-    links: Vec<Pid>,
-    /// Knows the children that don't run, if this is a supervisor.
-    keeper: Option<Weak<Shell>>,
-}
-
-/// What somebody waits for, and since when.
-pub(crate) type Wait = (Cow<'static, str>, Duration);
 
 /// The future, or what it will be made from; and its share in the count of live futures, which ends with it.
 struct Work {
@@ -197,52 +177,6 @@ impl Process {
         self.system.changed();
     }
 
-    pub(crate) fn set_waiting(&self, waiting: Option<Wait>) -> Option<Wait> {
-        let former = self.rare(|rare| std::mem::replace(&mut rare.waiting, waiting));
-        self.system.changed();
-        former
-    }
-
-    pub(crate) fn waiting(&self) -> Option<Wait> {
-        self.rare.borrow().as_ref().and_then(|rare| rare.waiting.clone())
-    }
-
-    pub(crate) fn show_queue(&self, name: &'static str, length: Length) {
-        self.rare(|rare| rare.queues.push((name, length)));
-    }
-
-    pub(crate) fn queues(&self) -> Vec<(&'static str, usize)> {
-        let rare = self.rare.borrow();
-        let queues = rare.iter().flat_map(|rare| &rare.queues);
-        queues.map(|(name, length)| (*name, length())).collect()
-    }
-
-    pub(crate) fn set_keeper(&self, keeper: Weak<Shell>) {
-        self.rare(|rare| rare.keeper = Some(keeper));
-    }
-
-    pub(crate) fn absent_children(&self) -> Vec<Node> {
-        let keeper = self.rare.borrow().as_ref().and_then(|rare| rare.keeper.as_ref()?.upgrade());
-        keeper.map_or_else(Vec::new, |keeper| keeper.absent())
-    }
-
-    /// The names from the root of the tree down to it, with a `/` between.
-    #[cfg(feature = "fault-injection")]
-    pub(crate) fn path(&self) -> String {
-        let processes = self.system.processes();
-        let above = self.parent.and_then(|parent| processes.iter().find(|process| process.id == parent));
-        above.map_or_else(|| self.name.to_string(), |above| format!("{}/{}", above.path(), self.name))
-    }
-
-    fn rare<T>(&self, change: impl FnOnce(&mut Rare) -> T) -> T {
-        change(self.rare.borrow_mut().get_or_insert_default())
-    }
-
-    /// The exit that was ordered while it was busy.
-    fn ordered(&self) -> Option<Exit> {
-        self.rare.borrow_mut().as_mut().and_then(|rare| rare.ordered.take())
-    }
-
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.get()
     }
@@ -253,18 +187,6 @@ impl Process {
 
     pub(crate) fn exit_reason(&self) -> Option<Exit> {
         self.exit.get().cloned()
-    }
-
-    /// Binds two fates: a crash of one ends the other with the same exit. A graceful end does not.
-    pub(crate) fn link(one: &Rc<Self>, other: &Rc<Self>) {
-        if let Some(exit) = one.exit_reason() {
-            if !exit.is_graceful() {
-                other.kill(exit);
-            }
-            return;
-        }
-        one.rare(|rare| rare.links.push(Pid(other.clone())));
-        other.rare(|rare| rare.links.push(Pid(one.clone())));
     }
 
     pub(crate) fn ask(&self) {
@@ -324,11 +246,6 @@ impl Process {
     /// What is known of a panic of this process.
     pub(crate) fn panic_info(&self, caught: Caught, in_destructor: bool) -> PanicInfo {
         caught.into_info(self.and_callers(), in_destructor)
-    }
-
-    /// The panic for which its work is being dropped.
-    pub(crate) fn crash(&self) -> Option<Rc<PanicInfo>> {
-        self.rare.borrow().as_ref().and_then(|rare| rare.crash.clone())
     }
 
     /// The exit, once. All that hear of it do so in this order: the tree, the owner, the linked, the monitors.
@@ -404,27 +321,5 @@ impl Future for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.kill(Exit::Killed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{tasks::TaskSupervisor, virtual_time::VirtualTime};
-
-    #[test]
-    fn a_process_forgets_the_tasks_that_it_was_linked_to() {
-        let world = VirtualTime::new(0);
-        let system = System::new(world.runtime());
-        let tasks = TaskSupervisor::new("tasks");
-        world.block_on(tasks.start(&system)).expect("it starts");
-        let inner = tasks.clone();
-        let left = tasks.spawn("caller", move |ctx| async move {
-            for _ in 0..10 {
-                inner.spawn("linked", |_| async {}).await.expect("it ends well");
-            }
-            ctx.0.rare(|rare| rare.links.len())
-        });
-        assert_eq!(world.block_on(left), Ok(0));
     }
 }

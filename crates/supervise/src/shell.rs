@@ -1,11 +1,11 @@
 //! The thin shell around a machine: its mailbox, its loop, and the doing of what it decides.
 
+mod life;
+
 use std::{
     any::Any,
     cell::{Cell, RefCell},
     collections::VecDeque,
-    future::Future,
-    pin::Pin,
     rc::Rc,
     task::{Context as TaskContext, Poll, Waker},
 };
@@ -13,28 +13,19 @@ use std::{
 use crate::{
     answers::{Answering, ChildError, ChildInfo, Outcome, Started},
     callers::Callers,
-    cancel::CancelledFuture,
     context::Context,
     deadlines::Deadlines,
     exit::Exit,
     faults,
     machine::{Answer, Effect, Event, Key, Machine, Phase, Request, Token, Which},
     map::Map,
-    panics,
     pid::{Pid, State},
     process::{self, Owner, Process, Start},
     reply::{Reply, reply},
     report::Report,
-    runtime::LocalBoxFuture,
-    seat::Vacate,
     spec::{ChildSpec, Meta, Restart},
     tree::Node,
 };
-
-/// So many events are handled before everything else that is ready gets its turn.
-const BATCH: usize = 256;
-/// A step that panics so many times in a row is given up: the supervisor crashes, and its own supervisor decides.
-const PATIENCE: u32 = 3;
 
 /// One run of a supervisor.
 pub(crate) struct Shell {
@@ -111,12 +102,6 @@ impl Shell {
             events.upgrade().map_or(0, |shell| shell.desk.borrow().events.len())
         });
         shell
-    }
-
-    /// The life of the supervisor's process. However it ends, no child outlives it, and then its seat is free.
-    pub(crate) fn run(self: Rc<Self>, vacate: Vacate) -> LocalBoxFuture<'static, Exit> {
-        let shutdown = Some(self.ctx.shutdown());
-        Box::pin(Run { reaper: Reaper(self), shutdown, stumbles: 0, _vacate: vacate })
     }
 
     /// One event, with all that follows from it. Whether there may be more.
@@ -343,56 +328,6 @@ impl Shell {
     }
 }
 
-/// The loop. Its fields are dropped in this order.
-struct Run {
-    reaper: Reaper,
-    shutdown: Option<CancelledFuture>,
-    /// How often in a row it has panicked.
-    stumbles: u32,
-    _vacate: Vacate,
-}
-
-impl Future for Run {
-    type Output = Exit;
-
-    /// Handles what there is. A panic on the way is reported, and what was not yet done is tried again.
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Exit> {
-        let this = &mut *self;
-        let shell = &this.reaper.0;
-        shell.waker.set(Some(cx.waker().clone()));
-        if let Some(asked) = &mut this.shutdown
-            && Pin::new(asked).poll(cx).is_ready()
-        {
-            this.shutdown = None;
-            shell.post(Event::Shutdown);
-        }
-        for _ in 0..BATCH {
-            match panics::catch(|| shell.advance(cx)) {
-                Ok(more) => {
-                    this.stumbles = 0;
-                    if let Some(exit) = shell.end.take() {
-                        return Poll::Ready(exit);
-                    }
-                    if !more {
-                        return Poll::Pending;
-                    }
-                }
-                Err(caught) => {
-                    let reason = shell.ctx.0.panicked(caught, false);
-                    let supervisor = shell.name.clone();
-                    shell.ctx.system().report(Report::Contained { supervisor, reason: reason.clone() });
-                    this.stumbles += 1;
-                    if this.stumbles >= PATIENCE || shell.stepping.get() {
-                        return Poll::Ready(reason);
-                    }
-                }
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
 impl Owner for Shell {
     fn ready(self: Rc<Self>, process: &Rc<Process>, info: Option<Rc<dyn Any>>) {
         if let Some(slot) = self.desk.borrow_mut().slots.get_mut(&process.key) {
@@ -403,30 +338,5 @@ impl Owner for Shell {
 
     fn exited(self: Rc<Self>, process: &Rc<Process>, exit: Exit) {
         self.post(Event::Exited { key: process.key, generation: process.generation, exit });
-    }
-}
-
-/// However the supervisor ends, its children end first: the last one started, first.
-struct Reaper(Rc<Shell>);
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        let desk = &self.0.desk;
-        let left: Vec<Pid> = desk.borrow().slots.values().rev().filter_map(|slot| slot.pid.clone()).collect();
-        for pid in left {
-            pid.kill(Exit::Killed);
-        }
-        let (callers, slots) = {
-            let desk = &mut *desk.borrow_mut();
-            desk.events.clear();
-            desk.effects.clear();
-            (std::mem::take(&mut desk.callers), std::mem::take(&mut desk.slots))
-        };
-        // Whoever still waits for an answer learns that there is none.
-        drop(callers);
-        for slot in slots.into_values() {
-            // What a spec has captured may panic when it is dropped: the others are dropped all the same.
-            let _ = panics::catch(|| drop(slot));
-        }
     }
 }

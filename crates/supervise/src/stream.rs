@@ -10,11 +10,7 @@ use std::{
 
 use futures_util::Stream;
 
-use crate::{
-    context::Context,
-    exit::Exit,
-    tasks::{TaskHandle, TaskSupervisor},
-};
+use crate::{context::Context, exit::Exit, handle::TaskHandle, tasks::TaskSupervisor};
 
 /// The results of [`TaskSupervisor::stream`], in the order of the items.
 ///

@@ -2,22 +2,20 @@
 
 use std::{
     any::Any,
-    cell::{Cell, OnceCell, RefCell},
-    fmt,
+    cell::{Cell, RefCell},
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
-    task::{Context as TaskContext, Poll, Waker},
+    task::{Context as TaskContext, Poll},
 };
 
 use crate::{
-    callers::Callers,
     cancel::CancelledFuture,
     context::Context,
     deadlines::{Deadlines, TimerId},
     exit::Exit,
+    handle::{TaskHandle, Ticket},
     map::Map,
-    panics,
     pid::{Kind, Pid},
     process::{self, Body, Owner, Process, Start},
     report::Report,
@@ -74,22 +72,6 @@ struct TasksState {
     last: u64,
     running: Map<u64, Rc<Ticket>>,
     queued: Map<u64, Rc<Ticket>>,
-}
-
-/// What a handle and its supervisor share: the part of a task that doesn't depend on its result.
-pub(crate) struct Ticket {
-    name: Rc<str>,
-    key: Cell<u64>,
-    /// Taken when it starts, or is given up.
-    body: Cell<Option<Body>>,
-    /// Set when it starts.
-    pid: OnceCell<Pid>,
-    exit: OnceCell<Exit>,
-    /// Whoever waits for the handle.
-    waiter: Cell<Option<Waker>>,
-    /// The caller whose fate it shares.
-    linked: Option<Rc<Process>>,
-    callers: Option<Rc<Callers>>,
 }
 
 impl TaskSupervisor {
@@ -216,6 +198,15 @@ impl TaskSupervisor {
         self.0.state.borrow().open.clone()
     }
 
+    /// Takes a task out of the queue, if it is there.
+    pub(crate) fn unqueue(&self, ticket: &Ticket, exit: Exit) {
+        let queued = self.0.state.borrow_mut().queued.remove(&ticket.key.get());
+        if let Some(queued) = queued {
+            queued.give_up(exit);
+            self.0.moved.wake_all();
+        }
+    }
+
     fn begin<T, F, Fut>(&self, name: Rc<str>, linked: Option<Rc<Process>>, task: F) -> TaskHandle<T>
     where
         T: 'static,
@@ -311,16 +302,7 @@ impl Tasks {
     }
 
     fn enqueue(self: &Rc<Self>, name: Rc<str>, linked: Option<Rc<Process>>, body: Body) -> Rc<Ticket> {
-        let ticket = Rc::new(Ticket {
-            name,
-            key: Cell::new(0),
-            body: Cell::new(Some(body)),
-            pid: OnceCell::new(),
-            exit: OnceCell::new(),
-            waiter: Cell::default(),
-            linked,
-            callers: Callers::now(),
-        });
+        let ticket = Rc::new(Ticket::new(name, linked, body));
         let mut state = self.state.borrow_mut();
         let waits = state.open.is_none() || state.running.len() >= self.limit.get();
         let refused = if state.over {
@@ -401,15 +383,6 @@ impl Tasks {
     fn pids(&self) -> Vec<Pid> {
         self.state.borrow().running.values().filter_map(|ticket| ticket.pid.get().cloned()).collect()
     }
-
-    /// Takes a task out of the queue, if it is there.
-    fn unqueue(&self, ticket: &Ticket, exit: Exit) {
-        let queued = self.state.borrow_mut().queued.remove(&ticket.key.get());
-        if let Some(queued) = queued {
-            queued.give_up(exit);
-            self.moved.wake_all();
-        }
-    }
 }
 
 impl Owner for Tasks {
@@ -429,87 +402,5 @@ impl Owner for Tasks {
         }
         self.start_queued();
         self.moved.wake_all();
-    }
-}
-
-impl Ticket {
-    fn settle(&self, exit: Exit) {
-        let _ = self.exit.set(exit);
-        if let Some(waiter) = self.waiter.take() {
-            waiter.wake();
-        }
-    }
-
-    /// It will not be started.
-    fn give_up(&self, exit: Exit) {
-        let body = self.body.take();
-        // What a task has captured may panic when it is dropped. It never ran, so there is no exit to put that into.
-        let _ = panics::catch(|| drop(body));
-        self.settle(exit);
-    }
-}
-
-/// The result of a task to come, and the means to end it early.
-#[must_use = "a crash of the task shows here; drop it explicitly to leave the task alone"]
-pub struct TaskHandle<T> {
-    ticket: Rc<Ticket>,
-    value: Rc<Cell<Option<T>>>,
-    supervisor: TaskSupervisor,
-}
-
-impl<T> TaskHandle<T> {
-    /// Asks the task to stop; a queued one ends with [`Exit::Shutdown`] at once.
-    pub fn cancel(&self) {
-        if let Some(pid) = self.pid() {
-            pid.ask_to_stop();
-        } else {
-            self.supervisor.0.unqueue(&self.ticket, Exit::Shutdown);
-        }
-    }
-
-    /// Ends the task now, dropping its future.
-    pub fn kill(&self) {
-        if let Some(pid) = self.pid() {
-            pid.kill(Exit::Killed);
-        } else {
-            self.supervisor.0.unqueue(&self.ticket, Exit::Killed);
-        }
-    }
-
-    /// Its process, once it has left the queue.
-    pub fn pid(&self) -> Option<Pid> {
-        self.ticket.pid.get().cloned()
-    }
-
-    /// Whether it has ended, or was never started.
-    pub fn is_finished(&self) -> bool {
-        self.ticket.exit.get().is_some()
-    }
-}
-
-impl<T> Future for TaskHandle<T> {
-    type Output = Result<T, Exit>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let Some(exit) = self.ticket.exit.get() else {
-            self.ticket.waiter.set(Some(cx.waker().clone()));
-            return Poll::Pending;
-        };
-        // A value whose task then crashed, in a destructor, is not passed off as a success.
-        let value = if exit.is_graceful() { self.value.take() } else { None };
-        Poll::Ready(value.ok_or_else(|| exit.clone()))
-    }
-}
-
-impl<T> Drop for TaskHandle<T> {
-    fn drop(&mut self) {
-        // What the waker holds may hold the task's own supervisor.
-        self.ticket.waiter.take();
-    }
-}
-
-impl<T> fmt::Debug for TaskHandle<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TaskHandle({})", self.ticket.name)
     }
 }

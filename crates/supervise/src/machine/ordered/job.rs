@@ -1,0 +1,189 @@
+//! One job of an ordered supervisor: some children stopped, some started, one after another.
+
+use super::Ordered;
+use crate::{
+    exit::Exit,
+    machine::{Answer, Effect, Event, Key, Machine, Phase, Request, Token},
+    report::ReportContext,
+};
+
+/// Stops `stop` from its end, then starts `start` from its end, then does what the goal says.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) goal: Goal,
+    /// Who waits for it.
+    pub(super) token: Option<Token>,
+    /// The last of these is the next.
+    pub(super) stop: Vec<Key>,
+    pub(super) start: Vec<Key>,
+    /// The child that it waits for: one that stops or one that starts.
+    pub(super) current: Option<Key>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Goal {
+    Boot,
+    /// A child that is new.
+    Start(Key),
+    /// A child that was down.
+    Restart(Key),
+    Terminate,
+    /// The restart after a crash.
+    Recover,
+    End,
+}
+
+impl Job {
+    pub(super) fn new(goal: Goal, token: Option<Token>) -> Self {
+        Self { goal, token, stop: Vec::new(), start: Vec::new(), current: None }
+    }
+}
+
+impl Ordered {
+    pub(super) fn start_for(&mut self, token: Token, goal: Goal, key: Key) {
+        let mut job = Job::new(goal, Some(token));
+        job.start.push(key);
+        self.begin(job);
+    }
+
+    pub(super) fn stop_for(&mut self, token: Token, key: Key) {
+        let mut job = Job::new(Goal::Terminate, Some(token));
+        job.stop.push(key);
+        self.begin(job);
+    }
+
+    pub(super) fn begin(&mut self, job: Job) {
+        self.job = Some(job);
+        self.proceed();
+    }
+
+    /// Does the job's next steps, until it has to wait or is done; then what is in the backlog.
+    pub(super) fn proceed(&mut self) {
+        while let Some(job) = &mut self.job {
+            if job.current.is_some() {
+                return;
+            }
+            if let Some(key) = job.stop.pop() {
+                self.stop(key);
+            } else if let Some(key) = job.start.pop() {
+                job.current = Some(key);
+                self.children.start(key);
+            } else if let Some(job) = self.job.take() {
+                self.conclude(&job);
+            }
+        }
+        while self.job.is_none() && !self.ended {
+            let Some(event) = self.backlog.pop_front() else { return };
+            self.handle(event);
+        }
+    }
+
+    fn stop(&mut self, key: Key) {
+        match self.children.phase(key) {
+            None => {}
+            Some(Phase::Running | Phase::Starting | Phase::Stopping) => {
+                self.children.stop(key);
+                if let Some(job) = &mut self.job {
+                    job.current = Some(key);
+                }
+            }
+            Some(Phase::Dead) => {
+                if let Some(exit) = self.unread_exit(key) {
+                    self.stopped(key, exit);
+                }
+            }
+            Some(Phase::Stopped | Phase::Restarting) => self.put_down(key),
+        }
+    }
+
+    /// Takes the exit of a dead child out of the backlog: there is one for each.
+    fn unread_exit(&mut self, key: Key) -> Option<Exit> {
+        let of_it = |event: &Event| matches!(event, Event::Exited { key: of, .. } if *of == key);
+        let at = self.backlog.iter().rposition(of_it)?;
+        match self.backlog.remove(at)? {
+            Event::Exited { exit, .. } => Some(exit),
+            _ => None,
+        }
+    }
+
+    /// A child that the job stopped has ended.
+    pub(super) fn stopped(&mut self, key: Key, exit: Exit) {
+        self.children.report_stop(key, exit);
+        self.put_down(key);
+    }
+
+    /// A child that the job started has ended in its init phase.
+    pub(super) fn failed_to_start(&mut self, key: Key, exit: Exit) {
+        let Some(job) = &self.job else { return };
+        let (goal, token) = (job.goal, job.token);
+        let ignored = matches!(exit, Exit::Ignore);
+        if let Some(token) = token {
+            self.job = None;
+            let answer = if ignored { Answer::Ignored } else { Answer::Failed(exit) };
+            self.children.answer(token, answer);
+            if !ignored && goal == Goal::Start(key) {
+                return self.remove(key);
+            }
+            return self.put_down(key);
+        }
+        if ignored {
+            return self.put_down(key);
+        }
+        self.children.report(ReportContext::StartError, key, exit.clone());
+        if goal == Goal::Boot {
+            self.children.set_phase(key, Phase::Stopped);
+            let id = self.children.get(key).map(|child| child.meta.id.clone()).unwrap_or_default();
+            return self.end(Exit::ShutdownWith(format!("failed_to_start_child {id}: {exit}").into()));
+        }
+        let Some(child) = self.children.get_mut(key) else { return };
+        child.phase = Phase::Restarting;
+        let generation = child.generation;
+        self.children.effect(Effect::Retry { key, generation });
+        // Those that would have come after it stay down until the next attempt, which begins with it.
+        let behind = self.job.take().map(|job| job.start).unwrap_or_default();
+        for key in behind {
+            self.put_down(key);
+        }
+    }
+
+    fn conclude(&mut self, job: &Job) {
+        let answer = match job.goal {
+            Goal::Boot => return self.children.effect(Effect::Booted),
+            Goal::Recover => return,
+            Goal::End => return self.conclude_all(),
+            Goal::Start(key) | Goal::Restart(key) => Answer::Started { key },
+            Goal::Terminate => Answer::Done,
+        };
+        if let Some(token) = job.token {
+            self.children.answer(token, answer);
+        }
+    }
+
+    fn conclude_all(&mut self) {
+        self.ended = true;
+        while let Some(event) = self.backlog.pop_front() {
+            self.refuse(event);
+        }
+        let exit = self.ending.take().unwrap_or(Exit::Shutdown);
+        self.children.effect(Effect::End { exit });
+    }
+
+    /// A start that somebody wants ended is not waited for, where it is the only thing under way.
+    pub(super) fn ends_a_start(&self, event: &Event) -> Option<(Token, Key)> {
+        let (Event::Ask(token, Request::Terminate(which)), Some(job)) = (event, &self.job) else {
+            return None;
+        };
+        let key = self.find(which)?;
+        let alone = job.start.is_empty() && job.goal != Goal::Boot;
+        (alone && self.children.phase(key) == Some(Phase::Starting)).then_some((*token, key))
+    }
+
+    /// The job's current child, if it is this one: then it is not waited for any more.
+    pub(super) fn arrived(&mut self, key: Key) -> bool {
+        let arrived = self.job.as_mut().and_then(|job| job.current.take_if(|current| *current == key));
+        if arrived.is_some() {
+            self.children.clear_timer(key);
+        }
+        arrived.is_some()
+    }
+}

@@ -1,0 +1,102 @@
+//! The life of a supervisor's process: its loop, and how it ends.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context as TaskContext, Poll},
+};
+
+use super::Shell;
+use crate::{
+    cancel::CancelledFuture, exit::Exit, machine::Event, panics, pid::Pid, report::Report,
+    runtime::LocalBoxFuture, seat::Vacate,
+};
+
+/// So many events are handled before everything else that is ready gets its turn.
+const BATCH: usize = 256;
+/// A step that panics so many times in a row is given up: the supervisor crashes, and its own supervisor decides.
+const PATIENCE: u32 = 3;
+
+impl Shell {
+    /// The life of the supervisor's process. However it ends, no child outlives it, and then its seat is free.
+    pub(crate) fn run(self: Rc<Self>, vacate: Vacate) -> LocalBoxFuture<'static, Exit> {
+        let shutdown = Some(self.ctx.shutdown());
+        Box::pin(Run { reaper: Reaper(self), shutdown, stumbles: 0, _vacate: vacate })
+    }
+}
+
+/// The loop. Its fields are dropped in this order.
+struct Run {
+    reaper: Reaper,
+    shutdown: Option<CancelledFuture>,
+    /// How often in a row it has panicked.
+    stumbles: u32,
+    _vacate: Vacate,
+}
+
+impl Future for Run {
+    type Output = Exit;
+
+    /// Handles what there is. A panic on the way is reported, and what was not yet done is tried again.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Exit> {
+        let this = &mut *self;
+        let shell = &this.reaper.0;
+        shell.waker.set(Some(cx.waker().clone()));
+        if let Some(asked) = &mut this.shutdown
+            && Pin::new(asked).poll(cx).is_ready()
+        {
+            this.shutdown = None;
+            shell.post(Event::Shutdown);
+        }
+        for _ in 0..BATCH {
+            match panics::catch(|| shell.advance(cx)) {
+                Ok(more) => {
+                    this.stumbles = 0;
+                    if let Some(exit) = shell.end.take() {
+                        return Poll::Ready(exit);
+                    }
+                    if !more {
+                        return Poll::Pending;
+                    }
+                }
+                Err(caught) => {
+                    let reason = shell.ctx.0.panicked(caught, false);
+                    let supervisor = shell.name.clone();
+                    shell.ctx.system().report(Report::Contained { supervisor, reason: reason.clone() });
+                    this.stumbles += 1;
+                    if this.stumbles >= PATIENCE || shell.stepping.get() {
+                        return Poll::Ready(reason);
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// However the supervisor ends, its children end first: the last one started, first.
+struct Reaper(Rc<Shell>);
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        let desk = &self.0.desk;
+        let left: Vec<Pid> = desk.borrow().slots.values().rev().filter_map(|slot| slot.pid.clone()).collect();
+        for pid in left {
+            pid.kill(Exit::Killed);
+        }
+        let (callers, slots) = {
+            let desk = &mut *desk.borrow_mut();
+            desk.events.clear();
+            desk.effects.clear();
+            (std::mem::take(&mut desk.callers), std::mem::take(&mut desk.slots))
+        };
+        // Whoever still waits for an answer learns that there is none.
+        drop(callers);
+        for slot in slots.into_values() {
+            // What a spec has captured may panic when it is dropped: the others are dropped all the same.
+            let _ = panics::catch(|| drop(slot));
+        }
+    }
+}
