@@ -26,6 +26,17 @@ extern "C" {
 
     #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
     fn get_random_values(bytes: &mut [u8]);
+
+    #[wasm_bindgen(js_name = String)]
+    pub fn write_number(number: f64) -> String;
+
+    #[wasm_bindgen(js_name = Number)]
+    fn to_number(text: &str) -> f64;
+}
+
+/// The finite number that a text is, if it is one. JavaScript takes an empty text for zero.
+pub fn read_number(text: &str) -> Option<f64> {
+    Some(to_number(text)).filter(|number| number.is_finite() && !text.is_empty())
 }
 
 /// What the instance's owner does for one service's world.

@@ -8,6 +8,7 @@ use tinkex_supervise::Runtime;
 
 #[cfg(target_arch = "wasm32")]
 pub mod browser;
+pub mod numbers;
 pub mod plain;
 
 /// The world outside, as the client sees it. Held as `Rc<dyn Platform>`.

@@ -1,11 +1,7 @@
-//! What the client reads of the service's JSON: a value first, then by hand the few fields that matter.
-//!
-//! The protocol's types can be read by serde as well, and the sandbox and the tests do that. But a derived reader is
-//! compiled whole for each type, some kilobytes each, and the client reads a dozen.
+//! What the client reads of the service's JSON, by hand: the few fields that matter. The protocol's types can be read by
+//! serde as well; the sandbox and the tests do that, and the tests hold the two to each other.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use tinkex_protocol::json::Json;
 use tinkex_protocol::json::futures::Submitted;
 use tinkex_protocol::json::managing::WeightsInfoResponse;
 use tinkex_protocol::json::session::{
@@ -17,6 +13,8 @@ use tinkex_protocol::json::training::{
 };
 use tinkex_protocol::{Error, Map};
 
+use crate::platform::numbers;
+
 /// An answer that the client reads.
 pub trait Answer: Sized {
     /// The `type` that it may carry, and must not contradict.
@@ -27,65 +25,52 @@ pub trait Answer: Sized {
 
 /// Reads an answer. The error names the field.
 pub fn read<A: Answer>(body: &[u8]) -> Result<A, Error> {
-    let json = json(body)?;
-    let fields = Fields::of(&json)?;
-    check_type(&fields, A::TYPE)?;
-    A::of(&fields)
-}
-
-fn json(body: &[u8]) -> Result<Json, Error> {
-    tinkex_protocol::json::decode(body)
+    A::of(&Fields::read(body, A::TYPE)?)
 }
 
 /// `{"detail": "…"}`, which the service's errors are.
 pub fn detail(body: &str) -> Option<String> {
-    let json = json(body.as_bytes()).ok()?;
-    Fields::of(&json).ok()?.text("detail").ok()
-}
-
-fn check_type(fields: &Fields, expected: Option<&str>) -> Result<(), Error> {
-    let Some(expected) = expected else { return Ok(()) };
-    match fields.optional_text("type")? {
-        Some(other) if other != expected => {
-            Err(wrong("type", format!("invalid value: string \"{other}\", expected \"{expected}\"")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Any JSON. Numbers are doubles: none that the client reads needs more.
-enum Json {
-    Null,
-    Flag(bool),
-    Number(f64),
-    Text(String),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
+    Json::read(body.as_bytes()).ok()?.get("detail")?.text()
 }
 
 /// The fields of an object. Null counts as left out.
-pub struct Fields<'a>(&'a [(String, Json)]);
+pub struct Fields<'a>(Json<'a>);
 
 impl<'a> Fields<'a> {
-    fn of(json: &'a Json) -> Result<Fields<'a>, Error> {
-        match json {
-            Json::Object(fields) => Ok(Fields(fields)),
-            _ => Err(wrong("", "invalid type: expected an object".to_owned())),
+    fn read(body: &'a [u8], expected: Option<&str>) -> Result<Fields<'a>, Error> {
+        let fields = Fields::of(Json::read(body)?)?;
+        match (expected, fields.optional_text("type")?) {
+            (Some(expected), Some(other)) if other != expected => Err(Error::field(
+                "type",
+                format!("invalid value: string \"{other}\", expected \"{expected}\""),
+            )),
+            _ => Ok(fields),
         }
     }
 
-    /// Of a name that comes twice the last value counts.
-    fn get(&self, name: &str) -> Option<&'a Json> {
-        let (_, value) = self.0.iter().rev().find(|(field, _)| field == name)?;
-        (!matches!(value, Json::Null)).then_some(value)
+    fn of(json: Json<'a>) -> Result<Fields<'a>, Error> {
+        if json.members().is_some() { Ok(Fields(json)) } else { Err(expected("", "an object")) }
+    }
+
+    fn get(&self, name: &str) -> Option<Json<'a>> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    /// What `read` makes of a field that is there.
+    fn optional<T>(
+        &self,
+        name: &str,
+        what: &str,
+        read: impl FnOnce(Json<'a>) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(value) => read(value).map(Some).ok_or_else(|| expected(name, what)),
+        }
     }
 
     fn optional_text(&self, name: &str) -> Result<Option<String>, Error> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Json::Text(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(expected(name, "a string")),
-        }
+        self.optional(name, "a string", Json::text)
     }
 
     fn text(&self, name: &str) -> Result<String, Error> {
@@ -93,34 +78,15 @@ impl<'a> Fields<'a> {
     }
 
     fn flag(&self, name: &str) -> Result<Option<bool>, Error> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Json::Flag(flag)) => Ok(Some(*flag)),
-            Some(_) => Err(expected(name, "a boolean")),
-        }
+        self.optional(name, "a boolean", Json::flag)
     }
 
     fn count(&self, name: &str) -> Result<Option<u64>, Error> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(&Json::Number(number)) if number >= 0.0 && number.trunc() == number => {
-                Ok(Some(number as u64))
-            }
-            Some(_) => Err(expected(name, "a whole number of at least 0")),
-        }
+        self.optional(name, "a whole number of at least 0", |value| value.raw().parse().ok())
     }
 
     fn small_count(&self, name: &str) -> Result<Option<u32>, Error> {
-        let count = self.count(name)?;
-        count.map(|count| u32::try_from(count).map_err(|_| expected(name, "u32"))).transpose()
-    }
-
-    fn list(&self, name: &str) -> Result<Option<&'a [Json]>, Error> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Json::List(list)) => Ok(Some(list)),
-            Some(_) => Err(expected(name, "a list")),
-        }
+        self.optional(name, "a whole number below 2³²", |value| value.raw().parse().ok())
     }
 
     fn object(&self, name: &str) -> Result<Option<Fields<'a>>, Error> {
@@ -138,33 +104,26 @@ impl<'a> Fields<'a> {
 }
 
 #[cold]
+#[inline(never)]
 fn missing(name: &str) -> Error {
-    wrong("", format!("missing field `{name}`"))
+    Error::field("", format!("missing field `{name}`"))
 }
 
 #[cold]
+#[inline(never)]
 fn expected(name: &str, what: &str) -> Error {
-    wrong(name, format!("invalid type: expected {what}"))
-}
-
-#[cold]
-fn wrong(path: &str, problem: String) -> Error {
-    Error::Json { path: path.to_owned(), problem }
+    Error::field(name, format!("invalid type: expected {what}"))
 }
 
 impl Answer for Submitted {
     fn of(fields: &Fields) -> Result<Submitted, Error> {
-        let ids = fields.list("sample_sequence_ids")?.map(|ids| {
-            let id = |id: &Json| match id {
-                Json::Text(id) => Ok(id.as_str().into()),
-                _ => Err(expected("sample_sequence_ids", "strings")),
-            };
-            ids.iter().map(id).collect::<Result<Vec<_>, Error>>()
+        let ids = fields.optional("sample_sequence_ids", "a list of strings", |ids| {
+            ids.elements()?.map(|(_, id)| id.text().map(Into::into)).collect()
         });
         Ok(Submitted {
             request_id: fields.text("request_id")?.into(),
             model_id: fields.optional_text("model_id")?.map(Into::into),
-            sample_sequence_ids: ids.transpose()?,
+            sample_sequence_ids: ids?,
         })
     }
 }
@@ -201,8 +160,9 @@ impl Answer for CreateSessionResponse {
 
 impl Answer for ServerCapabilities {
     fn of(fields: &Fields) -> Result<ServerCapabilities, Error> {
-        let models = fields.list("supported_models")?.ok_or_else(|| missing("supported_models"))?;
-        let model = |json: &Json| {
+        let models = fields.get("supported_models").ok_or_else(|| missing("supported_models"))?;
+        let models = models.elements().ok_or_else(|| expected("supported_models", "a list"))?;
+        let model = |json: Json| {
             let fields = Fields::of(json)?;
             Ok(SupportedModel {
                 model_name: fields.optional_text("model_name")?,
@@ -212,10 +172,10 @@ impl Answer for ServerCapabilities {
             })
         };
         let mut supported_models = Vec::new();
-        for (index, json) in models.iter().enumerate() {
+        for (index, (_, json)) in models.enumerate() {
             let model = model(json);
             supported_models
-                .push(model.map_err(|error: Error| error.within(&format!("supported_models[{index}]")))?);
+                .push(model.map_err(|error: Error| error.within_element("supported_models", index))?);
         }
         Ok(ServerCapabilities { supported_models })
     }
@@ -278,11 +238,12 @@ impl Answer for OptimStepResult {
         let Some(Fields(metrics)) = fields.object("metrics")? else {
             return Ok(OptimStepResult { metrics: None });
         };
-        let metric = |(name, value): &(String, Json)| match value {
-            Json::Number(number) => Ok((name.clone(), *number)),
-            _ => Err(expected(name, "a number").within("metrics")),
+        let metric = |(name, value): (String, Json)| match value.number().and_then(numbers::read) {
+            Some(number) => Ok((name, number)),
+            None => Err(expected(&name, "a number").within("metrics")),
         };
-        Ok(OptimStepResult { metrics: Some(metrics.iter().map(metric).collect::<Result<Map<_>, _>>()?) })
+        let metrics = metrics.members().into_iter().flatten().map(metric);
+        Ok(OptimStepResult { metrics: Some(metrics.collect::<Result<Map<_>, _>>()?) })
     }
 }
 
@@ -303,54 +264,6 @@ impl Answer for SaveWeightsForSamplerResult {
             sampling_session_id: fields.optional_text("sampling_session_id")?.map(Into::into),
             tag: Default::default(),
         })
-    }
-}
-
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
-        struct Any;
-
-        impl<'de> Visitor<'de> for Any {
-            type Value = Json;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any JSON")
-            }
-            fn visit_unit<E>(self) -> Result<Json, E> {
-                Ok(Json::Null)
-            }
-            fn visit_bool<E>(self, flag: bool) -> Result<Json, E> {
-                Ok(Json::Flag(flag))
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
-                Ok(Json::Number(number as f64))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Json, E> {
-                Ok(Json::Number(number as f64))
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Json, E> {
-                Ok(Json::Number(number))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Json, E> {
-                Ok(Json::Text(text.to_owned()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Json, A::Error> {
-                let mut values = Vec::new();
-                while let Some(value) = list.next_element()? {
-                    values.push(value);
-                }
-                Ok(Json::List(values))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Json, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = object.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Json::Object(fields))
-            }
-        }
-
-        deserializer.deserialize_any(Any)
     }
 }
 

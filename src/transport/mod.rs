@@ -13,7 +13,7 @@ use futures_util::future::{Either, select};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::platform::{HttpRequest, HttpResponse, Level, Platform, uuid};
+use crate::platform::{HttpRequest, HttpResponse, Level, Platform, numbers, uuid};
 use answer::Answer;
 use connections::{Class, Connections, Permit};
 use retry::{Attempt, Policy, Tried, backoff, pause_before_retry};
@@ -107,9 +107,7 @@ impl Call {
 
 impl Body {
     pub fn json(message: &impl Serialize) -> Body {
-        let bytes = serde_json::to_vec(message)
-            .expect("the protocol's messages have string keys and write to memory");
-        Body::Json(bytes.into())
+        Body::Json(tinkex_protocol::json::write(message, numbers::write).into())
     }
 }
 
@@ -200,7 +198,10 @@ impl Transport {
             let Some(pause) = pause_before_retry(policy, &attempt, tried) else {
                 return Err(self.final_error(&attempt));
             };
-            platform.log(Level::Debug, &format!("{} {} again in {pause:?}", call.method, call.path));
+            platform.log(
+                Level::Debug,
+                &format!("{} {} again in {} ms", call.method, call.path, pause.as_millis()),
+            );
             platform.timer(pause).await;
             retries += 1;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::platform::{HttpFailure, HttpResponse};
+use crate::platform::{HttpFailure, HttpResponse, numbers};
 
 /// How often an HTTP request is repeated, unless the user says otherwise; the official client's number.
 pub const DEFAULT_RETRIES: u32 = 10;
@@ -112,11 +112,11 @@ pub fn is_number_conflict(answer: &HttpResponse) -> bool {
 /// The pause that the server asks for, in `retry-after-ms` or `retry-after` (seconds). A date would need a wall clock
 /// that agrees with the server's, so it counts as not said.
 fn asked_pause(answer: &HttpResponse) -> Option<Duration> {
-    let seconds = match answer.header("retry-after-ms").and_then(|ms| ms.trim().parse::<f64>().ok()) {
-        Some(ms) => ms / 1000.0,
-        None => answer.header("retry-after")?.trim().parse::<f64>().ok()?,
-    };
-    (seconds > 0.0 && seconds <= LONGEST_ASKED_PAUSE.as_secs_f64()).then(|| Duration::from_secs_f64(seconds))
+    let said = |name| numbers::read(answer.header(name)?.trim());
+    let ms = said("retry-after-ms").or_else(|| Some(said("retry-after")? * 1000.0))?;
+    // Up to the next millisecond, and never at once.
+    let pause = Duration::from_millis(ms.ceil() as u64);
+    (Duration::ZERO < pause && pause <= LONGEST_ASKED_PAUSE).then_some(pause)
 }
 
 #[cfg(test)]

@@ -1,72 +1,91 @@
 //! Batched tensors: one field of many data in one array, cut apart and put together.
 
-use crate::le::LeVec;
-use crate::tensor::{product, sizes, widen_i32};
+use crate::le::{LeVec, Number};
+use crate::tensor::{listed, product, sizes, widen_i32};
+use crate::wire::Fields;
 use crate::{DType, Error, Tensor, proto};
+
+/// A batched tensor as it came, unchecked.
+#[derive(Clone, Debug, Default)]
+pub struct Batched<'a> {
+    pub data: &'a [u8],
+    /// int64, in bytes of `data`; one more than data.
+    pub offsets: &'a [u8],
+    /// A [`proto::DType`].
+    pub dtype: i32,
+    pub trailing_shape: Vec<i64>,
+}
+
+impl<'a> Batched<'a> {
+    /// Puts the fields of a message in, as protobuf has it for a message that comes in pieces.
+    pub(crate) fn merge(&mut self, message: &'a [u8]) -> Result<(), Error> {
+        let mut fields = Fields(message);
+        while let Some((field, value)) = fields.next()? {
+            match field {
+                1 => self.data = value.bytes()?,
+                2 => self.offsets = value.bytes()?,
+                3 => self.dtype = value.integer()? as i32,
+                4 => value.integers(&mut self.trailing_shape)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
 
 /// The tensors of the data, in order, each of shape `[n, ...trailing_shape]`.
 ///
 /// Refuses offsets that descend, leave the data or cut an element. bfloat16 is widened to float32, int32 to int64.
-pub fn split(batched: &proto::BatchedTensor) -> Result<Vec<Tensor>, Error> {
-    let dtype = proto::DType::try_from(batched.dtype)
-        .map_err(|_| Error::field("dtype", format!("{} is unknown", batched.dtype)))?;
-    let size = match dtype {
-        proto::DType::Float32 | proto::DType::Int32 => 4,
-        proto::DType::Int64 => 8,
-        proto::DType::Bfloat16 => 2,
-        proto::DType::Unspecified => return Err(Error::field("dtype", "is missing")),
+pub fn split(batched: &Batched) -> Result<Vec<Tensor>, Error> {
+    let (dtype, size) = match batched.dtype {
+        1 => (DType::Float32, 4),
+        2 => (DType::Int64, 8),
+        3 => (DType::Int64, 4),
+        4 => (DType::Float32, 2),
+        0 => return Err(Error::field("dtype", "is missing")),
+        other => return Err(Error::field("dtype", format!("{other} is unknown"))),
     };
     let trailing = sizes("trailing_shape", &batched.trailing_shape)?;
     let width = product(&trailing)
-        .ok_or_else(|| Error::field("trailing_shape", format!("{trailing:?} is too large")))?;
+        .ok_or_else(|| Error::field("trailing_shape", format!("{} is too large", listed(&trailing))))?;
     let offsets = offsets(batched)?;
     let mut tensors = Vec::with_capacity(offsets.len().saturating_sub(1));
     for (index, pair) in offsets.windows(2).enumerate() {
-        let place = || format!("offsets[{}]", index + 1);
-        let bytes =
-            batched.data.get(pair[0]..pair[1]).filter(|bytes| bytes.len().is_multiple_of(size)).ok_or_else(
-                || {
-                    let problem = format!("{}..{} cuts no whole elements out of the data", pair[0], pair[1]);
-                    Error::field(place(), problem)
-                },
-            )?;
-        let count = bytes.len() / size;
-        let rows = count.checked_div(width).unwrap_or(0);
-        if rows * width != count {
-            let problem = format!("{count} values are not whole rows of {trailing:?}");
-            return Err(Error::field(place(), problem));
+        let bytes = batched.data.get(pair[0]..pair[1]).unwrap_or_default();
+        let rows = (bytes.len() / size).checked_div(width).unwrap_or(0);
+        // Whole rows of whole elements: the product can't overflow, since both factors are of bytes that are here.
+        if rows * width * size != bytes.len() {
+            let rows = listed(&trailing);
+            let problem = format!("{} bytes before it are not whole rows of {rows}", bytes.len());
+            return Err(Error::field("", problem).within_element("offsets", index + 1));
         }
         let mut shape = Vec::with_capacity(1 + trailing.len());
         shape.push(rows);
         shape.extend_from_slice(&trailing);
-        tensors.push(match dtype {
-            proto::DType::Int64 => Tensor::from_bytes(DType::Int64, shape, bytes.to_vec())?,
-            proto::DType::Int32 => Tensor::from_bytes(DType::Int64, shape, widen_i32(bytes.to_vec())?)?,
-            proto::DType::Bfloat16 => Tensor::from_bytes(DType::Float32, shape, widen_bfloat16(bytes))?,
-            _ => Tensor::from_bytes(DType::Float32, shape, bytes.to_vec())?,
-        });
+        let values = match batched.dtype {
+            3 => widen_i32(bytes),
+            4 => widen_bfloat16(bytes),
+            _ => bytes.to_vec(),
+        };
+        tensors.push(Tensor::from_bytes(dtype, shape, values)?);
     }
     Ok(tensors)
 }
 
-fn offsets(batched: &proto::BatchedTensor) -> Result<Vec<usize>, Error> {
-    let bytes = &batched.offsets;
+fn offsets(batched: &Batched) -> Result<Vec<usize>, Error> {
+    let bytes = batched.offsets;
     if !bytes.len().is_multiple_of(8) {
-        return Err(Error::field(
-            "offsets",
-            format!("{} bytes are not a whole number of int64", bytes.len()),
-        ));
+        return Err(Error::field("offsets", "are not a whole number of int64"));
     }
-    let mut offsets = Vec::with_capacity(bytes.len() / 8);
+    let mut offsets: Vec<usize> = Vec::with_capacity(bytes.len() / 8);
     for (index, offset) in bytes.chunks_exact(8).enumerate() {
-        let offset = i64::from_le_bytes(offset.try_into().expect("8 bytes"));
-        let fits = usize::try_from(offset).ok().filter(|&offset| {
-            offset <= batched.data.len() && offsets.last().is_none_or(|&last| last <= offset)
-        });
-        offsets.push(fits.ok_or_else(|| {
-            let problem =
-                format!("{offset} descends, or is outside the {} bytes of data", batched.data.len());
-            Error::field(format!("offsets[{index}]"), problem)
+        let offset = i64::read(offset);
+        let first = offsets.last().copied().unwrap_or(0);
+        let fits = |offset: &usize| (first..=batched.data.len()).contains(offset);
+        offsets.push(usize::try_from(offset).ok().filter(fits).ok_or_else(|| {
+            let data = batched.data.len();
+            let problem = format!("{offset} descends, or is outside the {data} bytes of data");
+            Error::field("", problem).within_element("offsets", index)
         })?);
     }
     Ok(offsets)

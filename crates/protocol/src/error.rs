@@ -2,62 +2,57 @@
 
 use std::fmt;
 
-/// A message that can't be taken. `Display` names the place in the words of the wire (`data[2].loss_fn_inputs.weights`).
+/// A message that can't be taken: not of its format, not of its schema, or contradicting itself. `Display` names the place
+/// in the words of the wire (`data[2].loss_fn_inputs.weights`).
+///
+/// One pointer, since nearly every function here may give one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The text isn't JSON, or isn't the JSON of this body.
-    Json {
-        /// From the body's root; empty for the root itself.
-        path: String,
-        problem: String,
-    },
-    /// The bytes aren't a protobuf message of this schema.
-    Protobuf { message: &'static str, problem: String },
-    /// It could be read, and contradicts itself: a tensor whose shape doesn't fit its data, an unknown enum value.
-    Field { path: String, problem: String },
+pub struct Error(Box<Inner>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Inner {
+    /// From the body's root; empty for the root itself.
+    path: String,
+    problem: String,
 }
 
 impl Error {
+    #[cold]
     pub fn field(path: impl Into<String>, problem: impl Into<String>) -> Error {
-        Error::Field { path: path.into(), problem: problem.into() }
+        Error(Box::new(Inner { path: path.into(), problem: problem.into() }))
     }
 
     /// Where it is, as a path of fields; empty when it is about the whole.
     pub fn path(&self) -> &str {
-        match self {
-            Error::Json { path, .. } | Error::Field { path, .. } => path,
-            Error::Protobuf { .. } => "",
-        }
+        &self.0.path
     }
 
     /// The same error, seen from the message that holds the erring one in its field `outer`.
-    pub fn within(self, outer: &str) -> Error {
-        match self {
-            Error::Field { path, problem } => Error::Field { path: join(outer, &path), problem },
-            Error::Json { path, problem } => Error::Json { path: join(outer, &path), problem },
-            protobuf => protobuf,
-        }
+    #[cold]
+    #[inline(never)]
+    pub fn within(mut self, outer: &str) -> Error {
+        let inner = &self.0.path;
+        let dot = if inner.is_empty() || outer.is_empty() || inner.starts_with('[') { "" } else { "." };
+        self.0.path = [outer, dot, inner].concat();
+        self
     }
-}
 
-fn join(outer: &str, inner: &str) -> String {
-    match (outer.is_empty(), inner.is_empty()) {
-        (true, _) => inner.to_owned(),
-        (_, true) => outer.to_owned(),
-        _ if inner.starts_with('[') => format!("{outer}{inner}"),
-        _ => format!("{outer}.{inner}"),
+    /// As [`within`](Error::within), for an element of a list.
+    #[cold]
+    #[inline(never)]
+    pub fn within_element(self, list: &str, index: usize) -> Error {
+        self.within(&format!("{list}[{index}]"))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Json { path, problem } | Error::Field { path, problem } if !path.is_empty() => {
-                write!(f, "{path}: {problem}")
-            }
-            Error::Json { problem, .. } | Error::Field { problem, .. } => f.write_str(problem),
-            Error::Protobuf { message, problem } => write!(f, "not a protobuf {message}: {problem}"),
+        let Inner { path, problem } = &*self.0;
+        if !path.is_empty() {
+            f.write_str(path)?;
+            f.write_str(": ")?;
         }
+        f.write_str(problem)
     }
 }
 

@@ -3,8 +3,10 @@
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Batched;
 use crate::input::each;
 use crate::metrics::Metrics;
+use crate::wire::{Fields, Writer};
 use crate::{Datum, Error, Map, ModelId, SeqId, Tensor, batch, proto};
 
 /// What to compute: the same for all chunks of a call.
@@ -113,14 +115,14 @@ pub struct EncodedForwardBackward {
 impl EncodedForwardBackward {
     /// Takes the data apart into bytes, one datum at a time. An error names the datum, counted from the start of `data`.
     pub fn new(data: impl IntoIterator<Item = Datum>, call: &LossCall) -> Result<Self, Error> {
-        let mut body = Vec::new();
+        let mut out = Writer::default();
         for (index, datum) in data.into_iter().enumerate() {
-            let datum =
-                proto::Datum::try_from(datum).map_err(|error| error.within(&format!("data[{index}]")))?;
-            prost::encoding::message::encode(3, &datum, &mut body);
+            let start = out.open(3);
+            datum.write(&mut out).map_err(|error| error.within_element("data", index))?;
+            out.close(start);
         }
-        call.to_wire().encode_raw(&mut body);
-        Ok(EncodedForwardBackward { body })
+        call.write(&mut out);
+        Ok(EncodedForwardBackward { body: out.0 })
     }
 
     /// Bytes of the request without its header.
@@ -135,17 +137,15 @@ impl EncodedForwardBackward {
 
     /// The request's bytes. Refuses a number over 2³¹ − 1, which the wire can't carry.
     pub fn with_header(&self, model_id: &ModelId, seq_id: SeqId) -> Result<Vec<u8>, Error> {
-        let number = i32::try_from(seq_id.get())
-            .map_err(|_| Error::field("seq_id", format!("{seq_id} is over 2147483647: start a new model")))?;
-        let header = proto::ForwardBackwardRequest {
-            model_id: model_id.as_str().to_owned(),
-            seq_id: number,
-            ..Default::default()
-        };
-        let mut bytes = Vec::with_capacity(header.encoded_len() + self.body.len());
-        header.encode_raw(&mut bytes);
-        bytes.extend_from_slice(&self.body);
-        Ok(bytes)
+        let number = seq_id.get();
+        if number > i32::MAX as u64 {
+            return Err(Error::field("seq_id", format!("{number} is over 2147483647: start a new model")));
+        }
+        let mut out = Writer::default();
+        out.some_bytes(1, model_id.as_str().as_bytes());
+        out.some_integer(2, number);
+        out.0.extend_from_slice(&self.body);
+        Ok(out.0)
     }
 }
 
@@ -154,24 +154,29 @@ impl LossCall {
         LossCall { loss_fn: loss_fn.into(), ..LossCall::default() }
     }
 
-    /// A request that holds the call and nothing else.
-    fn to_wire(&self) -> proto::ForwardBackwardRequest {
-        let mut wire = proto::ForwardBackwardRequest {
-            loss_fn: self.loss_fn.clone(),
-            forward_only: self.forward_only,
-            ..Default::default()
-        };
-        for (name, value) in self.loss_fn_config.clone() {
-            let value = match value {
-                LossConfigValue::Number(number) => {
-                    wire.loss_fn_config.push((name.clone(), number).into());
-                    proto::loss_config_value::Value::Number(number)
-                }
-                LossConfigValue::Text(text) => proto::loss_config_value::Value::Text(text),
-            };
-            wire.loss_fn_config_v2.push((name, proto::LossConfigValue { value: Some(value) }).into());
+    /// The fields of a request that say what to compute: its last ones.
+    fn write(&self, out: &mut Writer) {
+        out.some_bytes(4, self.loss_fn.as_bytes());
+        for (name, value) in &self.loss_fn_config {
+            if let LossConfigValue::Number(number) = value {
+                let entry = out.open(5);
+                out.bytes(1, name.as_bytes());
+                out.double(2, *number);
+                out.close(entry);
+            }
         }
-        wire
+        out.some_integer(6, self.forward_only.into());
+        for (name, value) in &self.loss_fn_config {
+            let entry = out.open(7);
+            out.bytes(1, name.as_bytes());
+            let start = out.open(2);
+            match value {
+                LossConfigValue::Number(number) => out.double(1, *number),
+                LossConfigValue::Text(text) => out.bytes(2, text.as_bytes()),
+            }
+            out.close(start);
+            out.close(entry);
+        }
     }
 }
 
@@ -191,21 +196,31 @@ impl ForwardBackwardOutput {
     /// Reads the protobuf result of a request of `data` data. Refuses more outputs than data: their number is only
     /// claimed where outputs have no fields.
     pub fn decode(bytes: &[u8], data: usize) -> Result<ForwardBackwardOutput, Error> {
-        let wire: proto::ForwardBackwardOutput = proto::decode("ForwardBackwardOutput", bytes)?;
-        // Where no record counts its data, the first field's count is used.
-        let counted = wire.loss_fn_outputs.iter().any(|record| record.num_datums != 0);
-        let mut outputs = Vec::new();
-        for (index, record) in wire.loss_fn_outputs.into_iter().enumerate() {
-            unbatch(record, counted, data, &mut outputs)
-                .map_err(|error| error.within(&format!("loss_fn_outputs[{index}]")))?;
+        let mut kind = String::new();
+        let mut records = Vec::new();
+        let mut metrics = Vec::new();
+        let mut fields = Fields(bytes);
+        while let Some((field, value)) = fields.next()? {
+            match field {
+                1 => kind = value.text()?,
+                2 => records.push(Record::read(value.bytes()?)?),
+                3 => metrics.push(metric(value.bytes()?)?),
+                _ => {}
+            }
         }
-        let kind = wire.loss_fn_output_type;
+        // Where no record counts its data, the first field's count is used.
+        let counted = records.iter().any(|record| record.num_datums != 0);
+        let mut outputs = Vec::new();
+        for (index, record) in records.into_iter().enumerate() {
+            unbatch(record, counted, data, &mut outputs)
+                .map_err(|error| error.within_element("loss_fn_outputs", index))?;
+        }
         let name = kind.rsplit_once(':').map_or(kind.as_str(), |(_, name)| name);
         let name = if name.is_empty() { "ArrayRecord" } else { name };
         Ok(ForwardBackwardOutput {
             loss_fn_output_type: name.to_owned(),
             loss_fn_outputs: outputs,
-            metrics: proto::map(wire.metrics),
+            metrics: metrics.into_iter().collect(),
         })
     }
 
@@ -242,12 +257,55 @@ fn same_fields(one: &Map<Tensor>, other: &Map<Tensor>) -> bool {
         })
 }
 
-fn unbatch(
-    record: proto::ArrayRecord,
-    counted: bool,
-    most: usize,
-    outputs: &mut Vec<Map<Tensor>>,
-) -> Result<(), Error> {
+/// Consecutive outputs, one batch a field.
+#[derive(Default)]
+struct Record<'a> {
+    fields: Vec<(String, Batched<'a>)>,
+    num_datums: i64,
+}
+
+impl<'a> Record<'a> {
+    fn read(message: &'a [u8]) -> Result<Record<'a>, Error> {
+        let mut record = Record::default();
+        let mut fields = Fields(message);
+        while let Some((field, value)) = fields.next()? {
+            match field {
+                // Says again what the whole says, and must be text all the same.
+                1 => drop(value.text()?),
+                2 => {
+                    let mut entry = (String::new(), Batched::default());
+                    let mut parts = Fields(value.bytes()?);
+                    while let Some((part, value)) = parts.next()? {
+                        match part {
+                            1 => entry.0 = value.text()?,
+                            2 => entry.1.merge(value.bytes()?)?,
+                            _ => {}
+                        }
+                    }
+                    record.fields.push(entry);
+                }
+                3 => record.num_datums = value.integer()? as i64,
+                _ => {}
+            }
+        }
+        Ok(record)
+    }
+}
+
+fn metric(message: &[u8]) -> Result<(String, f64), Error> {
+    let mut metric = (String::new(), 0.0);
+    let mut fields = Fields(message);
+    while let Some((field, value)) = fields.next()? {
+        match field {
+            1 => metric.0 = value.text()?,
+            2 => metric.1 = value.double()?,
+            _ => {}
+        }
+    }
+    Ok(metric)
+}
+
+fn unbatch(record: Record, counted: bool, most: usize, outputs: &mut Vec<Map<Tensor>>) -> Result<(), Error> {
     let mut count = counted.then_some(record.num_datums);
     let start = outputs.len();
     if let Some(claimed) = count {
@@ -255,7 +313,7 @@ fn unbatch(
         let claimed = fits.ok_or_else(|| too_many(claimed, most))?;
         outputs.resize_with(start + claimed, Map::new);
     }
-    for (name, batched) in proto::map(record.fields) {
+    for (name, batched) in record.fields {
         let inside = |error: Error| error.within(&name).within("fields");
         let tensors = batch::split(&batched).map_err(inside)?;
         let held = tensors.len() as i64;

@@ -3,6 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::wire::Writer;
 use crate::{Error, Map, SampleSequenceId, Tensor, Tokens, base64, proto};
 
 /// A piece of a model's input.
@@ -104,33 +105,6 @@ impl TryFrom<proto::Chunk> for Chunk {
     }
 }
 
-impl TryFrom<Chunk> for proto::Chunk {
-    type Error = Error;
-
-    /// Refuses what only JSON can carry.
-    fn try_from(chunk: Chunk) -> Result<proto::Chunk, Error> {
-        let chunk = match chunk {
-            Chunk::EncodedText(tokens) => {
-                proto::chunk::Chunk::EncodedText(proto::EncodedTextChunk { tokens: tokens.into_bytes() })
-            }
-            Chunk::Image(image) => proto::chunk::Chunk::Image(proto::ImageChunk {
-                data: image.data,
-                format: image.format,
-                expected_tokens: image.expected_tokens,
-                override_dimensions: None,
-            }),
-            Chunk::Dmel(dmel) => proto::chunk::Chunk::Dmel(proto::DmelChunk { dmel }),
-            Chunk::ImageAssetPointer { .. } => {
-                return Err(Error::field(
-                    "",
-                    "an image_asset_pointer can only be sampled from: train on the image",
-                ));
-            }
-        };
-        Ok(proto::Chunk { chunk: Some(chunk) })
-    }
-}
-
 impl TryFrom<proto::ProvenanceSpan> for ProvenanceSpan {
     type Error = Error;
 
@@ -149,22 +123,6 @@ impl TryFrom<proto::ProvenanceSpan> for ProvenanceSpan {
             length: count("length", span.length)?,
             sequence_id: span.sequence_id.into(),
         })
-    }
-}
-
-impl From<ProvenanceSpan> for proto::ProvenanceSpan {
-    fn from(span: ProvenanceSpan) -> proto::ProvenanceSpan {
-        let wire = proto::SpanOfSequence {
-            sequence_id: span.sequence_id.into_string(),
-            offset: span.offset as i64,
-            length: span.length as i64,
-        };
-        proto::ProvenanceSpan {
-            span: Some(match span.origin {
-                Origin::PromptTokens => proto::provenance_span::Span::PromptTokens(wire),
-                Origin::SampledTokens => proto::provenance_span::Span::SampledTokens(wire),
-            }),
-        }
     }
 }
 
@@ -187,24 +145,70 @@ impl TryFrom<proto::Datum> for Datum {
     }
 }
 
-impl TryFrom<Datum> for proto::Datum {
-    type Error = Error;
+impl Datum {
+    /// The fields of a datum's message. Refuses what only JSON can carry.
+    pub(crate) fn write(&self, out: &mut Writer) -> Result<(), Error> {
+        for (index, chunk) in self.model_input.chunks.iter().enumerate() {
+            let start = out.open(1);
+            chunk.write(out).map_err(|error| error.within_element("model_input", index))?;
+            out.close(start);
+        }
+        for (name, tensor) in &self.loss_fn_inputs {
+            let entry = out.open(2);
+            out.bytes(1, name.as_bytes());
+            let value = out.open(2);
+            tensor.write(out);
+            out.close(value);
+            out.close(entry);
+        }
+        self.model_input_spans.iter().for_each(|span| span.write(3, out));
+        self.loss_fn_input_spans.iter().for_each(|span| span.write(4, out));
+        Ok(())
+    }
+}
 
-    fn try_from(datum: Datum) -> Result<proto::Datum, Error> {
-        let entry = |(name, tensor): (String, Tensor)| (name, proto::Tensor::from(tensor)).into();
-        Ok(proto::Datum {
-            model_input: each("model_input", datum.model_input.chunks)?,
-            loss_fn_inputs: datum.loss_fn_inputs.into_iter().map(entry).collect(),
-            model_input_spans: datum.model_input_spans.into_iter().map(Into::into).collect(),
-            loss_fn_input_spans: datum.loss_fn_input_spans.into_iter().map(Into::into).collect(),
-        })
+impl Chunk {
+    fn write(&self, out: &mut Writer) -> Result<(), Error> {
+        let (kind, bytes) = match self {
+            Chunk::EncodedText(tokens) => (1, tokens.as_bytes()),
+            Chunk::Image(image) => (2, &image.data[..]),
+            Chunk::Dmel(audio) => (3, &audio[..]),
+            Chunk::ImageAssetPointer { .. } => {
+                let problem = "an image_asset_pointer can only be sampled from: train on the image";
+                return Err(Error::field("", problem));
+            }
+        };
+        let start = out.open(kind);
+        out.some_bytes(1, bytes);
+        if let Chunk::Image(image) = self {
+            out.some_bytes(2, image.format.as_bytes());
+            if let Some(tokens) = image.expected_tokens {
+                out.integer(3, tokens as u64);
+            }
+        }
+        out.close(start);
+        Ok(())
+    }
+}
+
+impl ProvenanceSpan {
+    fn write(&self, field: u8, out: &mut Writer) {
+        let span = out.open(field);
+        let start = out.open(match self.origin {
+            Origin::PromptTokens => 1,
+            Origin::SampledTokens => 2,
+        });
+        out.some_bytes(1, self.sequence_id.as_str().as_bytes());
+        out.some_integer(2, self.offset);
+        out.some_integer(3, self.length);
+        out.close(start);
+        out.close(span);
     }
 }
 
 /// Converts a list, and names the element that can't be.
 pub(crate) fn each<A, B: TryFrom<A, Error = Error>>(field: &str, list: Vec<A>) -> Result<Vec<B>, Error> {
-    let element =
-        |(index, element)| B::try_from(element).map_err(|error| error.within(&format!("{field}[{index}]")));
+    let element = |(index, element)| B::try_from(element).map_err(|error| error.within_element(field, index));
     list.into_iter().enumerate().map(element).collect()
 }
 

@@ -51,11 +51,10 @@ pub struct LeVec<T> {
 impl<T: Number> LeVec<T> {
     /// Refuses bytes that end in the middle of a number.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<LeVec<T>, Error> {
-        if !bytes.len().is_multiple_of(T::SIZE) {
-            let problem = format!("{} bytes are not a whole number of {}-byte numbers", bytes.len(), T::SIZE);
-            return Err(Error::field("", problem));
+        match bytes.len().is_multiple_of(T::SIZE) {
+            true => Ok(LeVec { bytes, number: PhantomData }),
+            false => Err(cut(bytes.len(), T::SIZE)),
         }
-        Ok(LeVec { bytes, number: PhantomData })
     }
 
     /// How many numbers.
@@ -94,6 +93,12 @@ impl<T: Number> LeVec<T> {
         self.bytes.resize(end + T::SIZE, 0);
         number.write(&mut self.bytes[end..]);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn cut(bytes: usize, size: usize) -> Error {
+    Error::field("", format!("{bytes} bytes are not a whole number of {size}-byte numbers"))
 }
 
 impl<T: Number> From<&[T]> for LeVec<T> {

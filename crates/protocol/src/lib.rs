@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`ids`], [`path`] | newtypes for ids, sequence numbers and `tinker://` paths |
 //! | [`json`] | every JSON body, request and response, one file a group of endpoints |
-//! | [`proto`] | the protobuf messages exactly as they go over the wire, unchecked |
+//! | [`proto`] | the protobuf messages exactly as they go over the wire, unchecked, as the server reads and writes them |
 //! | [`le`], [`tensor`], [`batch`] | arrays as the little-endian bytes that they travel in, with their shapes checked |
 //! | [`input`] | what a model reads: chunks, prompts, data |
 //! | [`forward_backward`], [`sample`] | the two calls whose bodies are protobuf, checked |
@@ -32,6 +32,7 @@ pub mod proto;
 pub mod retrieved;
 pub mod sample;
 pub mod tensor;
+mod wire;
 
 pub use error::Error;
 pub use forward_backward::{EncodedForwardBackward, ForwardBackward, ForwardBackwardOutput, LossCall};

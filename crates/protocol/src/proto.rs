@@ -9,7 +9,7 @@ use crate::{Error, Map};
 
 /// Reads a message of type `M`; `name` is for the error.
 pub fn decode<M: Message + Default>(name: &'static str, bytes: &[u8]) -> Result<M, Error> {
-    M::decode(bytes).map_err(|cause| Error::Protobuf { message: name, problem: cause.to_string() })
+    M::decode(bytes).map_err(|cause| Error::field("", format!("not a protobuf {name}: {cause}")))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]

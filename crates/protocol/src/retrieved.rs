@@ -1,9 +1,9 @@
 //! What an answer of `retrieve_future` says: not yet, ready, failed, or the result.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use crate::{Error, RequestId, json};
+use crate::json::Json;
+use crate::{Error, RequestId};
 
 /// The content type of protobuf bodies.
 pub const PROTOBUF: &str = "application/x-protobuf";
@@ -101,28 +101,30 @@ impl<'a> Retrieved<'a> {
         if is_protobuf(content_type) {
             return Ok(Retrieved::Protobuf(body));
         }
-        // A list of the right length would do for serde.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Error::Json { path: String::new(), problem: "is not a JSON object".to_owned() });
+        let answer = Json::read(body)?;
+        if answer.members().is_none() {
+            return Err(Error::field("", "is not a JSON object"));
         }
-        let said: Said = json::decode_borrowed(body)?;
-        if said.r#type.is_some_and(|kind| text(kind) == "try_again") {
+        // A result may use the same names for something else: values are taken as they come.
+        let said = |name| answer.get(name).filter(|value| !value.is_null());
+        let says = |name, expected: &str| said(name).is_some_and(|value| text(value) == expected);
+        if says("type", "try_again") {
             return Ok(Retrieved::TryAgain(TryAgain {
-                request_id: said.request_id.map(|id| text(id).into()),
-                queue_state: said.queue_state.and_then(|state| QueueState::named(&text(state))),
-                queue_state_reason: said.queue_state_reason.map(text),
+                request_id: said("request_id").map(|id| text(id).into()),
+                queue_state: said("queue_state").and_then(|state| QueueState::named(&text(state))),
+                queue_state_reason: said("queue_state_reason").map(text),
             }));
         }
-        if said.status.is_some_and(|status| text(status) == "complete_metadata") {
-            let size = said.response_payload_size.and_then(|size| size.get().parse().ok());
+        if says("status", "complete_metadata") {
+            let size = said("response_payload_size").and_then(|size| size.raw().parse().ok());
             let missing = || Error::field("response_payload_size", "must be a size in bytes");
             return Ok(Retrieved::Complete(CompleteMetadata {
                 response_payload_size: size.ok_or_else(missing)?,
             }));
         }
-        if let Some(error) = said.error {
+        if let Some(error) = answer.get("error") {
             let category =
-                said.category.map_or(Category::Unknown, |category| Category::named(&text(category)));
+                said("category").map_or(Category::Unknown, |category| Category::named(&text(category)));
             return Ok(Retrieved::Failed(Failed { error: text(error), category }));
         }
         Ok(Retrieved::Json(body))
@@ -135,34 +137,8 @@ pub fn is_protobuf(content_type: &str) -> bool {
 }
 
 /// The text of a value that should be one; of another its JSON.
-fn text(value: &RawValue) -> String {
-    serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
-}
-
-/// The keys that tell the answers apart. They are taken as they come, because a result may use the same names for
-/// something else.
-#[derive(Deserialize)]
-struct Said<'a> {
-    #[serde(borrow)]
-    r#type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "even_null")]
-    error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    category: Option<&'a RawValue>,
-    #[serde(borrow)]
-    request_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    queue_state: Option<&'a RawValue>,
-    #[serde(borrow)]
-    queue_state_reason: Option<&'a RawValue>,
-    #[serde(borrow)]
-    response_payload_size: Option<&'a RawValue>,
-}
-
-fn even_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    Deserialize::deserialize(deserializer).map(Some)
+fn text(value: Json) -> String {
+    value.text().unwrap_or_else(|| value.raw().to_owned())
 }
 
 impl Serialize for TryAgain {

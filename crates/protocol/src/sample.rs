@@ -3,7 +3,8 @@
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LeVec, Tensor, Tokens, proto};
+use crate::wire::Fields;
+use crate::{Error, LeVec, Tensor, Tokens, proto, tensor};
 
 /// Fills the places of a top-k row that have no token.
 pub const PADDING_LOGPROB: f32 = -99999.0;
@@ -93,19 +94,6 @@ impl TopkLogprobs {
         &self.logprobs
     }
 
-    fn from_wire(wire: proto::TopkLogprobs) -> Result<Option<TopkLogprobs>, Error> {
-        if wire.k == 0 || wire.length == 0 {
-            return Ok(None);
-        }
-        let token_ids = LeVec::from_bytes(wire.token_ids).map_err(|error| error.within("token_ids"))?;
-        let logprobs = LeVec::from_bytes(wire.logprobs).map_err(|error| error.within("logprobs"))?;
-        let topk = TopkLogprobs::new(wire.k, token_ids, logprobs)?;
-        if topk.rows() != wire.length as usize {
-            return Err(Error::field("length", format!("{} is not the {} rows", wire.length, topk.rows())));
-        }
-        Ok(Some(topk))
-    }
-
     fn to_wire(&self) -> proto::TopkLogprobs {
         proto::TopkLogprobs {
             token_ids: self.token_ids.as_bytes().to_vec(),
@@ -119,39 +107,55 @@ impl TopkLogprobs {
 impl SampleResponse {
     /// Reads the protobuf result.
     pub fn decode(bytes: &[u8]) -> Result<SampleResponse, Error> {
-        let wire: proto::SampleResponse = proto::decode("SampleResponse", bytes)?;
-        let mut sequences = Vec::with_capacity(wire.sequences.len());
-        for (index, sequence) in wire.sequences.into_iter().enumerate() {
-            let sequence = SampledSequence::from_wire(sequence);
-            sequences.push(sequence.map_err(|error| error.within(&format!("sequences[{index}]")))?);
+        let mut response = SampleResponse::default();
+        let mut topk: Option<TopkMessage> = None;
+        let mut hits = 0;
+        let mut targets: Option<proto::Tensor> = None;
+        let mut alternatives: Option<proto::PromptAltTokens> = None;
+        let mut fields = Fields(bytes);
+        while let Some((field, value)) = fields.next()? {
+            match field {
+                1 => {
+                    let sequence = SampledSequence::read(value.bytes()?);
+                    let index = response.sequences.len();
+                    let sequence = sequence.map_err(|error| error.within_element("sequences", index));
+                    response.sequences.push(sequence?);
+                }
+                2 => response.prompt_logprobs = floats("prompt_logprobs", value.bytes()?)?,
+                3 => topk.get_or_insert_default().merge(value.bytes()?)?,
+                4 => hits = value.integer()? as i32,
+                5 => tensor::merge(targets.get_or_insert_default(), value.bytes()?)?,
+                6 => {
+                    let both = alternatives.get_or_insert_default();
+                    let mut parts = Fields(value.bytes()?);
+                    while let Some((part, value)) = parts.next()? {
+                        let tensor = match part {
+                            1 => &mut both.tokens,
+                            2 => &mut both.logprobs,
+                            _ => continue,
+                        };
+                        tensor::merge(tensor.get_or_insert_default(), value.bytes()?)?;
+                    }
+                }
+                _ => {}
+            }
         }
-        let tensor = |field, wire| Tensor::try_from(wire).map_err(|error: Error| error.within(field));
-        let alternatives = |wire: proto::PromptAltTokens| {
-            let part = |field, wire: Option<proto::Tensor>| {
-                tensor(field, wire.ok_or_else(|| Error::field(field, "is missing"))?)
+        response.topk_prompt_logprobs = TopkMessage::checked("topk_prompt_logprobs", topk)?;
+        response.prompt_cache_hit_tokens =
+            u32::try_from(hits).map_err(|_| Error::field("prompt_cache_hit_tokens", "is negative"))?;
+        let checked = |field, wire| Tensor::try_from(wire).map_err(|error: Error| error.within(field));
+        if let Some(targets) = targets {
+            response.target_prompt_logprobs = Some(checked("target_prompt_logprobs", targets)?);
+        }
+        if let Some(both) = alternatives {
+            let part = |field, wire: Option<proto::Tensor>| match wire {
+                Some(wire) => checked(field, wire).map_err(|error| error.within("prompt_alt_tokens")),
+                None => Err(Error::field(field, "is missing").within("prompt_alt_tokens")),
             };
-            Ok(PromptAltTokens {
-                tokens: part("tokens", wire.tokens)?,
-                logprobs: part("logprobs", wire.logprobs)?,
-            })
-        };
-        let hits = u32::try_from(wire.prompt_cache_hit_tokens)
-            .map_err(|_| Error::field("prompt_cache_hit_tokens", "is negative"))?;
-        Ok(SampleResponse {
-            sequences,
-            prompt_logprobs: floats("prompt_logprobs", wire.prompt_logprobs)?,
-            topk_prompt_logprobs: topk("topk_prompt_logprobs", wire.topk_prompt_logprobs)?,
-            prompt_cache_hit_tokens: hits,
-            target_prompt_logprobs: wire
-                .target_prompt_logprobs
-                .map(|wire| tensor("target_prompt_logprobs", wire))
-                .transpose()?,
-            prompt_alt_tokens: wire
-                .prompt_alt_tokens
-                .map(alternatives)
-                .transpose()
-                .map_err(|error: Error| error.within("prompt_alt_tokens"))?,
-        })
+            let (tokens, logprobs) = (part("tokens", both.tokens)?, part("logprobs", both.logprobs)?);
+            response.prompt_alt_tokens = Some(PromptAltTokens { tokens, logprobs });
+        }
+        Ok(response)
     }
 
     /// The protobuf result.
@@ -172,21 +176,32 @@ impl SampleResponse {
 }
 
 impl SampledSequence {
-    fn from_wire(wire: proto::SampledSequence) -> Result<SampledSequence, Error> {
-        let stop_reason = match proto::StopReason::try_from(wire.stop_reason) {
-            Ok(proto::StopReason::Stop) => StopReason::Stop,
-            Ok(proto::StopReason::Length) => StopReason::Length,
-            Err(_) => return Err(Error::field("stop_reason", format!("{} is unknown", wire.stop_reason))),
-        };
-        let tokens = Tokens::from_bytes(wire.tokens).map_err(|error| error.within("tokens"))?;
-        let logprobs = floats("logprobs", wire.logprobs)?;
-        if logprobs.as_ref().is_some_and(|logprobs| logprobs.len() != tokens.len()) {
-            return Err(Error::field(
-                "logprobs",
-                format!("must be one for each of the {} tokens", tokens.len()),
-            ));
+    fn read(message: &[u8]) -> Result<SampledSequence, Error> {
+        let mut stop_reason = 0;
+        let (mut tokens, mut logprobs) = (&[][..], &[][..]);
+        let mut topk: Option<TopkMessage> = None;
+        let mut fields = Fields(message);
+        while let Some((field, value)) = fields.next()? {
+            match field {
+                1 => stop_reason = value.integer()? as i32,
+                2 => tokens = value.bytes()?,
+                3 => logprobs = value.bytes()?,
+                4 => topk.get_or_insert_default().merge(value.bytes()?)?,
+                _ => {}
+            }
         }
-        let topk_logprobs = topk("topk_sampled_logprobs", wire.topk_sampled_logprobs)?;
+        let stop_reason = match stop_reason {
+            0 => StopReason::Stop,
+            1 => StopReason::Length,
+            other => return Err(Error::field("stop_reason", format!("{other} is unknown"))),
+        };
+        let tokens = Tokens::from_bytes(tokens.to_vec()).map_err(|error| error.within("tokens"))?;
+        let logprobs = floats("logprobs", logprobs)?;
+        if logprobs.as_ref().is_some_and(|logprobs| logprobs.len() != tokens.len()) {
+            let problem = format!("must be one for each of the {} tokens", tokens.len());
+            return Err(Error::field("logprobs", problem));
+        }
+        let topk_logprobs = TopkMessage::checked("topk_sampled_logprobs", topk)?;
         Ok(SampledSequence { stop_reason, tokens, logprobs, topk_logprobs })
     }
 
@@ -205,13 +220,57 @@ impl SampledSequence {
 }
 
 /// Empty means none.
-fn floats(field: &str, bytes: Option<Vec<u8>>) -> Result<Option<LeVec<f32>>, Error> {
-    let bytes = bytes.filter(|bytes| !bytes.is_empty());
-    bytes.map(LeVec::from_bytes).transpose().map_err(|error| error.within(field))
+fn floats(field: &str, bytes: &[u8]) -> Result<Option<LeVec<f32>>, Error> {
+    match LeVec::from_bytes(bytes.to_vec()) {
+        Ok(floats) => Ok(Some(floats).filter(|floats| !floats.is_empty())),
+        Err(error) => Err(error.within(field)),
+    }
 }
 
-fn topk(field: &str, wire: Option<proto::TopkLogprobs>) -> Result<Option<TopkLogprobs>, Error> {
-    wire.map_or(Ok(None), TopkLogprobs::from_wire).map_err(|error| error.within(field))
+/// Top-k as it came, unchecked.
+#[derive(Default)]
+struct TopkMessage<'a> {
+    token_ids: &'a [u8],
+    logprobs: &'a [u8],
+    k: u32,
+    length: u32,
+}
+
+impl<'a> TopkMessage<'a> {
+    fn merge(&mut self, message: &'a [u8]) -> Result<(), Error> {
+        let mut fields = Fields(message);
+        while let Some((field, value)) = fields.next()? {
+            match field {
+                1 => self.token_ids = value.bytes()?,
+                2 => self.logprobs = value.bytes()?,
+                3 => self.k = value.integer()? as u32,
+                4 => self.length = value.integer()? as u32,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn checked(field: &str, message: Option<TopkMessage>) -> Result<Option<TopkLogprobs>, Error> {
+        match message {
+            Some(message) if message.k != 0 && message.length != 0 => {
+                message.topk().map(Some).map_err(|error| error.within(field))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn topk(self) -> Result<TopkLogprobs, Error> {
+        let token_ids =
+            LeVec::from_bytes(self.token_ids.to_vec()).map_err(|error| error.within("token_ids"))?;
+        let logprobs = LeVec::from_bytes(self.logprobs.to_vec()).map_err(|error| error.within("logprobs"))?;
+        let topk = TopkLogprobs::new(self.k, token_ids, logprobs)?;
+        if topk.rows() != self.length as usize {
+            let problem = format!("{} is not the {} rows", self.length, topk.rows());
+            return Err(Error::field("length", problem));
+        }
+        Ok(topk)
+    }
 }
 
 /// The JSON form of top-k: a list of positions, each null or a list of `[token, logprob]`.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::le::{LeVec, Number};
+use crate::wire::{Fields, Writer};
 use crate::{Error, proto};
 
 /// The two types that tensors have towards a user. Others are widened on the way in.
@@ -80,7 +81,7 @@ impl Tensor {
     pub fn from_bytes(dtype: DType, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Tensor, Error> {
         let count = elements(dtype, &bytes)?;
         if product(&shape) != Some(count) {
-            return Err(Error::field("shape", format!("{shape:?} does not fit {count} values")));
+            return Err(Error::field("shape", format!("{} does not fit {count} values", listed(&shape))));
         }
         Ok(Tensor { dtype, shape, values: bytes, sparse: None })
     }
@@ -195,7 +196,13 @@ pub(crate) fn sizes(field: &str, shape: &[i64]) -> Result<Vec<usize>, Error> {
         .iter()
         .map(size)
         .collect::<Result<_, _>>()
-        .map_err(|_| Error::field(field, format!("{shape:?} has a size that is negative or too large")))
+        .map_err(|_| Error::field(field, "has a size that is negative or too large"))
+}
+
+/// A shape for an error's text.
+pub(crate) fn listed(shape: &[usize]) -> String {
+    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+    format!("[{}]", sizes.join(", "))
 }
 
 /// The type, and whether its values must be widened from int32.
@@ -212,9 +219,9 @@ fn wire_dtype(dtype: i32) -> Result<(DType, bool), Error> {
     }
 }
 
-pub(crate) fn widen_i32(bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
-    let narrow = LeVec::<i32>::from_bytes(bytes).map_err(|error| error.within("data"))?;
-    Ok(narrow.iter().map(i64::from).collect::<LeVec<i64>>().into_bytes())
+/// int64 of whole int32.
+pub(crate) fn widen_i32(bytes: &[u8]) -> Vec<u8> {
+    bytes.chunks_exact(4).flat_map(|narrow| i64::from(i32::read(narrow)).to_le_bytes()).collect()
 }
 
 impl TryFrom<proto::Tensor> for Tensor {
@@ -223,7 +230,11 @@ impl TryFrom<proto::Tensor> for Tensor {
     fn try_from(wire: proto::Tensor) -> Result<Tensor, Error> {
         let (dtype, narrow) = wire_dtype(wire.dtype)?;
         let shape = sizes("shape", &wire.shape)?;
-        let widened = |bytes| if narrow { widen_i32(bytes) } else { Ok(bytes) };
+        let widened = |bytes: Vec<u8>| match narrow {
+            false => Ok(bytes),
+            true if bytes.len().is_multiple_of(4) => Ok(widen_i32(&bytes)),
+            true => Err(Error::field("data", "is not a whole number of int32")),
+        };
         match wire.layout {
             Some(proto::tensor::Layout::SparseCsr(csr)) => {
                 let crow =
@@ -243,9 +254,66 @@ impl TryFrom<proto::Tensor> for Tensor {
     }
 }
 
+/// Puts the fields of a message into a tensor of the wire, as protobuf has it for a message that comes in pieces.
+pub(crate) fn merge(tensor: &mut proto::Tensor, message: &[u8]) -> Result<(), Error> {
+    use proto::tensor::Layout;
+    let mut fields = Fields(message);
+    while let Some((field, value)) = fields.next()? {
+        match field {
+            1 => tensor.layout = Some(Layout::Dense(value.bytes()?.to_vec())),
+            2 => {
+                let mut csr = match tensor.layout.take() {
+                    Some(Layout::SparseCsr(csr)) => csr,
+                    _ => proto::SparseCsr::default(),
+                };
+                let mut parts = Fields(value.bytes()?);
+                while let Some((part, value)) = parts.next()? {
+                    match part {
+                        1 => csr.values = value.bytes()?.to_vec(),
+                        2 => csr.crow_indices = value.bytes()?.to_vec(),
+                        3 => csr.col_indices = value.bytes()?.to_vec(),
+                        _ => {}
+                    }
+                }
+                tensor.layout = Some(Layout::SparseCsr(csr));
+            }
+            3 => tensor.dtype = value.integer()? as i32,
+            4 => value.integers(&mut tensor.shape)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl Tensor {
+    /// The fields of a tensor's message.
+    pub(crate) fn write(&self, out: &mut Writer) {
+        match &self.sparse {
+            None => out.bytes(1, &self.values),
+            Some(csr) => {
+                let start = out.open(2);
+                out.some_bytes(1, &self.values);
+                out.some_bytes(2, csr.crow.as_bytes());
+                out.some_bytes(3, csr.col.as_bytes());
+                out.close(start);
+            }
+        }
+        let dtype = match self.dtype {
+            DType::Float32 => proto::DType::Float32,
+            DType::Int64 => proto::DType::Int64,
+        };
+        out.integer(3, dtype as u64);
+        if !self.shape.is_empty() {
+            let start = out.open(4);
+            self.shape.iter().for_each(|&size| out.varint(size as u64));
+            out.close(start);
+        }
+    }
+}
+
 fn two(shape: &[usize]) -> Result<[usize; 2], Error> {
     shape.try_into().map_err(|_| {
-        Error::field("shape", format!("a sparse tensor needs [rows, columns], and this is {shape:?}"))
+        Error::field("shape", format!("a sparse tensor needs [rows, columns], and this is {}", listed(shape)))
     })
 }
 

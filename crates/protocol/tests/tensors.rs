@@ -118,15 +118,20 @@ fn batched(dtype: proto::DType, data: &[u8], offsets: &[i64], trailing: &[i64]) 
     }
 }
 
+fn split(wire: &proto::BatchedTensor) -> Result<Vec<Tensor>, Error> {
+    let trailing_shape = wire.trailing_shape.clone();
+    let (data, offsets, dtype) = (&wire.data[..], &wire.offsets[..], wire.dtype);
+    batch::split(&batch::Batched { data, offsets, dtype, trailing_shape })
+}
+
 #[test]
 fn a_batch_is_cut_where_its_offsets_say() {
     let data = floats(&[1.0, 2.0, 3.0, 4.0]);
-    let cut =
-        batch::split(&batched(proto::DType::Float32, &data, &[0, 8, 8, 16], &[])).expect("three tensors");
+    let cut = split(&batched(proto::DType::Float32, &data, &[0, 8, 8, 16], &[])).expect("three tensors");
     assert_eq!(cut, [Tensor::floats(&[1.0, 2.0]), Tensor::floats(&[]), Tensor::floats(&[3.0, 4.0])]);
-    let rows = batch::split(&batched(proto::DType::Float32, &data, &[0, 16], &[2])).expect("one tensor");
+    let rows = split(&batched(proto::DType::Float32, &data, &[0, 16], &[2])).expect("one tensor");
     assert_eq!(rows[0].shape(), [2, 2]);
-    let none = batch::split(&batched(proto::DType::Float32, &[], &[], &[])).expect("no tensors");
+    let none = split(&batched(proto::DType::Float32, &[], &[], &[])).expect("no tensors");
     assert_eq!(none, []);
 }
 
@@ -134,11 +139,11 @@ fn a_batch_is_cut_where_its_offsets_say() {
 fn a_batch_widens_what_users_do_not_know() {
     // The bfloat16 values 1, −2 and NaN.
     let halves = [0x80, 0x3f, 0x00, 0xc0, 0xc1, 0x7f];
-    let cut = batch::split(&batched(proto::DType::Bfloat16, &halves, &[0, 4, 6], &[])).expect("two tensors");
+    let cut = split(&batched(proto::DType::Bfloat16, &halves, &[0, 4, 6], &[])).expect("two tensors");
     assert_eq!(cut[0], Tensor::floats(&[1.0, -2.0]));
     assert!(cut[1].iter_f32().expect("floats").all(f32::is_nan));
     let narrow = LeVec::from(vec![-5i32, 6]).into_bytes();
-    let cut = batch::split(&batched(proto::DType::Int32, &narrow, &[0, 8], &[])).expect("one tensor");
+    let cut = split(&batched(proto::DType::Int32, &narrow, &[0, 8], &[])).expect("one tensor");
     assert_eq!(cut, [Tensor::integers(&[-5, 6])]);
 }
 
@@ -154,10 +159,10 @@ fn offsets_that_make_no_sense_are_refused() {
         ("rows too large to be", &[0, 8], &[i64::MAX, i64::MAX]),
         ("rows of negative size", &[0, 8], &[-2]),
     ] {
-        assert!(batch::split(&batched(proto::DType::Float32, &[0; 8], offsets, trailing)).is_err(), "{why}");
+        assert!(split(&batched(proto::DType::Float32, &[0; 8], offsets, trailing)).is_err(), "{why}");
     }
     let cut = proto::BatchedTensor { offsets: vec![0; 12], ..batched(proto::DType::Float32, &[], &[], &[]) };
-    assert_eq!(batch::split(&cut).expect_err("half an offset").path(), "offsets");
+    assert_eq!(split(&cut).expect_err("half an offset").path(), "offsets");
 }
 
 #[test]

@@ -13,20 +13,20 @@ pub mod custom_loss;
 pub mod futures;
 mod locate;
 pub mod managing;
+pub mod read;
 pub mod sampling;
 pub mod session;
 pub mod tag;
 pub mod telemetry;
 pub mod training;
 pub mod usage;
+pub mod write;
 
-/// Reads a body. The error names the field.
+pub use read::Json;
+pub use write::write;
+
+/// Reads a body into its type. The error names the field.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|error| locate::explain(bytes, &error))
-}
-
-/// As [`decode`], for what borrows from the body.
-pub(crate) fn decode_borrowed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| locate::explain(bytes, &error))
 }
 

@@ -5,15 +5,16 @@ use std::fmt::Debug;
 use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tinkex_protocol::forward_backward::LossConfigValue;
 use tinkex_protocol::input::{ImageChunk, Origin, ProvenanceSpan};
 use tinkex_protocol::json::{
-    self, custom_loss, futures, managing, sampling, session, telemetry, training, usage,
+    self, Json, custom_loss, futures, managing, sampling, session, telemetry, training, usage,
 };
 use tinkex_protocol::sample::{PromptAltTokens, TopkLogprobs};
 use tinkex_protocol::{
-    Chunk, DType, Datum, EncodedForwardBackward, ForwardBackward, ForwardBackwardOutput, LeVec, LossCall,
-    Map, ModelInput, Retrieved, SampleResponse, SampledSequence, SeqId, StopReason, Tensor, proto,
+    Chunk, DType, Datum, EncodedForwardBackward, Error, ForwardBackward, ForwardBackwardOutput, LeVec,
+    LossCall, Map, ModelInput, Retrieved, SampleResponse, SampledSequence, SeqId, StopReason, Tensor, proto,
 };
 
 /// Data that the request behind a result is taken to have had.
@@ -114,9 +115,13 @@ fn json_kind<T: Serialize + DeserializeOwned + PartialEq + Debug>(
 }
 
 fn json_read<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> bool {
+    the_readers_agree(bytes);
     match json::decode::<T>(bytes) {
         Ok(body) => {
             let written = json::encode(&body);
+            // What the client's writer writes says the same.
+            let lean = json::decode::<T>(&json::write(&body, print)).expect("what was written can be read");
+            assert_eq!(String::from_utf8_lossy(&json::encode(&lean)), String::from_utf8_lossy(&written));
             let again = json::encode(&json::decode::<T>(&written).expect("what was written can be read"));
             assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&written));
             true
@@ -128,7 +133,50 @@ fn json_read<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) 
     }
 }
 
+pub fn print(number: f64) -> String {
+    serde_json::to_string(&number).expect("a number can be written")
+}
+
+/// The client's reader takes what serde_json takes, and as the same.
+fn the_readers_agree(bytes: &[u8]) {
+    let shown = String::from_utf8_lossy(bytes);
+    match (Json::read(bytes), serde_json::from_slice::<Value>(bytes)) {
+        (Ok(ours), Ok(theirs)) => assert_eq!(value(ours), theirs, "{shown}"),
+        (Err(_), Err(_)) => {}
+        // A number is not read before somebody asks for it.
+        (Ok(_), Err(error)) => assert!(error.to_string().contains("out of range"), "{error}: {shown}"),
+        (Err(error), Ok(_)) => panic!("{error}: {shown}"),
+    }
+}
+
+fn value(json: Json) -> Value {
+    if let Some(members) = json.members() {
+        return Value::Object(members.map(|(name, member)| (name, value(member))).collect());
+    }
+    if let Some(elements) = json.elements() {
+        return elements.map(|(_, element)| value(element)).collect();
+    }
+    if let Some(number) = json.number() {
+        return serde_json::from_str(number).expect("a number");
+    }
+    match (json.text(), json.flag()) {
+        (Some(text), _) => text.into(),
+        (_, Some(flag)) => flag.into(),
+        _ => {
+            assert!(json.is_null());
+            Value::Null
+        }
+    }
+}
+
+/// The same message as prost reads and writes it.
+fn through_prost<M: Message + Default>(bytes: &[u8]) -> Vec<u8> {
+    let message: M = proto::decode("message", bytes).expect("prost takes what our reader takes");
+    message.encode_to_vec()
+}
+
 fn retrieved(bytes: &[u8]) -> bool {
+    the_readers_agree(bytes);
     Retrieved::read("application/json; charset=utf-8", bytes).is_ok()
 }
 
@@ -137,6 +185,7 @@ fn forward_backward(bytes: &[u8]) -> bool {
     let written = EncodedForwardBackward::new(request.data.clone(), &request.call)
         .and_then(|encoded| encoded.with_header(&request.model_id, request.seq_id))
         .expect("what was read can be written");
+    assert_eq!(through_prost::<proto::ForwardBackwardRequest>(&written), written);
     let again = ForwardBackward::decode(&written).expect("what was written can be read");
     // Bytes, since a NaN in the call's numbers is not equal to itself.
     let rewritten = EncodedForwardBackward::new(again.data, &again.call).expect("encodes");
@@ -146,6 +195,9 @@ fn forward_backward(bytes: &[u8]) -> bool {
 
 fn output(bytes: &[u8]) -> bool {
     let Ok(output) = ForwardBackwardOutput::decode(bytes, DATA) else { return false };
+    // A NaN among the metrics is not equal to itself.
+    let same = ForwardBackwardOutput::decode(&through_prost::<proto::ForwardBackwardOutput>(bytes), DATA);
+    assert_eq!(format!("{same:?}"), format!("{:?}", Ok::<_, Error>(&output)));
     let written = output.encode().expect("what was read can be written");
     let again = ForwardBackwardOutput::decode(&written, DATA).expect("what was written can be read");
     assert_eq!(again.loss_fn_outputs, output.loss_fn_outputs);
@@ -154,6 +206,8 @@ fn output(bytes: &[u8]) -> bool {
 
 fn sample_response(bytes: &[u8]) -> bool {
     let Ok(response) = SampleResponse::decode(bytes) else { return false };
+    let same = SampleResponse::decode(&through_prost::<proto::SampleResponse>(bytes));
+    assert_eq!(same.as_ref(), Ok(&response));
     assert_eq!(SampleResponse::decode(&response.encode()).as_ref(), Ok(&response));
     true
 }
