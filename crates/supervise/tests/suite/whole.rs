@@ -118,8 +118,9 @@ fn run(seed: u64, faulty: bool) {
 }
 
 fn over_seeds(seeds: std::ops::Range<u64>, faulty: bool) {
-    let only = std::env::var("SUPERVISE_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    for seed in only.map_or(seeds, |seed: u64| seed..seed + 1) {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let each = number("SUPERVISE_THIN").unwrap_or(1) as usize;
+    for seed in number("SUPERVISE_SEED").map_or(seeds, |seed: u64| seed..seed + 1).step_by(each) {
         let outcome = std::panic::catch_unwind(|| run(seed, faulty));
         if let Err(panic) = outcome {
             eprintln!("failed with SUPERVISE_SEED={seed}");
