@@ -133,16 +133,6 @@ impl<K: Ord, V> Map<K, V> {
     }
 }
 
-impl<K: Ord, V> FromIterator<(K, V)> for Map<K, V> {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
-        let mut map = Self::new();
-        for (key, value) in entries {
-            map.insert(key, value);
-        }
-        map
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +169,10 @@ mod tests {
 
     #[test]
     fn it_gives_its_room_back() {
-        let mut map: Map<u64, u64> = (0..10_000).map(|key| (key, key)).collect();
+        let mut map = Map::new();
+        for key in 0..10_000 {
+            map.insert(key, key);
+        }
         for key in 0..9_999 {
             map.remove(&key);
         }

@@ -48,48 +48,92 @@ fn row(what: &str, children: usize, cost: &Cost) {
     );
 }
 
+/// One kind of supervisor with so many children: what their start and their stop took.
+struct Life {
+    what: &'static str,
+    children: usize,
+    start: Cost,
+    stop: Cost,
+}
+
+impl Life {
+    fn new(what: &'static str, children: usize, start: Cost, stop: Cost) -> Self {
+        row(&format!("{what}: start"), children, &start);
+        row(&format!("{what}: stop"), children, &stop);
+        Self { what, children, start, stop }
+    }
+}
+
 fn main() {
     println!(
         "{:<28} {:>7} {:>9} {:>9} {:>7} {:>10}",
         "", "children", "B kept", "allocs", "polls", "ms in all"
     );
-    for children in [1_000, 100_000] {
-        let world = VirtualTime::new(0);
-        let runtime = world.runtime();
-        let mut stop = None;
-        row(
-            "plain spawn: start",
-            children,
-            &measure(&world, children, || stop = Some(plain(&runtime, children))),
-        );
-        row(
-            "plain spawn: stop",
-            children,
-            &measure(&world, children, || stop.take().expect("started").cancel()),
-        );
+    let few: Vec<Life> = lives(1_000).into();
+    let many: Vec<Life> = lives(100_000).into();
+    let restart = restarts();
 
-        let world = VirtualTime::new(0);
-        let family = Family::new(world.runtime());
-        world.run_until_stalled();
-        row("dynamic: start", children, &measure(&world, children, || family.grow(children)));
-        row("dynamic: stop", children, &measure(&world, children, || drop(family.stop())));
-        assert_eq!(family.system.live(), 0, "all have stopped");
-
-        let world = VirtualTime::new(0);
-        let supervisor = ordered(world.runtime());
-        world.run_until_stalled();
-        row("in order: start", children, &measure(&world, children, || grow_ordered(&supervisor, children)));
-        let pid = supervisor.pid().expect("it runs");
-        row("in order: stop", children, &measure(&world, children, || pid.ask_to_stop()));
-        assert_eq!(world.live_tasks(), 0, "all have stopped");
+    println!("\n{:<72} {:>9}  bar", "", "measured");
+    for life in few.iter().chain(&many) {
+        bar(
+            &format!("an idle child, {}, of {}: bytes", life.what, life.children),
+            life.start.bytes_kept,
+            1e3,
+        );
     }
+    for (few, many) in few.iter().zip(&many) {
+        let same = |count: fn(&Cost) -> f64| {
+            let drift = |few: &Cost, many: &Cost| (count(few) - count(many)).abs();
+            drift(&few.start, &many.start).max(drift(&few.stop, &many.stop))
+        };
+        let what = few.what;
+        let from_to = "between 1,000 and 100,000";
+        bar(
+            &format!("allocations for each child, {what}, {from_to}: change"),
+            same(|cost| cost.allocations),
+            0.1,
+        );
+        bar(&format!("polls for each child, {what}, {from_to}: change"), same(|cost| cost.polls), 0.1);
+        bar(&format!("stop of 1,000, {what}: ms"), few.stop.time.as_secs_f64() * 1e3, 100.0);
+    }
+    bar("a restart, median round: µs", restart, 10.0);
+}
 
-    restarts();
+fn bar(what: &str, measured: f64, most: f64) {
+    let verdict = if measured <= most { "" } else { "  OVER" };
+    println!("{what:<72} {measured:>9.2}  {most}{verdict}");
+}
+
+/// Plain futures for comparison; then the lives of both kinds of supervisor.
+fn lives(children: usize) -> [Life; 2] {
+    let world = VirtualTime::new(0);
+    let runtime = world.runtime();
+    let mut stop = None;
+    let start = measure(&world, children, || stop = Some(plain(&runtime, children)));
+    let stop = measure(&world, children, || stop.take().expect("started").cancel());
+    Life::new("plain spawn", children, start, stop);
+
+    let world = VirtualTime::new(0);
+    let family = Family::new(world.runtime());
+    world.run_until_stalled();
+    let start = measure(&world, children, || family.grow(children));
+    let stop = measure(&world, children, || drop(family.stop()));
+    assert_eq!(family.system.live(), 0, "all have stopped");
+    let dynamic = Life::new("dynamic", children, start, stop);
+
+    let world = VirtualTime::new(0);
+    let supervisor = ordered(world.runtime());
+    world.run_until_stalled();
+    let start = measure(&world, children, || grow_ordered(&supervisor, children));
+    let pid = supervisor.pid().expect("it runs");
+    let stop = measure(&world, children, || pid.ask_to_stop());
+    assert_eq!(world.live_tasks(), 0, "all have stopped");
+    [dynamic, Life::new("in order", children, start, stop)]
 }
 
 /// Restarts one child again and again, in rounds: on a busy machine the fastest round is the one that was not
-/// interrupted.
-fn restarts() {
+/// interrupted. Gives the microseconds of one restart in the median round.
+fn restarts() -> f64 {
     const ROUNDS: usize = 50;
     const EACH: usize = 200;
     let world = VirtualTime::new(0);
@@ -109,10 +153,5 @@ fn restarts() {
     costs.sort_by_key(|cost| cost.time);
     row("restart, fastest round", EACH, &costs[0]);
     row("restart, median round", EACH, &costs[ROUNDS / 2]);
-    let each = |cost: &Cost| cost.time.as_secs_f64() * 1e6 / EACH as f64;
-    println!(
-        "a restart takes {:.2} µs at best, {:.2} µs in the middle",
-        each(&costs[0]),
-        each(&costs[ROUNDS / 2])
-    );
+    costs[ROUNDS / 2].time.as_secs_f64() * 1e6 / EACH as f64
 }

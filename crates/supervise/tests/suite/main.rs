@@ -3,16 +3,21 @@
 
 mod admin;
 mod cancellation;
+mod counts;
 mod dynamic;
 mod exits;
+mod forgetting;
 mod introspection;
 mod mailboxes;
-mod misc;
+mod many;
 mod panics;
+mod reports;
+mod restart_loops;
 mod significant;
 mod start;
 mod stop;
 mod strategies;
 mod tasks;
+mod trees;
 mod whole;
 mod world;
