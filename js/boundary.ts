@@ -2,7 +2,13 @@
 // bytes, so that a Worker may stand in between. Arrays of numbers are raw little-endian bytes of the type that is named.
 
 import type { Outcome } from "./errors.js";
-import type { ModelInfo, OptimStepOutput, SavedCheckpoint, ServerCapabilities } from "./types.js";
+import type {
+  ModelInfo,
+  OptimStepOutput,
+  SavedCheckpoint,
+  ServerCapabilities,
+  SupervisionNode,
+} from "./types.js";
 
 /** Where a service is and how to speak to it, all checked. */
 export interface WireOptions {
@@ -131,6 +137,9 @@ export interface ServiceMethods {
     MadeTrainingClient
   >;
   createSamplingClient: Method<{ baseModel?: string; modelPath?: string }, MadeSamplingClient>;
+  /** The task of a function that runs on the page: see `run` and `ended`. */
+  spawn: Method<{ name: string }, unknown>;
+  supervision: Method<Nothing, SupervisionRow[]>;
   close: Method<Nothing, unknown>;
 }
 
@@ -150,6 +159,14 @@ export interface SamplingMethods {
   sample: Method<WireSample, WireSampleOutput>;
   computeLogprobs: Method<{ prompt: WireChunk[] }, { logprobs: Uint8Array }>;
   close: Method<Nothing, unknown>;
+}
+
+/** One process of a service's tree; `types.ts` says what most of it is. */
+export interface SupervisionRow extends Omit<SupervisionNode, "waits" | "queues" | "children"> {
+  parent?: number;
+  waitsFor?: string;
+  waitsMs?: number;
+  queues: { name: string; length: number }[];
 }
 
 /** The methods of one kind of client, by name. */
@@ -206,10 +223,17 @@ export type LogLevel = "debug" | "info" | "warn" | "error";
 export type ToOwner =
   | { type: "open"; service: number; options: WireOptions }
   | { type: "call"; key: number; service: number; client: number; method: string; args: object }
-  | { type: "cancel"; key: number };
+  | { type: "cancel"; key: number }
+  /** The function of a `spawn` has ended, or failed with these words. */
+  | { type: "ended"; key: number; failure: string | undefined }
+  /** From now on `supervision` tells how the tree of a service is and becomes, or no more. */
+  | { type: "watch"; service: number; on: boolean };
 
 /** From the owner to the page. Each call is answered once, by `settled` or `failed`. */
 export type FromOwner =
   | { type: "settled"; key: number; value: unknown }
   | { type: "failed"; key: number; failure: Failure }
-  | { type: "log"; service: number; level: LogLevel; message: string };
+  | { type: "log"; service: number; level: LogLevel; message: string }
+  /** The function of a `spawn` is to run; said again by each new instance. */
+  | { type: "run"; key: number }
+  | { type: "supervision"; service: number; rows: SupervisionRow[] };

@@ -3,7 +3,10 @@
 import type { Methods } from "./boundary.js";
 import { ClosedError } from "./errors.js";
 import { pageFor } from "./init.js";
+import type { Page } from "./page.js";
 import type { Settings } from "./settings.js";
+import type { Run } from "./tasks.js";
+import type { SupervisionListener } from "./types.js";
 
 /** A service as its own calls and those of its clients reach it; opened by the first of them. */
 export class Link {
@@ -15,11 +18,21 @@ export class Link {
   }
 
   /** `name` is the method's as the user knows it. */
-  call(name: string, client: number, method: string, args: object, signal?: AbortSignal): Promise<unknown> {
+  call(
+    name: string,
+    client: number,
+    method: string,
+    args: object,
+    signal?: AbortSignal,
+    run?: Run,
+  ): Promise<unknown> {
     const page = pageFor(name);
-    const { wire, logger, fetch } = this.#settings;
-    this.#number ??= page.open(wire, logger, fetch);
-    return page.call(this.#number, client, method, args, signal);
+    return page.call(this.#open(page), client, method, args, signal, run);
+  }
+
+  watch(name: string, listener: SupervisionListener): () => void {
+    const page = pageFor(name);
+    return page.watch(this.#open(page), listener);
   }
 
   /** Closes a client, or the service itself (0). What was never opened is closed. */
@@ -27,6 +40,11 @@ export class Link {
     if (this.#number === undefined) return;
     await this.call(name, client, "close", {});
     if (!client) pageFor(name).forget(this.#number);
+  }
+
+  #open(page: Page): number {
+    const { wire, logger, fetch } = this.#settings;
+    return (this.#number ??= page.open(wire, logger, fetch));
   }
 }
 
@@ -52,11 +70,17 @@ export class Handle<M extends Methods<M>> {
     method: K,
     args: M[K]["args"],
     signal?: AbortSignal,
+    run?: Run,
   ): Promise<M[K]["result"]> {
+    this.checkOpen(method);
+    return this.link.call(`${this.#name}.${method}`, this.#client, method, args, signal, run);
+  }
+
+  /** Throws `ClosedError` once `close` was called. */
+  checkOpen(method: string): void {
     if (this.#closing) {
       throw new ClosedError(`${this.#name}.${method} was called after close(): make a new ${this.#name}`);
     }
-    return this.link.call(`${this.#name}.${method}`, this.#client, method, args, signal);
   }
 
   /** The same promise however often it is called. */

@@ -33,5 +33,6 @@ export { init } from "./init.js";
 export { SamplingClient } from "./sampling.js";
 export { ServiceClient } from "./service.js";
 export { type Batch, type Persistence, type Store, StoreError, type StoreOp } from "./store/store.js";
+export { Tasks } from "./tasks.js";
 export { TrainingClient } from "./training.js";
 export type * from "./types.js";

@@ -1,7 +1,7 @@
 // The generated glue of the WebAssembly as a factory: each call gives a glue of its own, with nothing shared between two,
 // so that what an instance leaves behind when it dies can't reach into the next.
 
-import type { LogLevel } from "./boundary.js";
+import type { LogLevel, SupervisionRow } from "./boundary.js";
 
 /** Shadow the real ones inside the glue, so that the owner can cut off what a dead instance has started. */
 export interface InstanceGlobals {
@@ -19,6 +19,10 @@ export interface Host {
   log(service: number, level: LogLevel, message: string): void;
   /** Takes an `HttpRequest` and resolves with an `HttpAnswer` or an `HttpFailure`. */
   fetch(service: number, request: Uint8Array, signal: AbortSignal): Promise<Uint8Array>;
+  /** Lets the function of a `spawn` run; `ended` is called when it has ended. */
+  run(key: number): void;
+  /** The tree has changed, at most 10 times a second. The rows are objects, and copies. */
+  supervision(service: number, rows: SupervisionRow[]): void;
   /** The instance is dying: the last thing that it says. */
   aborted(): void;
 }
@@ -34,6 +38,12 @@ export interface Instance {
   call(key: number, service: number, client: number, method: string, args: Uint8Array): void;
   /** The caller lets go: the call is still answered, as aborted, or with its result if that came first. */
   cancel(key: number): void;
+  /** The function of a `spawn` has ended, or failed with these words. */
+  ended(key: number, failure?: string): void;
+  /** Undefined where there is no such service. */
+  supervision(service: number): SupervisionRow[] | undefined;
+  /** Begins, with the tree as it is, or ends to tell the host how it changes. */
+  watch(service: number, on: boolean): void;
 }
 
 export function createInstance(globals: InstanceGlobals): Instance;

@@ -1,7 +1,7 @@
 // One instance's life: the instance with a glue of its own, and everything that it has started outside. When it dies,
 // its timers and requests end with it, and what still comes for it is dropped in silence.
 
-import type { Failure, HttpAnswer, HttpFailure, HttpRequest, LogLevel } from "./boundary.js";
+import type { Failure, HttpAnswer, HttpFailure, HttpRequest, LogLevel, SupervisionRow } from "./boundary.js";
 import type { Host, Instance, InstanceGlobals } from "./instance.js";
 import { decode, encode } from "./plain.js";
 
@@ -18,6 +18,8 @@ export interface Listener {
   settle(key: number, value: unknown): void;
   fail(key: number, failure: Failure): void;
   log(service: number, level: LogLevel, message: string): void;
+  run(key: number): void;
+  supervision(service: number, rows: SupervisionRow[]): void;
   /** Said once, from inside the call that killed it: nothing may be asked of the instance any more. */
   died(): void;
 }
@@ -61,8 +63,8 @@ export class Life {
   }
 
   /** Asks something of the instance. Throws what it throws, unless that ended it: then `died` was said instead. */
-  ask(question: (instance: Instance) => void): void {
-    this.#guarded(() => question(this.#instance));
+  ask<T>(question: (instance: Instance) => T): T | undefined {
+    return this.#guarded(() => question(this.#instance));
   }
 
   /**
@@ -136,6 +138,8 @@ export class Life {
       log: (service, level, message) => this.#alive && this.#listener.log(service, level, message),
       fetch: (service, request, signal) =>
         this.#whileAlive(this.#fetch(service, decode(request) as HttpRequest, signal).then(encode)),
+      run: (key) => this.#alive && this.#listener.run(key),
+      supervision: (service, rows) => this.#alive && this.#listener.supervision(service, rows),
       aborted: () => this.#end(),
     };
   }

@@ -27,6 +27,8 @@ export class Owner {
   readonly #pending = new Map<number, Pending>();
   /** What each open service was opened with. */
   readonly #services = new Map<number, WireOptions>();
+  /** Services whose tree somebody looks at. */
+  readonly #watched = new Set<number>();
   /**
    * Clients of the live instance, by the number that the page has for them. Two instances may give the same number to
    * two clients, so the page's are the owner's own.
@@ -63,11 +65,32 @@ export class Owner {
       case "cancel":
         this.#cancel(message.key);
         break;
+      case "ended":
+        this.#ended(message.key, message.failure);
+        break;
+      case "watch":
+        this.#watch(message.service, message.on);
+        break;
     }
   }
 
   #open(service: number, options: WireOptions): void {
-    this.#ask(service, (instance) => instance.open(service, encode(options)));
+    this.#ask(service, (instance) => {
+      instance.open(service, encode(options));
+      if (this.#watched.has(service)) instance.watch(service, true);
+    });
+  }
+
+  #watch(service: number, on: boolean): void {
+    if (on) this.#watched.add(service);
+    else this.#watched.delete(service);
+    this.#ask(service, (instance) => instance.watch(service, on));
+  }
+
+  /** Of an instance that died meanwhile the next one asks for the function again, and hears then that it has ended. */
+  #ended(key: number, failure: string | undefined): void {
+    const pending = this.#pending.get(key);
+    if (pending) this.#ask(pending.call.service, (instance) => instance.ended(key, failure));
   }
 
   /** Asks what has no answer; a crash can only be told to the log. */
@@ -92,13 +115,21 @@ export class Owner {
     if (client && !to) return this.#lost(pending.call, CLIENT_LOST, "not_sent");
     if (method === "close") {
       // From here on nothing of it is made again, whatever becomes of this call.
-      if (!client) this.#services.delete(service);
+      if (!client) {
+        this.#services.delete(service);
+        this.#watched.delete(service);
+      }
       for (const [number, of] of this.#clients) {
         if (number === client || (!client && of.service === service)) this.#clients.delete(number);
       }
     }
     pending.life = this.#life;
     try {
+      if (method === "supervision") {
+        const rows = this.#life.ask((instance) => instance.supervision(service));
+        if (rows) this.#settle(key, rows);
+        return;
+      }
       this.#life.ask((instance) => instance.call(key, service, to?.number ?? 0, method, encode(args)));
     } catch (thrown) {
       this.#fail(key, {
@@ -182,6 +213,8 @@ export class Owner {
       settle: (key, value) => this.#settle(key, value),
       fail: (key, failure) => this.#fail(key, failure),
       log: (service, level, message) => this.#reply({ type: "log", service, level, message }),
+      run: (key) => this.#reply({ type: "run", key }),
+      supervision: (service, rows) => this.#reply({ type: "supervision", service, rows }),
       // In a microtask: the dying call is still on the stack, and says only later what killed it.
       died: () => queueMicrotask(() => this.#restart()),
     };
@@ -199,7 +232,11 @@ export class Owner {
       const often = `${this.#restarts.length + 1} times within ${RESTART_WINDOW / 1000} s`;
       this.#terminal = `${cause}, ${often}`;
     }
-    for (const { call } of held) this.#lost(call, this.#terminal ?? cause, "unknown");
+    for (const pending of held) {
+      // What runs on the page goes on there, and the next instance takes it under its supervision.
+      if (pending.call.method === "spawn" && this.#terminal === undefined) delete pending.life;
+      else this.#lost(pending.call, this.#terminal ?? cause, "unknown");
+    }
     if (this.#terminal === undefined) {
       this.#restarts.push(now);
       try {

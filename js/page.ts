@@ -4,13 +4,17 @@
 import type { Failure, FromOwner, LogLevel, ToOwner, WireOptions } from "./boundary.js";
 import { AbortedError } from "./errors.js";
 import { errorOf } from "./failures.js";
-import type { Logger } from "./types.js";
+import { Listeners } from "./supervision.js";
+import type { Run } from "./tasks.js";
+import type { Logger, SupervisionListener } from "./types.js";
 
 interface Waiting {
   service: Service | undefined;
   signal: AbortSignal | undefined;
-  resolve(value: unknown): void;
-  reject(reason: Error): void;
+  resolve: (value: unknown) => void;
+  reject: (reason: unknown) => void;
+  /** Of a `spawn`: the function. */
+  run: Run | undefined;
 }
 
 interface Service {
@@ -25,6 +29,7 @@ export class Page {
   readonly #waiting = new Map<number, Waiting>();
   readonly #services = new Map<number, Service>();
   readonly #signals = new Signals();
+  readonly #listeners = new Listeners();
   #lastKey = 0;
   #lastService = 0;
 
@@ -47,6 +52,7 @@ export class Page {
     method: string,
     args: object,
     signal?: AbortSignal,
+    run?: Run,
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
@@ -54,7 +60,7 @@ export class Page {
         return reject(new AbortedError(message, { retryable: true, cause: signal.reason }));
       }
       const key = ++this.#lastKey;
-      this.#waiting.set(key, { service: this.#services.get(service), signal, resolve, reject });
+      this.#waiting.set(key, { service: this.#services.get(service), signal, resolve, reject, run });
       if (signal) this.#signals.add(signal, key, () => this.#post({ type: "cancel", key }));
       this.#post({ type: "call", key, service, client, method, args });
     });
@@ -63,14 +69,24 @@ export class Page {
   receive(message: FromOwner): void {
     switch (message.type) {
       case "settled":
-        this.#take(message.key)?.resolve(message.value);
+        this.#settle(message.key, message.value);
+        break;
+      case "run":
+        this.#waiting
+          .get(message.key)
+          ?.run?.start((failure) => this.#post({ type: "ended", key: message.key, failure }));
+        break;
+      case "supervision":
+        this.#listeners.tell(message.service, message.rows);
         break;
       case "failed": {
         const waiting = this.#take(message.key);
         if (!waiting) break;
         const failure = withoutSecret(waiting.service, message.failure);
         const cause: unknown = failure.kind === "aborted" ? waiting.signal?.reason : undefined;
-        waiting.reject(errorOf(failure, cause));
+        const error = errorOf(failure, cause);
+        if (waiting.run) waiting.run.settle(waiting.resolve, waiting.reject, error);
+        else waiting.reject(error);
         break;
       }
       case "log":
@@ -79,8 +95,18 @@ export class Page {
     }
   }
 
+  /** Tells the tree of a service as it is and as it changes, until the function that this gives is called. */
+  watch(service: number, listener: SupervisionListener): () => void {
+    this.#listeners.add(service, listener);
+    this.#post({ type: "watch", service, on: true });
+    return () => {
+      if (this.#listeners.delete(service, listener)) this.#post({ type: "watch", service, on: false });
+    };
+  }
+
   /** Forgets a closed service, and its key. */
   forget(service: number): void {
+    this.#listeners.forget(service);
     this.#services.delete(service);
   }
 
@@ -88,6 +114,12 @@ export class Page {
   fetch(service: number, url: string, init: RequestInit): Promise<Response> {
     const own = this.#services.get(service)?.fetch;
     return own ? own(url, init) : fetch(url, init);
+  }
+
+  #settle(key: number, value: unknown): void {
+    const waiting = this.#take(key);
+    if (waiting?.run) waiting.run.settle(waiting.resolve, waiting.reject);
+    else waiting?.resolve(value);
   }
 
   #take(key: number): Waiting | undefined {

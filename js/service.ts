@@ -1,11 +1,13 @@
 // The way in: a service that trains and samples models, and the clients that it makes.
 
 import type { ServiceMethods } from "./boundary.js";
-import { boolean, checkpoint, choices, integer, metadata, signal, text } from "./checks.js";
-import { InvalidArgumentError } from "./errors.js";
+import { boolean, checkpoint, choices, integer, metadata, refuse, signal, text } from "./checks.js";
+import { ClosedError, InvalidArgumentError } from "./errors.js";
 import { Handle, Link } from "./handle.js";
 import { SamplingClient } from "./sampling.js";
 import { settingsOf } from "./settings.js";
+import { treeOf } from "./supervision.js";
+import { Tasks } from "./tasks.js";
 import { TrainingClient } from "./training.js";
 import type {
   CallOptions,
@@ -14,6 +16,8 @@ import type {
   SamplingClientOptions,
   ServerCapabilities,
   ServiceOptions,
+  SupervisionListener,
+  SupervisionNode,
 } from "./types.js";
 
 const MOST = 2 ** 32 - 1;
@@ -30,11 +34,14 @@ const DEFAULT_RANK = 32;
  * ```
  */
 export class ServiceClient implements AsyncDisposable {
+  /** The page's own functions, under this service's supervision. */
+  readonly tasks: Tasks;
   readonly #handle: Handle<ServiceMethods>;
 
   /** Throws `InvalidArgumentError`, whose `field` is the option that can't be right. */
   constructor(options: ServiceOptions = {}) {
     this.#handle = new Handle(new Link(settingsOf(options)), "ServiceClient", 0);
+    this.tasks = new Tasks(this.#handle);
   }
 
   /** Which models there are. */
@@ -97,6 +104,24 @@ export class ServiceClient implements AsyncDisposable {
       this.#handle.link,
       await this.#handle.call("createSamplingClient", source, given),
     );
+  }
+
+  /** Everything that runs for this service, as a tree, and what each part waits for. */
+  async supervision(): Promise<SupervisionNode> {
+    const tree = treeOf(await this.#handle.call("supervision", {}));
+    if (!tree) throw new ClosedError("nothing runs any more for this service: make a new ServiceClient");
+    return tree;
+  }
+
+  /**
+   * Calls `listener` with the tree as it is, and again when something of it has changed, at most 10 times a second and with
+   * the latest state. Gives the function that ends it; `close` ends it as well. While nobody listens, nothing is done for it.
+   */
+  on(event: "supervision", listener: SupervisionListener): () => void {
+    if (event !== "supervision") refuse("event", event, '"supervision"');
+    if (typeof listener !== "function") refuse("listener", listener, "a function");
+    this.#handle.checkOpen("on");
+    return this.#handle.link.watch("ServiceClient.on", listener);
   }
 
   /** Ends the session and all clients of this service. Calls that wait reject with `ClosedError`. */

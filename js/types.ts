@@ -262,3 +262,35 @@ export interface InitOptions {
   url?: string | URL;
   bytes?: BufferSource;
 }
+
+/** Work of the page: it should end soon after its signal has fired. */
+export type TaskFunction<T> = (signal: AbortSignal) => T | PromiseLike<T>;
+
+export interface TaskOptions extends CallOptions {
+  /** By which `supervision()` shows it. */
+  name: string;
+}
+
+/** One process of a service's supervision tree. */
+export interface SupervisionNode {
+  /** The number of its latest start; no other process of this instance has had it. */
+  id: number;
+  name: string;
+  /** A supervisor keeps children, a task supervisor tasks: pieces of work with one result each. */
+  kind: "supervisor" | "taskSupervisor" | "worker" | "task";
+  /** `restarting`: it is gone, and to be started again; `stopped`: it is gone, and its supervisor keeps its place. */
+  state: "starting" | "running" | "stopping" | "exited" | "restarting" | "stopped";
+  /** How often its supervisor has started it again. */
+  restarts: number;
+  /** Since its latest start, in ms. */
+  uptimeMs: number;
+  /** What it waits for, and for how many ms by now. Left out while it says nothing of that. */
+  waits?: { for: string; ms: number };
+  /** The lengths of its queues, by name. */
+  queues: Record<string, number>;
+  /** In the order in which they were started. */
+  children: SupervisionNode[];
+}
+
+/** Takes the whole tree, as it is now. */
+export type SupervisionListener = (tree: SupervisionNode) => void;

@@ -3,6 +3,7 @@
 //! ```text
 //! service                    one-for-one
 //! ├─ calls                   tasks: calls of the service itself
+//! ├─ tasks                   tasks: the page's own functions
 //! ├─ session                 heartbeats
 //! ├─ clients                 dynamic; temporary children: closing one is a normal exit, and no crash of one is another's
 //! │  ├─ training client      requests (tasks), dispatcher, calls (tasks)
@@ -53,6 +54,9 @@ use crate::transport::{self, Body, Call, Transport};
 /// page that has ten thousand open has stopped waiting for any.
 const MAX_CALLS: usize = 10_000;
 
+/// Functions of the page that may run at a time; as many as calls may wait for a place.
+const MAX_TASKS: usize = 100;
+
 /// How often the parts of a service may crash before the service itself is the failure.
 const RESTARTS: u32 = 10;
 const RESTART_PERIOD: Duration = Duration::from_secs(5);
@@ -73,6 +77,7 @@ struct Inner {
     system: System,
     session: Session,
     calls: TaskSupervisor,
+    tasks: TaskSupervisor,
     clients: DynamicSupervisor,
     models: RefCell<Vec<Open>>,
     root: RefCell<Option<Supervisor>>,
@@ -159,18 +164,20 @@ impl Service {
         let transport = Transport::new(platform, settings.transport);
         let session = Session::new(transport, store, settings.labels, settings.session);
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
+        let tasks = TaskSupervisor::new("tasks").limit(MAX_TASKS).queue(MAX_CALLS);
         let clients = DynamicSupervisor::new("clients");
         let service = Service(Rc::new(Inner {
             system: system.clone(),
             session: session.clone(),
             calls: calls.clone(),
+            tasks: tasks.clone(),
             clients: clients.clone(),
             models: RefCell::default(),
             root: RefCell::new(None),
         }));
         let heartbeats = ChildSpec::new("session", move |ctx| session.clone().heartbeats(ctx));
         let root = Supervisor::new("service").intensity(RESTARTS, RESTART_PERIOD);
-        let mut root = root.with(calls.child()).with(heartbeats).with(clients.child());
+        let mut root = root.with(calls.child()).with(tasks.child()).with(heartbeats).with(clients.child());
         if let Some(desk) = desk(&service) {
             root = root.with(desk);
         }
@@ -191,6 +198,11 @@ impl Service {
     /// Where calls of the service itself run as tasks.
     pub fn calls(&self) -> &TaskSupervisor {
         &self.0.calls
+    }
+
+    /// Where the page's own functions run as tasks.
+    pub fn tasks(&self) -> &TaskSupervisor {
+        &self.0.tasks
     }
 
     fn transport(&self) -> &Transport {

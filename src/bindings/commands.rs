@@ -1,13 +1,14 @@
 //! What each method does: its arguments read, its call placed in order, its result put into JavaScript's terms.
 
 use std::cell::{Cell, RefCell};
+use std::future::pending;
 use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
-use tinkex_supervise::{Context, Pid, TaskHandle, TaskSupervisor};
+use tinkex_supervise::{Context, Exit, Pid, TaskHandle, TaskSupervisor};
 
-use super::desk::{Answer, OpenCall};
+use super::desk::{Answer, OnPage, OpenCall};
 use super::{arguments, results};
 use crate::error::{Error, Outcome};
 use crate::platform::plain::{Given, Plain, Wrong};
@@ -74,7 +75,14 @@ pub fn begin(
     args: &[u8],
     call: &Rc<OpenCall>,
 ) -> Result<TaskHandle<Answer>, Error> {
+    let wrong = Wrong::default();
+    let given = Given::new(args, &wrong);
+    let mut name = method.to_owned();
     let tasks = match clients.find(client) {
+        _ if client == 0 && method == "spawn" => {
+            name = given.text("name");
+            service.tasks().clone()
+        }
         _ if client == 0 => service.calls().clone(),
         Some(_) if method == "close" => service.calls().clone(),
         Some(Client::Training(training, _)) => training.calls().clone(),
@@ -84,8 +92,6 @@ pub fn begin(
     if !tasks.has_room() {
         return Err(Error::too_many_calls());
     }
-    let wrong = Wrong::default();
-    let given = Given::new(args, &wrong);
     let progress = &call.promise.progress;
     let work = match clients.find(client) {
         Some(Client::Training(_, pid) | Client::Sampling(_, pid)) if method == "close" => {
@@ -96,14 +102,33 @@ pub fn begin(
             of_training(clients, service, &training, method, given, progress)?
         }
         Some(Client::Sampling(sampling, _)) => of_sampling(sampling, method, given, progress)?,
+        None if method == "spawn" => function_of_the_page(call.clone()),
         None => of_service(clients, service, method, given, progress)?,
     };
-    Ok(task(&tasks, method, call, work))
+    Ok(task(&tasks, name, call, work))
 }
 
 fn close(service: Service, client: Pid) -> Work {
     Box::pin(async move {
         service.close_client(&client).await;
+        Ok(Plain::nothing())
+    })
+}
+
+/// The function runs on the page; its task waits for it, and ends as it does.
+fn function_of_the_page(call: Rc<OpenCall>) -> Work {
+    Box::pin(async move {
+        let ctx = context();
+        let _waiting = ctx.waiting_for("its function on the page");
+        let on_page = call.on_page.get_or_init(OnPage::default);
+        // From here on it may have asked the server for anything.
+        call.promise.progress.sent();
+        call.promise.run();
+        on_page.ended.cancelled().await;
+        if let Some(failure) = on_page.failure.take() {
+            ctx.pid().kill(Exit::error(failure));
+            pending::<()>().await;
+        }
         Ok(Plain::nothing())
     })
 }
@@ -240,9 +265,9 @@ fn context() -> Context {
 }
 
 /// The task of a call: does its work, or stops when it is asked to.
-fn task(tasks: &TaskSupervisor, method: &str, call: &Rc<OpenCall>, work: Work) -> TaskHandle<Answer> {
+fn task(tasks: &TaskSupervisor, name: String, call: &Rc<OpenCall>, work: Work) -> TaskHandle<Answer> {
     let call = call.clone();
-    tasks.spawn_nolink(method, move |ctx| async move {
+    tasks.spawn_nolink(name, move |ctx| async move {
         match select(work, pin!(ctx.shutdown())).await {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => Err(call.stopped()),

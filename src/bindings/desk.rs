@@ -6,7 +6,7 @@
 //!
 //! What the desk knows lives beside its process: should that crash, it starts again and goes on with the same calls.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -15,7 +15,9 @@ use std::task::Poll;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tinkex_supervise::{Address, ChildSpec, Context, Exit, Mailbox, TaskHandle, faults, mailbox};
+use tinkex_supervise::{
+    Address, CancelToken, ChildSpec, Context, Exit, Mailbox, TaskHandle, faults, mailbox,
+};
 
 use super::commands::{Clients, begin};
 use super::host::Promise;
@@ -25,8 +27,15 @@ use crate::service::Service;
 
 /// What the exports tell a service's desk.
 pub enum Message {
-    Call { promise: Promise, client: u32, method: String, args: Vec<u8> },
+    Call {
+        promise: Promise,
+        client: u32,
+        method: String,
+        args: Vec<u8>,
+    },
     Cancel(u32),
+    /// A function of the page has ended, or failed with these words.
+    Ended(u32, Option<String>),
 }
 
 /// What a call's task ends with.
@@ -55,6 +64,16 @@ pub struct OpenCall {
     /// The caller gave it up, so the end of its task is an abort and not the client's.
     given_up: Cell<bool>,
     task: RefCell<Option<TaskHandle<Answer>>>,
+    /// Of a call whose work is a function of the page.
+    pub on_page: OnceCell<OnPage>,
+}
+
+/// The end of a function that runs on the page.
+#[derive(Default)]
+pub struct OnPage {
+    pub ended: CancelToken,
+    /// What it threw, in words.
+    pub failure: RefCell<Option<String>>,
 }
 
 enum Wake {
@@ -112,6 +131,7 @@ impl Desk {
                     self.take(&service, promise, client, &method, &args);
                 }
                 Wake::Message(Message::Cancel(key)) => self.give_up(key),
+                Wake::Message(Message::Ended(key, failure)) => self.ended(key, failure),
                 Wake::Answered(key) => {
                     self.open.borrow_mut().forget(key);
                 }
@@ -143,14 +163,19 @@ impl Desk {
                     promise.settle(Ok(Plain::nothing()));
                 }
                 Message::Call { promise, .. } => closed(&promise),
-                Message::Cancel(_) => {}
+                Message::Cancel(_) | Message::Ended(..) => {}
             }
         }
     }
 
     /// Starts a call. A panic on the way rejects this call and no other.
     fn take(&self, service: &Service, promise: Promise, client: u32, method: &str, args: &[u8]) {
-        let call = Rc::new(OpenCall { promise, given_up: Cell::new(false), task: RefCell::new(None) });
+        let call = Rc::new(OpenCall {
+            promise,
+            given_up: Cell::new(false),
+            task: RefCell::new(None),
+            on_page: OnceCell::new(),
+        });
         let begun = tinkex_supervise::contain(|| {
             faults::point("desk");
             begin(&self.clients, service, client, method, args, &call)
@@ -176,6 +201,15 @@ impl Desk {
             call.promise.settle(answer.unwrap_or_else(|exit| Err(call.error(&exit))));
             key
         }));
+    }
+
+    fn ended(&self, key: u32, failure: Option<String>) {
+        if let Some(call) = self.open.borrow().find(key)
+            && let Some(on_page) = call.on_page.get()
+        {
+            *on_page.failure.borrow_mut() = failure;
+            on_page.ended.cancel();
+        }
     }
 
     fn give_up(&self, key: u32) {

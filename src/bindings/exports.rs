@@ -3,12 +3,13 @@
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
-use tinkex_supervise::{Address, Report, ReportContext};
+use tinkex_supervise::{Address, Report, ReportContext, TaskHandle};
 use wasm_bindgen::prelude::*;
 
 use super::arguments;
 use super::desk::{Desk, Message};
 use super::host::{Host, Promise, ServiceHost};
+use super::supervision::{rows, tell};
 use crate::error::{Error, Outcome};
 use crate::platform::browser::Browser;
 use crate::platform::plain::{Given, Wrong};
@@ -17,7 +18,29 @@ use crate::store::memory::Memory;
 
 struct Instance {
     host: Host,
-    services: Vec<(u32, Address<Message>)>,
+    services: Vec<Opened>,
+}
+
+struct Opened {
+    number: u32,
+    service: Service,
+    desk: Address<Message>,
+    /// Tells the host how the tree changes.
+    watch: Option<TaskHandle<()>>,
+}
+
+impl Instance {
+    fn find(&mut self, service: u32) -> Option<&mut Opened> {
+        self.services.iter_mut().find(|opened| opened.number == service)
+    }
+
+    /// To the desk that has the call of this key: the others know none.
+    fn tell_all(&self, message: impl Fn() -> Message) {
+        for opened in &self.services {
+            // A service that is closed has answered all its calls.
+            let _ = opened.desk.send(message());
+        }
+    }
 }
 
 thread_local! {
@@ -64,20 +87,21 @@ pub fn open(service: u32, options: &[u8]) {
         }
     });
     INSTANCE.with_borrow_mut(|instance| {
-        instance.iter_mut().for_each(|instance| instance.services.push((service, address.clone())));
+        if let Some(instance) = instance {
+            instance.services.push(Opened { number: service, service: opened, desk: address, watch: None });
+        }
     });
 }
 
 /// Starts a call. Exactly one answer comes through the host.
 #[wasm_bindgen]
 pub fn call(key: u32, service: u32, client: u32, method: String, args: Vec<u8>) {
-    INSTANCE.with_borrow(|instance| {
+    INSTANCE.with_borrow_mut(|instance| {
         let Some(instance) = instance else { return };
         let promise = Promise::new(instance.host.clone(), key);
         let message = Message::Call { promise, client, method, args };
-        let address = instance.services.iter().rev().find(|(known, _)| *known == service);
-        let Some((_, address)) = address else { return refuse(message) };
-        if let Err(message) = address.send(message) {
+        let Some(opened) = instance.find(service) else { return refuse(message) };
+        if let Err(message) = opened.desk.send(message) {
             refuse(message);
         }
     });
@@ -86,11 +110,36 @@ pub fn call(key: u32, service: u32, client: u32, method: String, args: Vec<u8>) 
 /// Gives a call up. It is answered all the same: as given up, or with its result if that came first.
 #[wasm_bindgen]
 pub fn cancel(key: u32) {
-    INSTANCE.with_borrow(|instance| {
-        for (_, address) in instance.iter().flat_map(|instance| &instance.services) {
-            // A service that is closed has answered all its calls.
-            let _ = address.send(Message::Cancel(key));
+    INSTANCE.with_borrow(|instance| instance.iter().for_each(|all| all.tell_all(|| Message::Cancel(key))));
+}
+
+/// A function of the page has ended, or failed with these words.
+#[wasm_bindgen]
+pub fn ended(key: u32, failure: Option<String>) {
+    let message = || Message::Ended(key, failure.clone());
+    INSTANCE.with_borrow(|instance| instance.iter().for_each(|all| all.tell_all(message)));
+}
+
+/// The tree of a service as it is now: its rows, each after its supervisor; undefined where there is no such service.
+#[wasm_bindgen]
+pub fn supervision(service: u32) -> JsValue {
+    INSTANCE.with_borrow_mut(|instance| {
+        let opened = instance.as_mut().and_then(|instance| instance.find(service));
+        opened.map_or(JsValue::UNDEFINED, |opened| rows(opened.service.system()))
+    })
+}
+
+/// From now on the host is told when the tree of a service changes, or no more.
+#[wasm_bindgen]
+pub fn watch(service: u32, on: bool) {
+    INSTANCE.with_borrow_mut(|instance| {
+        let Some(instance) = instance else { return };
+        let host = instance.host.clone();
+        let Some(opened) = instance.find(service) else { return };
+        if let Some(former) = opened.watch.take() {
+            former.cancel();
         }
+        opened.watch = on.then(|| tell(&opened.service, ServiceHost { host, service }));
     });
 }
 

@@ -31,6 +31,14 @@ extern "C" {
     #[wasm_bindgen(method)]
     fn fetch(this: &Host, service: u32, request: &[u8], signal: &AbortSignal) -> JsPromise;
 
+    /// Runs a function of the page, which is known by the key of its call; `ended` is called when it has ended.
+    #[wasm_bindgen(method)]
+    fn run(this: &Host, key: u32);
+
+    /// The tree of a service has changed, to this.
+    #[wasm_bindgen(method)]
+    pub fn supervision(this: &Host, service: u32, rows: JsValue);
+
     /// Says that the instance is dying; the last thing that it does.
     #[wasm_bindgen(method)]
     pub fn aborted(this: &Host);
@@ -67,6 +75,11 @@ impl Promise {
 
     pub fn key(&self) -> u32 {
         self.key
+    }
+
+    /// Lets the page run the function that this promise is for.
+    pub fn run(&self) {
+        self.host.run(self.key);
     }
 
     pub fn settle(&self, result: Answer) {

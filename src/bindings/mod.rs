@@ -9,8 +9,12 @@
 //! | `open(service, options)` | makes a service |
 //! | `call(key, service, client, method, args)` | starts a call; client 0 is the service itself |
 //! | `cancel(key)` | the caller doesn't wait any more |
+//! | `ended(key, failure)` | a function of the page has ended, or failed |
+//! | `supervision(service)` | the supervision tree as it is now |
+//! | `watch(service, on)` | begins or ends to say when the tree changes |
 //!
-//! Calls are answered through the host: `settle(key, value)` or `fail(key, error)`.
+//! Calls are answered through the host: `settle(key, value)` or `fail(key, error)`. The call `spawn` is the task of a
+//! function of the page: `run(key)` lets the page start it.
 
 pub mod arguments;
 pub mod results;
@@ -25,3 +29,5 @@ mod exports;
 mod faults;
 #[cfg(target_arch = "wasm32")]
 mod host;
+#[cfg(target_arch = "wasm32")]
+mod supervision;

@@ -94,6 +94,8 @@ class StubInstance {
   opened = [];
   calls = [];
   cancelled = [];
+  ends = [];
+  watched = [];
 
   constructor(globals) {
     this.globals = globals;
@@ -117,6 +119,18 @@ class StubInstance {
 
   cancel(key) {
     this.cancelled.push(key);
+  }
+
+  ended(key, failure) {
+    this.ends.push([key, failure]);
+  }
+
+  supervision() {
+    return this.rows;
+  }
+
+  watch(service, on) {
+    this.watched.push([service, on]);
   }
 
   get lastCall() {

@@ -31,6 +31,8 @@ import {
   type SaveStateOptions,
   ServiceClient,
   type ServiceOptions,
+  type SupervisionNode,
+  type Tasks,
   type Tensor,
   TinkexError,
   type TopkLogprobs,
@@ -80,7 +82,7 @@ hold<Same<Exclude<keyof MadeTrainingClient, "client">, keyof TrainingClient & "m
 hold<Same<Exclude<keyof MadeSamplingClient, "client">, keyof SamplingClient & "samplingSessionId">>();
 
 // Every method of the boundary is one that a user can call.
-hold<Same<Exclude<keyof ServiceMethods, keyof ServiceClient>, never>>();
+hold<Same<Exclude<keyof ServiceMethods, keyof ServiceClient | keyof Tasks>, never>>();
 hold<Same<Exclude<keyof TrainingMethods, keyof TrainingClient>, never>>();
 hold<Same<Exclude<keyof SamplingMethods, keyof SamplingClient>, never>>();
 
@@ -108,6 +110,14 @@ export async function use(signal: AbortSignal): Promise<number> {
   });
   const first: Int32Array | undefined = sequences[0]?.tokens;
 
+  const sum: number = await service.tasks.spawn(async (signal) => (signal.aborted ? 0 : 1), { name: "sum" });
+  const tree: SupervisionNode = await service.supervision();
+  service.on("supervision", ({ children }) => children[0]?.waits?.ms)();
+
+  // @ts-expect-error -- a task has a name
+  void service.tasks.spawn(async () => {}, {});
+  // @ts-expect-error -- the only event
+  service.on("change", () => {});
   // @ts-expect-error -- one word, two capitals
   new ServiceClient({ baseUrl: "http://localhost" });
   // @ts-expect-error -- snake_case is the wire's
@@ -123,7 +133,7 @@ export async function use(signal: AbortSignal): Promise<number> {
   // @ts-expect-error -- the answer is read only
   training.modelId = "another";
 
-  return (first?.length ?? 0) + (logprobs?.length ?? 0) + (metrics["x"] ?? 0);
+  return sum + tree.restarts + (first?.length ?? 0) + (logprobs?.length ?? 0) + (metrics["x"] ?? 0);
 }
 
 export function tell(error: unknown): string {

@@ -103,20 +103,28 @@ impl Changes {
     /// Waits until something has changed since the last call, and gives it, parents first. Never empty.
     pub async fn next(&mut self) -> Vec<Change> {
         loop {
-            poll_fn(|cx| {
-                if self.system.version() != self.seen {
-                    self.system.watchers().leave(self.key.take());
-                    return Poll::Ready(());
-                }
-                self.system.watchers().wait(&mut self.key, cx.waker());
-                Poll::Pending
-            })
-            .await;
+            self.due().await;
             let changes = self.take();
             if !changes.is_empty() {
                 return changes;
             }
         }
+    }
+
+    /// Waits until there may be something to [`take`](Self::take), which counts as taken: for a listener who then looks at
+    /// the whole tree.
+    pub async fn due(&mut self) {
+        poll_fn(|cx| {
+            let version = self.system.version();
+            if version != self.seen {
+                self.seen = version;
+                self.system.watchers().leave(self.key.take());
+                return Poll::Ready(());
+            }
+            self.system.watchers().wait(&mut self.key, cx.waker());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// What has changed since the last call, if anything.
