@@ -103,12 +103,13 @@ class FileStore implements Store {
   }
 
   async forget(): Promise<void> {
-    await this.#inTurn(() =>
-      this.#makeNext((records) => {
+    await this.#inTurn(async () => {
+      await this.#makeNext((records) => {
         records.clear();
         return {};
-      }),
-    );
+      });
+      await this.#remove(/^\d+\.log\.damaged$/);
+    });
   }
 
   async close(): Promise<void> {
@@ -258,8 +259,12 @@ class FileStore implements Store {
   async #removeBefore(number: number): Promise<void> {
     const old = (await this.#numbers()).filter((other) => other && other < number).sort((a, b) => a - b);
     for (const other of old) await rm(this.#path(other), { force: true });
+    await this.#remove(/^\d+\.log\.\w+\.draft$/);
+  }
+
+  async #remove(names: RegExp): Promise<void> {
     for (const name of await readdir(this.#directory)) {
-      if (/^\d+\.log\.\w+\.draft$/.test(name)) await rm(`${this.#directory}/${name}`, { force: true });
+      if (names.test(name)) await rm(`${this.#directory}/${name}`, { force: true });
     }
   }
 

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import {
+  copyFileSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -175,6 +176,7 @@ test("what is forgotten is in no file any more", async (t) => {
   const isThere = () =>
     readdirSync(directory).some((name) => readFileSync(join(directory, name)).includes("private"));
   assert.ok(isThere());
+  copyFileSync(newest(directory), join(directory, "0.log.damaged"));
   await store.forget();
   assert.ok(!isThere());
 });

@@ -21,6 +21,14 @@ export async function launchChromium(t, options = {}) {
   return closedAfter(t, await chromium.launch({ ...chromiumOptions(), ...options }));
 }
 
+/** Chromium on a profile that outlives it, as a context: on one of its own a page has its databases in memory. */
+export async function launchOnProfile(t, profile, options = {}) {
+  return closedAfter(
+    t,
+    await chromium.launchPersistentContext(profile, { ...chromiumOptions(), ...options }),
+  );
+}
+
 /** A running Firefox. Debian's has none of Playwright's patches, so it is driven over WebDriver BiDi. */
 export async function launchFirefox(t, options = {}) {
   return closedAfter(
