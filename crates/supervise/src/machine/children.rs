@@ -111,8 +111,9 @@ impl Children {
         Some(child)
     }
 
-    pub(super) fn start(&mut self, key: Key) {
-        let Some(child) = self.get_mut(key) else { return };
+    /// `false` if there is no such child.
+    pub(super) fn start(&mut self, key: Key) -> bool {
+        let Some(child) = self.get_mut(key) else { return false };
         child.generation += 1;
         child.phase = Phase::Starting;
         let (generation, restarts, limit) = (child.generation, child.restarts(), child.meta.start_timeout);
@@ -121,6 +122,7 @@ impl Children {
             let timer = self.new_timer(key);
             self.effect(Effect::SetTimer { timer, after });
         }
+        true
     }
 
     /// Stops a child that runs, with a timer of its own.

@@ -59,7 +59,8 @@ impl Dynamic {
             _ if !up => Answer::NoProcess,
             Request::Start { key, meta } => {
                 self.children.insert(key, meta, Some(token));
-                return self.children.start(key);
+                self.children.start(key);
+                return;
             }
             Request::Terminate(which) => match self.find(&which) {
                 None => Answer::NotFound,
@@ -135,7 +136,8 @@ impl Dynamic {
 
     fn recover(&mut self, now: Duration, key: Key) {
         if self.window.bears(now) {
-            return self.children.start(key);
+            self.children.start(key);
+            return;
         }
         self.children.report_giving_up(key);
         self.children.remove(key);

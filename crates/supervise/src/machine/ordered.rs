@@ -181,7 +181,8 @@ impl Ordered {
             Strategy::RestForOne => self.children.keys_from(key),
             Strategy::OneForAll => self.children.keys_from(0),
         };
-        job.start = affected.iter().rev().copied().filter(|key| !self.is_temporary(*key)).collect();
+        // Temporary ones are not there any more when their turn to start would come.
+        job.start = affected.iter().rev().copied().collect();
         job.stop = affected;
         job.stop.retain(|other| *other != key);
         self.begin(job);

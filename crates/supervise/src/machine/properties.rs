@@ -3,6 +3,8 @@
 //! A failing seed is printed; `SUPERVISE_SEED=… cargo test -p tinkex-supervise properties` runs it alone.
 //! `SUPERVISE_THIN=19` plays one in nineteen, which is how mutants are met.
 
+mod acts;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     panic::catch_unwind,
@@ -16,29 +18,15 @@ use super::{
 };
 use crate::{
     exit::Exit,
-    pid::Kind,
     report::ReportContext,
-    spec::{AutoShutdown, Intensity, Meta, Restart, Shutdown, Strategy},
+    spec::{AutoShutdown, Intensity, Meta, Restart, Strategy},
 };
+
+use self::acts::{Dice, meta};
 
 const SEQUENCES: u64 = 10_000;
 const STEPS: u32 = 80;
 const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-
-    fn pick<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.roll(of.len() as u64) as usize].clone()
-    }
-}
 
 /// A start that has not ended, as the world knows it.
 struct Live {
@@ -71,26 +59,6 @@ struct World {
     starts: u64,
     exits: u64,
     ended: Option<Exit>,
-}
-
-fn meta(dice: &mut Dice, id: &str, auto_shutdown: AutoShutdown) -> Rc<Meta> {
-    let restart = dice.pick(&[Restart::Permanent, Restart::Transient, Restart::Temporary]);
-    Rc::new(Meta {
-        id: id.into(),
-        kind: Kind::Worker,
-        restart,
-        shutdown: dice.pick(&[
-            Shutdown::BrutalKill,
-            Shutdown::After(Duration::ZERO),
-            Shutdown::After(Duration::from_secs(2)),
-            Shutdown::Infinity,
-        ]),
-        significant: restart != Restart::Permanent
-            && auto_shutdown != AutoShutdown::Never
-            && dice.roll(3) == 0,
-        start_timeout: (dice.roll(3) == 0).then_some(Duration::from_secs(1)),
-        ready_at_once: false,
-    })
 }
 
 impl World {
@@ -147,6 +115,14 @@ impl World {
                 _ if self.dice.roll(40) == 0 => self.queue.push_back(Event::Shutdown),
                 _ => self.deliver(),
             }
+        }
+        self.rest();
+        if self.ended.is_none() {
+            assert!(self.open.is_empty(), "nothing is under way, and unanswered: {:?}", self.open);
+            assert!(self.timers.is_empty(), "nothing is under way, and timers are left: {:?}", self.timers);
+            self.ask();
+            self.rest();
+            assert!(self.open.is_empty(), "it does not answer any more: {:?}", self.open);
         }
         self.queue.push_back(Event::Shutdown);
         self.drain();
@@ -325,101 +301,6 @@ impl World {
         if let Some(live) = self.live.remove(&key) {
             self.exits += 1;
             self.queue.push_back(Event::Exited { key, generation: live.generation, exit });
-        }
-    }
-
-    /// Some child does what it is about to do anyway.
-    fn child_acts(&mut self) {
-        let keys: Vec<Key> = self.live.keys().copied().collect();
-        if keys.is_empty() {
-            return;
-        }
-        let key = self.dice.pick(&keys);
-        let bad = self.dice.roll(8);
-        let Some(live) = self.live.get_mut(&key) else { return };
-        if live.asked {
-            let exit = self.dice.pick(&[Exit::Shutdown, Exit::Shutdown, Exit::Normal, Exit::error("late")]);
-            self.exit(key, exit);
-        } else if !live.said_ready {
-            match bad {
-                0 => self.exit(key, Exit::error("start")),
-                1 => self.exit(key, Exit::Ignore),
-                _ => {
-                    live.said_ready = true;
-                    let generation = live.generation;
-                    self.queue.push_back(Event::Ready { key, generation });
-                }
-            }
-        }
-    }
-
-    fn child_crashes(&mut self) {
-        let keys: Vec<Key> = self.live.keys().copied().collect();
-        if keys.is_empty() {
-            return;
-        }
-        let key = self.dice.pick(&keys);
-        let exit = self.dice.pick(&[
-            Exit::error("crash"),
-            Exit::error("crash"),
-            Exit::Normal,
-            Exit::Killed,
-            Exit::ShutdownWith("done".into()),
-        ]);
-        self.exit(key, exit);
-    }
-
-    fn time_passes(&mut self) {
-        self.now += Duration::from_millis(self.dice.roll(1500));
-        let due: Vec<TimerId> =
-            self.timers.iter().filter(|(_, due)| **due <= self.now).map(|(timer, _)| *timer).collect();
-        for timer in due {
-            self.timers.remove(&timer);
-            self.queue.push_back(Event::TimeUp(timer));
-        }
-    }
-
-    fn ask(&mut self) {
-        let id = self.dice.pick(&IDS);
-        let which = match self.strategy {
-            Some(_) => Which::Id(id.into()),
-            None => Which::Key(1 + self.dice.roll(self.last_key.max(1))),
-        };
-        let request = match self.dice.roll(6) {
-            0 | 1 => {
-                self.last_key += 1;
-                let meta = meta(&mut self.dice, id, AutoShutdown::Never);
-                self.metas.insert(self.last_key, meta.clone());
-                Request::Start { key: self.last_key, meta }
-            }
-            2 | 3 => Request::Terminate(which),
-            4 => Request::Restart(which),
-            _ => Request::Delete(which),
-        };
-        self.last_token = self.last_token.saturating_add(1);
-        self.open.insert(self.last_token, request.clone());
-        self.queue.push_back(Event::Ask(self.last_token, request));
-    }
-
-    /// Lets everything come to its end: who is asked stops, and time passes.
-    fn drain(&mut self) {
-        for _ in 0..1000 {
-            while !self.queue.is_empty() {
-                self.deliver();
-            }
-            let asked = self.live.iter().find(|(_, live)| live.asked).map(|(key, _)| *key);
-            if let Some(key) = asked {
-                let deaf = self.metas[&key].shutdown != Shutdown::Infinity && self.dice.roll(2) == 0;
-                if !deaf {
-                    self.exit(key, Exit::Shutdown);
-                    continue;
-                }
-            }
-            self.now += Duration::from_secs(10);
-            self.time_passes();
-            if self.queue.is_empty() && asked.is_none() {
-                return;
-            }
         }
     }
 

@@ -66,8 +66,7 @@ impl Ordered {
             if let Some(key) = job.stop.pop() {
                 self.stop(key);
             } else if let Some(key) = job.start.pop() {
-                job.current = Some(key);
-                self.children.start(key);
+                job.current = self.children.start(key).then_some(key);
             } else if let Some(job) = self.job.take() {
                 self.conclude(&job);
             }
