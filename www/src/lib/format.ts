@@ -19,9 +19,9 @@ export function count(value: number): string {
   return whole.format(value);
 }
 
-/** “1 example”, “12 examples”. */
-export function counted(value: number, noun: string): string {
-  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+/** “1 example”, “12 examples”; “2 processes” with the plural given. */
+export function counted(value: number, noun: string, plural = `${noun}s`): string {
+  return `${count(value)} ${value === 1 ? noun : plural}`;
 }
 
 /** Seconds as “8 s”, “1 min 20 s”, “2 h 5 min”. */
