@@ -1,6 +1,7 @@
 //! What the client reads of the service's JSON, by hand: the few fields that matter. The protocol's types can be read by
 //! serde as well; the sandbox and the tests do that, and the tests hold the two to each other.
 
+use tinkex_protocol::Error;
 use tinkex_protocol::json::Json;
 use tinkex_protocol::json::futures::Submitted;
 use tinkex_protocol::json::managing::WeightsInfoResponse;
@@ -11,7 +12,6 @@ use tinkex_protocol::json::training::{
     CreateModelResult, ModelData, ModelInfo, OptimStepResult, OptimizerConfig, SaveWeightsForSamplerResult,
     SaveWeightsResult,
 };
-use tinkex_protocol::{Error, Map};
 
 use crate::platform::numbers;
 
@@ -238,12 +238,14 @@ impl Answer for OptimStepResult {
         let Some(Fields(metrics)) = fields.object("metrics")? else {
             return Ok(OptimStepResult { metrics: None });
         };
-        let metric = |(name, value): (String, Json)| match value.number().and_then(numbers::read) {
-            Some(number) => Ok((name, number)),
-            None => Err(expected(&name, "a number").within("metrics")),
-        };
-        let metrics = metrics.members().into_iter().flatten().map(metric);
-        Ok(OptimStepResult { metrics: Some(metrics.collect::<Result<Map<_>, _>>()?) })
+        let mut read = Vec::new();
+        for (name, value) in metrics.members().into_iter().flatten() {
+            match value.number().and_then(numbers::read) {
+                Some(number) => read.push((name, number)),
+                None => return Err(expected(&name, "a number").within("metrics")),
+            }
+        }
+        Ok(OptimStepResult { metrics: Some(read.into_iter().collect()) })
     }
 }
 

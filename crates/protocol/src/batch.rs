@@ -93,7 +93,11 @@ fn offsets(batched: &Batched) -> Result<Vec<usize>, Error> {
 
 /// bfloat16 is the upper half of a float32: exact for every value, NaN payloads included.
 fn widen_bfloat16(bytes: &[u8]) -> Vec<u8> {
-    bytes.chunks_exact(2).flat_map(|half| [0, 0, half[0], half[1]]).collect()
+    let mut wide = Vec::with_capacity(2 * bytes.len());
+    for half in bytes.chunks_exact(2) {
+        wide.extend_from_slice(&[0, 0, half[0], half[1]]);
+    }
+    wide
 }
 
 /// What the tensors of one field must share to travel together: type and trailing shape. None for a sparse or a

@@ -115,8 +115,12 @@ pub struct EncodedForwardBackward {
 impl EncodedForwardBackward {
     /// Takes the data apart into bytes, one datum at a time. An error names the datum, counted from the start of `data`.
     pub fn new(data: impl IntoIterator<Item = Datum>, call: &LossCall) -> Result<Self, Error> {
+        EncodedForwardBackward::of(&mut data.into_iter(), call)
+    }
+
+    fn of(data: &mut dyn Iterator<Item = Datum>, call: &LossCall) -> Result<Self, Error> {
         let mut out = Writer::default();
-        for (index, datum) in data.into_iter().enumerate() {
+        for (index, datum) in data.enumerate() {
             let start = out.open(3);
             datum.write(&mut out).map_err(|error| error.within_element("data", index))?;
             out.close(start);

@@ -63,32 +63,41 @@ impl<T> Map<T> {
         self.0.binary_search_by(|(held, _)| held.as_str().cmp(name))
     }
 
-    /// Entries in any order.
-    fn from_entries(entries: Vec<(String, T)>) -> Map<T> {
-        if entries.is_sorted_by(|(one, _), (next, _)| one < next) {
-            return Map(entries);
+    /// Entries in any order. Only their moving is compiled for each type.
+    fn from_entries(mut entries: Vec<(String, T)>) -> Map<T> {
+        let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+        let (swaps, kept) = sorting(&names);
+        for (one, other) in swaps {
+            entries.swap(one, other);
         }
-        let (names, values): (Vec<String>, Vec<T>) = entries.into_iter().unzip();
-        let mut values: Vec<Option<T>> = values.into_iter().map(Some).collect();
-        let entry = |(name, place): (String, usize)| values[place].take().map(|value| (name, value));
-        Map(sorted(names).into_iter().filter_map(entry).collect())
+        entries.truncate(kept);
+        Map(entries)
     }
 }
 
-/// The names in order, each with the place where it came last, in n log n whatever order somebody thinks of.
-fn sorted(names: Vec<String>) -> Vec<(String, usize)> {
-    let mut order: Vec<(String, usize)> =
-        names.into_iter().enumerate().map(|(place, name)| (name, place)).collect();
-    order.sort_unstable();
-    // Of two with one name the later place is given first here, and goes; its place is kept.
-    order.dedup_by(|later, kept| {
-        let same = later.0 == kept.0;
-        if same {
-            kept.1 = later.1;
+/// The swaps, in order, that put each name where it belongs, of one that comes twice the last; and how many are kept.
+/// In n log n, whatever order somebody thinks of.
+fn sorting(names: &[&str]) -> (Vec<(usize, usize)>, usize) {
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    if !names.is_sorted_by(|one, next| one < next) {
+        // Of equal ones the later comes first, and is kept.
+        order.sort_unstable_by(|&one, &other| names[one].cmp(names[other]).then(other.cmp(&one)));
+        order.dedup_by(|later, kept| names[*later] == names[*kept]);
+    }
+    // Which entry stands where now, and the other way round.
+    let mut standing: Vec<usize> = (0..names.len()).collect();
+    let mut places = standing.clone();
+    let mut swaps = Vec::new();
+    for (to, &entry) in order.iter().enumerate() {
+        let from = places[entry];
+        if from != to {
+            swaps.push((from, to));
+            let moved = standing[to];
+            standing[from] = moved;
+            places[moved] = from;
         }
-        same
-    });
-    order
+    }
+    (swaps, order.len())
 }
 
 impl<T> Default for Map<T> {

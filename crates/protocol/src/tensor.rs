@@ -110,26 +110,24 @@ impl Tensor {
         let [rows, columns] = shape;
         let count = elements(dtype, &values)?;
         if rows.checked_add(1) != Some(crow.len()) {
-            let problem = format!("has {} entries for {rows} rows, and needs one more than rows", crow.len());
-            return Err(Error::field("sparse_crow_indices", problem));
+            return Err(Error::field("sparse_crow_indices", "must be one more than the rows"));
         }
         let mut last = 0;
         for (row, start) in crow.iter().enumerate() {
             if start < last || (row == 0 && start != 0) {
                 let problem = "must begin with 0 and never descend";
-                return Err(Error::field(format!("sparse_crow_indices[{row}]"), problem));
+                return Err(Error::field("", problem).within_element("sparse_crow_indices", row));
             }
             last = start;
         }
         if usize::try_from(last) != Ok(count) || col.len() != count {
-            let problem =
-                format!("end at {last}, with {} columns and {count} values: they must agree", col.len());
+            let problem = "must end at the number of values, each of which has a column";
             return Err(Error::field("sparse_crow_indices", problem));
         }
         let outside = |column: i64| usize::try_from(column).map_or(true, |column| column >= columns);
         if let Some(place) = col.iter().position(outside) {
-            let problem = format!("is outside the {columns} columns of the shape");
-            return Err(Error::field(format!("sparse_col_indices[{place}]"), problem));
+            let problem = "is outside the columns of the shape";
+            return Err(Error::field("", problem).within_element("sparse_col_indices", place));
         }
         Ok(Tensor { dtype, shape: shape.to_vec(), values, sparse: Some(Csr { crow, col }) })
     }
@@ -191,12 +189,12 @@ pub(crate) fn product(shape: &[usize]) -> Option<usize> {
 
 /// The sizes of a wire's shape, which come as signed integers.
 pub(crate) fn sizes(field: &str, shape: &[i64]) -> Result<Vec<usize>, Error> {
-    let size = |&size: &i64| usize::try_from(size);
-    shape
-        .iter()
-        .map(size)
-        .collect::<Result<_, _>>()
-        .map_err(|_| Error::field(field, "has a size that is negative or too large"))
+    let mut sizes = Vec::with_capacity(shape.len());
+    for &size in shape {
+        let too_large = |_| Error::field(field, "has a size that is negative or too large");
+        sizes.push(usize::try_from(size).map_err(too_large)?);
+    }
+    Ok(sizes)
 }
 
 /// A shape for an error's text.
@@ -221,7 +219,11 @@ fn wire_dtype(dtype: i32) -> Result<(DType, bool), Error> {
 
 /// int64 of whole int32.
 pub(crate) fn widen_i32(bytes: &[u8]) -> Vec<u8> {
-    bytes.chunks_exact(4).flat_map(|narrow| i64::from(i32::read(narrow)).to_le_bytes()).collect()
+    let mut wide = Vec::with_capacity(2 * bytes.len());
+    for narrow in bytes.chunks_exact(4) {
+        wide.extend_from_slice(&i64::from(i32::read(narrow)).to_le_bytes());
+    }
+    wide
 }
 
 impl TryFrom<proto::Tensor> for Tensor {
@@ -312,9 +314,7 @@ impl Tensor {
 }
 
 fn two(shape: &[usize]) -> Result<[usize; 2], Error> {
-    shape.try_into().map_err(|_| {
-        Error::field("shape", format!("a sparse tensor needs [rows, columns], and this is {}", listed(shape)))
-    })
+    shape.try_into().map_err(|_| Error::field("shape", "of a sparse tensor must be [rows, columns]"))
 }
 
 impl From<Tensor> for proto::Tensor {
