@@ -70,7 +70,8 @@ impl<O: Outside + 'static> Runtime for Browser<O> {
                 left -= LONGEST_TIMEOUT;
             }
             // Up to the next millisecond: a timer may be late, and must not be early.
-            TimeoutFuture::new(left.as_micros().div_ceil(1000) as u32).await;
+            let whole = Duration::from_millis(left.as_millis() as u64);
+            TimeoutFuture::new(whole.as_millis() as u32 + u32::from(whole < left)).await;
         }
         .boxed_local()
     }

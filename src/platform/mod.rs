@@ -87,8 +87,8 @@ pub struct HttpFailure(pub String);
 
 /// A random UUID (version 4), as the service's idempotency keys are.
 pub fn uuid(platform: &dyn Platform) -> String {
-    let bits = (u128::from(platform.random()) << 64) | u128::from(platform.random());
-    let bits = (bits & !(0xf000 << 64) & !(0xc000 << 48)) | (0x4000 << 64) | (0x8000 << 48);
-    let hex = format!("{bits:032x}");
+    let high = (platform.random() & !0xf000) | 0x4000;
+    let low = (platform.random() & !(0b11 << 62)) | 0b10 << 62;
+    let hex = format!("{high:016x}{low:016x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

@@ -117,8 +117,12 @@ fn expected(name: &str, what: &str) -> Error {
 
 impl Answer for Submitted {
     fn of(fields: &Fields) -> Result<Submitted, Error> {
-        let ids = fields.optional("sample_sequence_ids", "a list of strings", |ids| {
-            ids.elements()?.map(|(_, id)| id.text().map(Into::into)).collect()
+        let ids = fields.optional("sample_sequence_ids", "a list of strings", |list| {
+            let mut ids = Vec::new();
+            for (_, id) in list.elements()? {
+                ids.push(id.text()?.into());
+            }
+            Some(ids)
         });
         Ok(Submitted {
             request_id: fields.text("request_id")?.into(),

@@ -5,13 +5,12 @@
 //! in the order in which they were asked for. Polls that are held give way when others of their class wait
 //! ([`Permit::give_way`]), so that one slow result does not keep the ready ones waiting.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-
-use futures_channel::oneshot;
 
 /// What a connection is asked for. Earlier classes come first when a place is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +48,12 @@ pub struct ClassUse {
     pub longest_wait: Duration,
 }
 
+impl ClassUse {
+    fn waited(&mut self, time: Duration) {
+        self.longest_wait = self.longest_wait.max(time);
+    }
+}
+
 /// The budget. Clones share it.
 #[derive(Clone)]
 pub struct Connections(Rc<RefCell<State>>);
@@ -56,70 +61,66 @@ pub struct Connections(Rc<RefCell<State>>);
 struct State {
     total: usize,
     used: [ClassUse; 3],
-    waiting: [VecDeque<oneshot::Sender<Permit>>; 3],
+    /// In the order in which they asked.
+    waiting: Vec<Rc<Place>>,
+}
+
+/// A place that somebody asked for.
+struct Place {
+    class: Class,
+    given: Cell<bool>,
+    waiter: Cell<Option<Waker>>,
 }
 
 impl Connections {
     /// A budget of `total` connections, raised to [`MIN_CONNECTIONS`].
     pub fn new(total: usize) -> Connections {
-        Connections(Rc::new(RefCell::new(State {
-            total: total.max(MIN_CONNECTIONS),
-            used: Default::default(),
-            waiting: Default::default(),
-        })))
+        let total = total.max(MIN_CONNECTIONS);
+        Connections(Rc::new(RefCell::new(State { total, used: Default::default(), waiting: Vec::new() })))
     }
 
-    /// Waits for a place. `now` is the clock, read when the place is asked for and when it is given.
-    pub fn acquire<F>(&self, class: Class, now: F) -> impl Future<Output = Permit> + use<F>
-    where
-        F: Fn() -> Duration,
-    {
-        let asked = now();
-        let (place, given) = oneshot::channel();
-        self.0.borrow_mut().waiting[class as usize].push_back(place);
+    /// Asks for a place; resolves when it is given. `now` is the clock, read when the place is asked for and when it is
+    /// taken.
+    pub fn acquire(&self, class: Class, now: Rc<dyn Fn() -> Duration>) -> Asked {
+        let place = Rc::new(Place { class, given: Cell::new(false), waiter: Cell::new(None) });
+        self.0.borrow_mut().waiting.push(place.clone());
         self.hand_out();
-        let connections = self.clone();
-        async move {
-            let permit = given.await.expect("a waiting request's sender lives in the budget, which it holds");
-            let waited = now().saturating_sub(asked);
-            let used = &mut connections.0.borrow_mut().used[class as usize];
-            used.longest_wait = used.longest_wait.max(waited);
-            permit
-        }
+        Asked { since: now(), now, permit: Some(Permit { connections: self.clone(), place }) }
     }
 
     /// The figures of a class.
     pub fn usage(&self, class: Class) -> ClassUse {
         let state = self.0.borrow();
-        // A waiter that was dropped stays in the queue until its turn; it waits for nothing.
-        let waiting = state.waiting[class as usize].iter().filter(|place| !place.is_canceled()).count();
+        let waiting = state.waiting.iter().filter(|place| place.class == class).count();
         ClassUse { waiting, ..state.used[class as usize] }
     }
 
     /// Gives free places to those who wait, the vital classes first.
     fn hand_out(&self) {
         for class in CLASSES {
-            loop {
-                let mut state = self.0.borrow_mut();
-                if !state.has_room(class) {
-                    break;
+            while let Some(place) = self.0.borrow_mut().next(class) {
+                place.given.set(true);
+                if let Some(waiter) = place.waiter.take() {
+                    waiter.wake();
                 }
-                let Some(place) = state.waiting[class as usize].pop_front() else { break };
-                if place.is_canceled() {
-                    continue;
-                }
-                let used = &mut state.used[class as usize];
-                used.open += 1;
-                used.granted += 1;
-                drop(state);
-                // Should the waiter be gone after all, the permit comes back here and is dropped, which frees it.
-                let _ = place.send(Permit { connections: self.clone(), class });
             }
         }
     }
 }
 
 impl State {
+    /// Takes the one of this class who has waited longest from the queue, if there is a place for it.
+    fn next(&mut self, class: Class) -> Option<Rc<Place>> {
+        if !self.has_room(class) {
+            return None;
+        }
+        let first = self.waiting.iter().position(|place| place.class == class)?;
+        let used = &mut self.used[class as usize];
+        used.open += 1;
+        used.granted += 1;
+        Some(self.waiting.remove(first))
+    }
+
     fn has_room(&self, class: Class) -> bool {
         let open: usize = self.used.iter().map(|used| used.open).sum();
         match class {
@@ -133,22 +134,52 @@ impl State {
     }
 }
 
+/// A place that was asked for; dropping it gives it up, also where it was given already.
+pub struct Asked {
+    since: Duration,
+    now: Rc<dyn Fn() -> Duration>,
+    /// Until it was taken.
+    permit: Option<Permit>,
+}
+
+impl Future for Asked {
+    type Output = Permit;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
+        let permit = self.permit.take().expect("a future that is ready is not asked again");
+        if !permit.place.given.get() {
+            permit.place.waiter.set(Some(cx.waker().clone()));
+            self.permit = Some(permit);
+            return Poll::Pending;
+        }
+        let waited = (self.now)().saturating_sub(self.since);
+        permit.connections.0.borrow_mut().used[permit.place.class as usize].waited(waited);
+        Poll::Ready(permit)
+    }
+}
+
 /// A place among the connections; dropping it frees the place.
 pub struct Permit {
     connections: Connections,
-    class: Class,
+    place: Rc<Place>,
 }
 
 impl Permit {
     /// Whether others of this class wait for a place.
     pub fn others_wait(&self) -> bool {
-        self.connections.usage(self.class).waiting > 0
+        self.connections.usage(self.place.class).waiting > 0
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.connections.0.borrow_mut().used[self.class as usize].open -= 1;
+        let mut state = self.connections.0.borrow_mut();
+        if self.place.given.get() {
+            state.used[self.place.class as usize].open -= 1;
+        } else {
+            state.waiting.retain(|place| !Rc::ptr_eq(place, &self.place));
+        }
+        drop(state);
         self.connections.hand_out();
     }
 }
@@ -158,13 +189,13 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    fn clock() -> Duration {
-        Duration::ZERO
+    fn ask(connections: &Connections, class: Class) -> Asked {
+        connections.acquire(class, Rc::new(|| Duration::ZERO))
     }
 
     /// The permit, if it is given at once.
     fn take(connections: &Connections, class: Class) -> Option<Permit> {
-        connections.acquire(class, clock).now_or_never()
+        ask(connections, class).now_or_never()
     }
 
     #[test]
@@ -182,8 +213,8 @@ mod tests {
         let connections = Connections::new(MIN_CONNECTIONS);
         let first = take(&connections, Class::Poll).expect("a place is free");
         let _second = take(&connections, Class::Poll).expect("a place is free");
-        let mut third = Box::pin(connections.acquire(Class::Poll, clock));
-        let mut fourth = Box::pin(connections.acquire(Class::Poll, clock));
+        let mut third = Box::pin(ask(&connections, Class::Poll));
+        let mut fourth = Box::pin(ask(&connections, Class::Poll));
         assert!(first.others_wait());
         drop(first);
         assert!(fourth.as_mut().now_or_never().is_none());
@@ -195,8 +226,8 @@ mod tests {
         let connections = Connections::new(MIN_CONNECTIONS);
         let first = take(&connections, Class::Poll).expect("a place is free");
         let _second = take(&connections, Class::Poll).expect("a place is free");
-        drop(connections.acquire(Class::Poll, clock));
-        let mut patient = Box::pin(connections.acquire(Class::Poll, clock));
+        drop(ask(&connections, Class::Poll));
+        let mut patient = Box::pin(ask(&connections, Class::Poll));
         assert_eq!(connections.usage(Class::Poll).waiting, 1);
         drop(first);
         assert!(patient.as_mut().now_or_never().is_some());
@@ -206,7 +237,7 @@ mod tests {
     #[test]
     fn a_permit_that_was_given_and_never_collected_frees_its_place() {
         let connections = Connections::new(MIN_CONNECTIONS);
-        drop(connections.acquire(Class::Control, clock));
+        drop(ask(&connections, Class::Control));
         assert_eq!(connections.usage(Class::Control).open, 0);
     }
 }

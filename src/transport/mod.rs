@@ -9,13 +9,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::FutureExt;
+use futures_util::future::{Either, LocalBoxFuture, select};
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::platform::{HttpRequest, HttpResponse, Level, Platform, numbers, uuid};
 use answer::Answer;
-use connections::{Class, Connections, Permit};
+use connections::{Asked, Class, Connections};
 use retry::{Attempt, Policy, Tried, backoff, pause_before_retry};
 
 /// How long one HTTP request may take, unless the user says otherwise.
@@ -158,7 +159,12 @@ impl Transport {
 
     /// Sends the call, again where its policy says so, and gives the first answer that is final: a 2xx.
     /// Anything else is an error; dropping the future aborts what is under way.
-    pub async fn send(&self, call: Call) -> Result<HttpResponse, Error> {
+    pub fn send(&self, call: Call) -> LocalBoxFuture<'static, Result<HttpResponse, Error>> {
+        let transport = self.clone();
+        async move { transport.send_until_final(call).await }.boxed_local()
+    }
+
+    async fn send_until_final(&self, call: Call) -> Result<HttpResponse, Error> {
         let platform = &self.0.platform;
         let started = platform.now();
         let key =
@@ -200,7 +206,7 @@ impl Transport {
             };
             platform.log(
                 Level::Debug,
-                &format!("{} {} again in {} ms", call.method, call.path, pause.as_millis()),
+                &format!("{} {} again in {} ms", call.method, call.path, pause.as_millis() as u64),
             );
             platform.timer(pause).await;
             retries += 1;
@@ -211,23 +217,22 @@ impl Transport {
     pub async fn fetch<T: Answer>(&self, call: Call) -> Result<T, Error> {
         let path = call.path.clone();
         let answer = self.send(call).await?;
-        answer::read(&answer.body)
-            .map_err(|error| Error::protocol(format!("the server's answer to {path} can't be read: {error}")))
+        answer::read(&answer.body).map_err(|error| unreadable(&path, &error))
     }
 
     /// Waits for a place among the connections.
-    pub async fn permit(&self, class: Class) -> Permit {
+    pub fn permit(&self, class: Class) -> Asked {
         let platform = self.0.platform.clone();
-        self.0.connections.acquire(class, move || platform.now()).await
+        self.0.connections.acquire(class, Rc::new(move || platform.now()))
     }
 
     /// One try over a connection that the caller has a permit for. For loops with a policy of their own.
-    pub async fn attempt(
+    pub fn attempt(
         &self,
         call: &Call,
         key: Option<&str>,
         retries: u32,
-    ) -> Result<HttpResponse, Silence> {
+    ) -> LocalBoxFuture<'static, Result<HttpResponse, Silence>> {
         let Inner { platform, settings, .. } = &*self.0;
         let timeout = call.timeout.unwrap_or(settings.timeout);
         let mut headers =
@@ -253,17 +258,22 @@ impl Transport {
         });
         let url = format!("{}/api/v1/{}", settings.base_url, call.path);
         let answer = platform.http(HttpRequest { method: call.method, url, headers, body });
-        match select(answer, platform.timer(timeout)).await {
-            Either::Left((Ok(answer), _)) => {
-                self.0.reached.set(true);
-                if let Some(hear) = &*self.0.on_answer.borrow() {
-                    hear();
+        let either = select(answer, platform.timer(timeout));
+        let transport = self.clone();
+        async move {
+            match either.await {
+                Either::Left((Ok(answer), _)) => {
+                    transport.0.reached.set(true);
+                    if let Some(hear) = &*transport.0.on_answer.borrow() {
+                        hear();
+                    }
+                    Ok(answer)
                 }
-                Ok(answer)
+                Either::Left((Err(failure), _)) => Err(Silence::Failed(failure)),
+                Either::Right(_) => Err(Silence::TimedOut),
             }
-            Either::Left((Err(failure), _)) => Err(Silence::Failed(failure)),
-            Either::Right(_) => Err(Silence::TimedOut),
         }
+        .boxed_local()
     }
 
     /// The error that a try's answer amounts to.
@@ -323,6 +333,12 @@ impl Transport {
         self.0.billing.set(billing);
         now.saturating_sub(since) < LONGEST_PAUSE_FOR_BILLING
     }
+}
+
+#[cold]
+#[inline(never)]
+fn unreadable(path: &str, error: &tinkex_protocol::Error) -> Error {
+    Error::protocol(format!("the server's answer to {path} can't be read: {error}"))
 }
 
 /// No answer came to a try.

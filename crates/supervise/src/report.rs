@@ -92,10 +92,15 @@ impl fmt::Display for Report {
                 write!(f, "{supervisor}: {context} of {offender}: {reason}")
             }
             Self::SlowPoll { process, took } => {
-                write!(f, "{} held the thread for {} ms", process.name(), took.as_millis())
+                write!(f, "{} held the thread for {} ms", process.name(), took.as_millis() as u64)
             }
             Self::Suspended { asked, took } => {
-                write!(f, "a timer of {} ms took {} ms: suspended", asked.as_millis(), took.as_millis())
+                write!(
+                    f,
+                    "a timer of {} ms took {} ms: suspended",
+                    asked.as_millis() as u64,
+                    took.as_millis() as u64
+                )
             }
             Self::Contained { supervisor, reason } => write!(f, "{supervisor}: contained {reason}"),
             Self::TaskExited { supervisor, pid, reason } => {
