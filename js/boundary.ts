@@ -1,7 +1,8 @@
 // What crosses between the page's classes, the owner and the WebAssembly: plain objects, strings, numbers, booleans and
 // bytes, so that a Worker may stand in between. Arrays of numbers are raw little-endian bytes of the type that is named.
 
-import type { Outcome } from "./errors.js";
+import type { Outcome, StorageReason } from "./errors.js";
+import type { Batch } from "./store/store.js";
 import type {
   ModelInfo,
   OptimStepOutput,
@@ -22,6 +23,10 @@ export interface WireOptions {
   userMetadata: Record<string, string>;
   projectId?: string;
   displayName?: string;
+  /** `resume`, or the id of a session that is kept. */
+  session?: string;
+  /** The name of this service in records: two that live at once have two names, and one keeps it over its instances. */
+  owner: string;
 }
 
 /** `tokens` are int32. */
@@ -108,14 +113,36 @@ interface Method<Args, Result> {
 type Nothing = Record<never, never>;
 
 /** Answers of methods that make a client name it; every later call on it says that number. */
-export interface MadeTrainingClient {
+interface Made {
   client: number;
-  modelId: string;
+  sessionId?: string;
+  exactlyOnce?: boolean;
 }
 
-export interface MadeSamplingClient {
-  client: number;
+export interface MadeTrainingClient extends Made {
+  modelId: string;
+  pending: WirePending[];
+}
+
+export interface MadeSamplingClient extends Made {
   samplingSessionId: string;
+}
+
+/** A call that came back. */
+export interface WirePending {
+  seqId: number;
+  /** None where it can't be known any more. */
+  method?: JournaledMethod;
+  /** JSON text, or empty. */
+  label: string;
+  /** Of its promise, where this very service made the call; else 0. */
+  key: number;
+  finished: boolean;
+}
+
+/** Of every call that has a place in a model's order: JSON text. */
+interface Labelled {
+  label?: string;
 }
 
 export interface ServiceMethods {
@@ -137,20 +164,32 @@ export interface ServiceMethods {
     MadeTrainingClient
   >;
   createSamplingClient: Method<{ baseModel?: string; modelPath?: string }, MadeSamplingClient>;
+  resumeTrainingClient: Method<{ modelId: string }, MadeTrainingClient>;
+  resumeSamplingClient: Method<{ samplingSessionId: string }, MadeSamplingClient>;
+  /** Ends the session, of which nothing is left to be seen. */
+  finish: Method<Nothing, unknown>;
   /** The task of a function that runs on the page: see `run` and `ended`. */
   spawn: Method<{ name: string }, unknown>;
   supervision: Method<Nothing, SupervisionRow[]>;
   close: Method<Nothing, unknown>;
 }
 
-export interface TrainingMethods {
-  forward: Method<WireForward, WireForwardOutput>;
-  forwardBackward: Method<WireForward, WireForwardOutput>;
-  optimStep: Method<WireOptimStep, OptimStepOutput>;
-  saveState: Method<WireSave & { overwrite: boolean }, SavedCheckpoint>;
-  loadState: Method<{ path: string; optimizer: boolean }, unknown>;
-  saveWeightsForSampler: Method<WireSave, SavedCheckpoint>;
-  saveWeightsAndGetSamplingClient: Method<Nothing, MadeSamplingClient>;
+/** They have a place in the model's order, and are written down before they are sent. */
+interface JournaledMethods {
+  forward: Method<WireForward & Labelled, WireForwardOutput>;
+  forwardBackward: Method<WireForward & Labelled, WireForwardOutput>;
+  optimStep: Method<WireOptimStep & Labelled, OptimStepOutput>;
+  saveState: Method<WireSave & { overwrite: boolean } & Labelled, SavedCheckpoint>;
+  loadState: Method<{ path: string; optimizer: boolean } & Labelled, unknown>;
+  saveWeightsForSampler: Method<WireSave & Labelled, SavedCheckpoint>;
+  saveWeightsAndGetSamplingClient: Method<Labelled, MadeSamplingClient>;
+}
+
+export type JournaledMethod = keyof JournaledMethods;
+
+export interface TrainingMethods extends JournaledMethods {
+  /** What comes of a call that came back: as of its own method. */
+  result: Method<{ seqId: number }, unknown>;
   getInfo: Method<Nothing, ModelInfo>;
   close: Method<Nothing, unknown>;
 }
@@ -185,6 +224,8 @@ export interface Failure {
     | "closed"
     | "crashed"
     | "refused"
+    | "storage"
+    | "pending"
     | "instance_lost";
   message: string;
   outcome: Outcome;
@@ -193,6 +234,7 @@ export interface Failure {
   status?: number;
   body?: string;
   category?: string;
+  reason?: StorageReason;
   place?: string;
   callers?: string[];
 }
@@ -217,6 +259,16 @@ export interface HttpFailure {
   failure: string;
 }
 
+/** What an instance asks of its service's store. */
+export type StoreOperation = { load: string } | { claim: string } | Batch;
+
+/** What came of it. */
+export type StoreAnswer =
+  | { records: [key: string, value: Uint8Array][] }
+  | { epoch: number }
+  | Record<never, never>
+  | { failure: StorageReason; message: string };
+
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /** From the page to the owner. `client` 0 is the service itself. */
@@ -224,6 +276,7 @@ export type ToOwner =
   | { type: "open"; service: number; options: WireOptions }
   | { type: "call"; key: number; service: number; client: number; method: string; args: object }
   | { type: "cancel"; key: number }
+  | { type: "seen"; key: number }
   /** The function of a `spawn` has ended, or failed with these words. */
   | { type: "ended"; key: number; failure: string | undefined }
   /** From now on `supervision` tells how the tree of a service is and becomes, or no more. */

@@ -87,6 +87,21 @@ export const checkpoint: Check<string> = (value, field) =>
     ? value
     : refuse(field, value, "a checkpoint's path, which begins with tinker://");
 
+const LONGEST_LABEL = 1_000; // characters: a name for a call, and no place for its data
+
+/** What JSON can hold, as its text. */
+export const label: Check<string> = (value, field) => {
+  let json: unknown;
+  try {
+    json = JSON.stringify(value);
+  } catch {
+    // A circle, or a BigInt.
+  }
+  return typeof json === "string" && json.length <= LONGEST_LABEL
+    ? json
+    : refuse(field, value, `what JSON can hold, in ${LONGEST_LABEL} characters`);
+};
+
 export const signal: Check<AbortSignal> = (value, field) =>
   typeof (value as AbortSignal | null)?.addEventListener === "function" && "aborted" in (value as object)
     ? (value as AbortSignal)

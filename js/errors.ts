@@ -1,6 +1,8 @@
 // What a call can reject with: a small tree of classes, each with a stable `code`. `outcome` says whether the server may
 // have acted, `retryable` whether making the same call again is safe and may help.
 
+import type { StoreError } from "./store/store.js";
+
 /**
  * Whether the server may have acted on a call that failed: `not_sent`: nothing left this machine; `refused`: it answered
  * that it did not; `unknown`: no answer says; `journaled`: the call has its number and goes on without this caller.
@@ -270,6 +272,36 @@ export class TooManyCallsError extends TinkexError {
   static override code = "too_many_calls";
   static {
     named(this, "TooManyCallsError");
+  }
+}
+
+/**
+ * Why records can't be kept: `fenced`: another page or process has the session now; `quota`: no room; `unavailable`: there
+ * is no such store, or it may not be used; `closed`, `aborted`, `blocked`: the store was closed, gave up, or an old page
+ * keeps it; `too_new`: a newer version of this package wrote it; `damaged`: it is not what was written.
+ */
+export type StorageReason = StoreError["kind"] | "damaged";
+
+/** What keeps the records has failed. A call whose `outcome` is `not_sent` was not sent for that. */
+export class StorageError extends TinkexError {
+  static override code = "storage";
+  static {
+    named(this, "StorageError");
+  }
+
+  readonly reason: StorageReason;
+
+  constructor(message: string, reason: StorageReason, facts?: Facts) {
+    super(message, facts);
+    this.reason = reason;
+  }
+}
+
+/** `finish()` was called while there are calls that are not done, or whose end nobody has seen. */
+export class PendingCallsError extends TinkexError {
+  static override code = "pending_calls";
+  static {
+    named(this, "PendingCallsError");
   }
 }
 

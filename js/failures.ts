@@ -17,10 +17,12 @@ import {
   InternalServerError,
   InvalidArgumentError,
   NotFoundError,
+  PendingCallsError,
   PermissionDeniedError,
   ProtocolError,
   RateLimitError,
   RequestFailedError,
+  StorageError,
   type TinkexError,
   TooManyCallsError,
   UnprocessableEntityError,
@@ -45,6 +47,7 @@ const BY_KIND = {
   aborted: AbortedError,
   closed: ClosedError,
   refused: TooManyCallsError,
+  pending: PendingCallsError,
   instance_lost: InstanceLostError,
 };
 
@@ -62,6 +65,8 @@ export function errorOf(failure: Failure, cause?: unknown): TinkexError {
     }
     case "request_failed":
       return new RequestFailedError(message, failure.category ?? "unknown", facts);
+    case "storage":
+      return new StorageError(message, failure.reason ?? "aborted", facts);
     case "crashed":
       return new CrashedError(message, failure.place ?? "", failure.callers ?? [], facts);
     default:

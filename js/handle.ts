@@ -5,6 +5,7 @@ import { ClosedError } from "./errors.js";
 import { pageFor } from "./init.js";
 import type { Page } from "./page.js";
 import type { Settings } from "./settings.js";
+import type { KeptIn } from "./store/kept-in.js";
 import type { Run } from "./tasks.js";
 import type { SupervisionListener } from "./types.js";
 
@@ -15,6 +16,10 @@ export class Link {
 
   constructor(settings: Settings) {
     this.#settings = settings;
+  }
+
+  get store(): KeptIn {
+    return this.#settings.store;
   }
 
   /** `name` is the method's as the user knows it. */
@@ -43,8 +48,7 @@ export class Link {
   }
 
   #open(page: Page): number {
-    const { wire, logger, fetch } = this.#settings;
-    return (this.#number ??= page.open(wire, logger, fetch));
+    return (this.#number ??= page.open(this.#settings));
   }
 }
 

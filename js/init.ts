@@ -46,6 +46,7 @@ async function start(given: InitOptions): Promise<void> {
       {
         createInstance,
         fetch: (service, url, init) => made.fetch(service, url, init),
+        store: (service) => made.store(service),
         now: () => performance.now(),
       },
       (message) => made.receive(message),

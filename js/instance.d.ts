@@ -23,6 +23,8 @@ export interface Host {
   run(key: number): void;
   /** The tree has changed, at most 10 times a second. The rows are objects, and copies. */
   supervision(service: number, rows: SupervisionRow[]): void;
+  /** Takes a `StoreOperation` and resolves with a `StoreAnswer`. */
+  store(service: number, operation: Uint8Array): Promise<Uint8Array>;
   /** The instance is dying: the last thing that it says. */
   aborted(): void;
 }
@@ -44,6 +46,8 @@ export interface Instance {
   supervision(service: number): SupervisionRow[] | undefined;
   /** Begins, with the tree as it is, or ends to tell the host how it changes. */
   watch(service: number, on: boolean): void;
+  /** The caller knows what came of its call: nothing of it need be kept. */
+  seen(key: number): void;
 }
 
 export function createInstance(globals: InstanceGlobals): Instance;

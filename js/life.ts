@@ -1,14 +1,26 @@
 // One instance's life: the instance with a glue of its own, and everything that it has started outside. When it dies,
 // its timers and requests end with it, and what still comes for it is dropped in silence.
 
-import type { Failure, HttpAnswer, HttpFailure, HttpRequest, LogLevel, SupervisionRow } from "./boundary.js";
+import type {
+  Failure,
+  HttpAnswer,
+  HttpFailure,
+  HttpRequest,
+  LogLevel,
+  StoreAnswer,
+  StoreOperation,
+  SupervisionRow,
+} from "./boundary.js";
 import type { Host, Instance, InstanceGlobals } from "./instance.js";
 import { decode, encode } from "./plain.js";
+import { type Store, StoreError } from "./store/store.js";
 
 /** The world that instances live in; a test gives one of its own. */
 export interface Surroundings {
   createInstance(globals: InstanceGlobals): Instance;
   fetch(service: number, url: string, init: RequestInit): Promise<Response>;
+  /** What keeps the records of a service; the same one however many instances ask for it. */
+  store(service: number): Promise<Store>;
   /** Milliseconds, from any start, never backwards. */
   now(): number;
 }
@@ -140,8 +152,24 @@ export class Life {
         this.#whileAlive(this.#fetch(service, decode(request) as HttpRequest, signal).then(encode)),
       run: (key) => this.#alive && this.#listener.run(key),
       supervision: (service, rows) => this.#alive && this.#listener.supervision(service, rows),
+      store: (service, operation) =>
+        this.#whileAlive(this.#store(service, decode(operation) as StoreOperation).then(encode)),
       aborted: () => this.#end(),
     };
+  }
+
+  /** In the order in which they were asked for. An instance that dies has written what it had begun to write. */
+  async #store(service: number, operation: StoreOperation): Promise<StoreAnswer> {
+    try {
+      const store = await this.#surroundings.store(service);
+      if ("load" in operation) return { records: await store.load(operation.load) };
+      if ("claim" in operation) return { epoch: await store.claim(operation.claim) };
+      await store.commit(operation);
+      return {};
+    } catch (thrown) {
+      const kind = thrown instanceof StoreError ? thrown.kind : "aborted";
+      return { failure: kind, message: wordsOf(thrown) };
+    }
   }
 
   async #fetch(

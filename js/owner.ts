@@ -1,8 +1,16 @@
 // The one object that has the compiled module and the live instance. It speaks in messages, so that it may stand on the
 // page or in a Worker. An instance that dies is replaced: services are opened again from what they were opened with, and
-// every call gets its answer.
+// find their sessions by their names; clients are made again for the page's to work on; and every call gets its answer.
 
-import type { Failure, FromOwner, ToOwner, WireOptions } from "./boundary.js";
+import type {
+  Failure,
+  FromOwner,
+  JournaledMethod,
+  MadeSamplingClient,
+  MadeTrainingClient,
+  ToOwner,
+  WireOptions,
+} from "./boundary.js";
 import type { Instance } from "./instance.js";
 import { Life, type Listener, type Surroundings } from "./life.js";
 import { encode } from "./plain.js";
@@ -17,7 +25,21 @@ type Call = Extract<ToOwner, { type: "call" }>;
 interface Pending {
   call: Call;
   life?: Life;
+  /** An instance died with it; the journal knows whether it goes on. */
+  lost?: string;
 }
+
+/** A client that the page has. `number`: the living instance's for it, once that has made it. */
+interface Client {
+  service: number;
+  number?: number;
+  /** How it is made again. */
+  method: "resumeTrainingClient" | "resumeSamplingClient";
+  args: object;
+}
+
+/** The owner's own calls have keys from here on down; the page's count from 1. */
+const OWN_KEYS = 2 ** 32 - 1;
 
 export class Owner {
   readonly #module: WebAssembly.Module;
@@ -33,8 +55,11 @@ export class Owner {
    * Clients of the live instance, by the number that the page has for them. Two instances may give the same number to
    * two clients, so the page's are the owner's own.
    */
-  readonly #clients = new Map<number, { service: number; number: number }>();
+  readonly #clients = new Map<number, Client>();
   #lastClient = 0;
+  /** Clients that are being made again, by the keys of the owner's own calls. */
+  readonly #remaking = new Map<number, number>();
+  #nextOwnKey = OWN_KEYS;
   #life: Life;
   /** When the last restarts were. */
   #restarts: number[] = [];
@@ -70,6 +95,10 @@ export class Owner {
         break;
       case "watch":
         this.#watch(message.service, message.on);
+        break;
+      case "seen":
+        // What a dead instance does not hear comes back as finished.
+        this.#life.ask((instance) => instance.seen(message.key));
         break;
     }
   }
@@ -113,6 +142,8 @@ export class Owner {
     if (!this.#life.alive) return;
     if (!this.#services.has(service)) return this.#closed(pending.call);
     if (client && !to) return this.#lost(pending.call, CLIENT_LOST, "not_sent");
+    // It waits for its client.
+    if (to && to.number === undefined) return;
     if (method === "close") {
       // From here on nothing of it is made again, whatever becomes of this call.
       if (!client) {
@@ -148,14 +179,16 @@ export class Owner {
     } else if (pending) {
       this.#fail(key, {
         kind: "aborted",
-        message: `${pending.call.method} was given up before anything was sent`,
-        outcome: "not_sent",
-        retryable: true,
+        message: `${pending.call.method} was given up while no instance had it`,
+        // The journal may know it, and then it goes on.
+        outcome: pending.lost === undefined ? "not_sent" : "unknown",
+        retryable: pending.lost === undefined,
       });
     }
   }
 
   #settle(key: number, value: unknown): void {
+    if (this.#remaking.has(key)) return this.#remade(key, value as MadeTrainingClient | MadeSamplingClient);
     const call = this.#pending.get(key)?.call;
     if (!call) return;
     this.#answered(key);
@@ -163,6 +196,7 @@ export class Owner {
   }
 
   #fail(key: number, failure: Failure): void {
+    if (this.#remaking.has(key)) return this.#notRemade(key, failure);
     if (!this.#pending.has(key)) return;
     this.#answered(key);
     this.#reply({ type: "failed", key, failure });
@@ -175,11 +209,72 @@ export class Owner {
 
   /** An answer that names a new client, with the page's number for it. */
   #ofThePage(service: number, value: unknown): unknown {
-    const made = value as { client?: unknown } | undefined;
+    const made = value as MadeTrainingClient | MadeSamplingClient | undefined;
     if (typeof made?.client !== "number") return value;
     const client = ++this.#lastClient;
-    if (this.#services.has(service)) this.#clients.set(client, { service, number: made.client });
+    if (this.#services.has(service)) {
+      const again: Pick<Client, "method" | "args"> =
+        "modelId" in made
+          ? { method: "resumeTrainingClient", args: { modelId: made.modelId } }
+          : { method: "resumeSamplingClient", args: { samplingSessionId: made.samplingSessionId } };
+      this.#clients.set(client, { service, number: made.client, ...again });
+    }
     return { ...made, client };
+  }
+
+  /** Asks the new instance for a client that the page has. */
+  #remake(client: number, { service, method, args }: Client): void {
+    const key = this.#nextOwnKey--;
+    this.#remaking.set(key, client);
+    this.#ask(service, (instance) => instance.call(key, service, 0, method, encode(args)));
+  }
+
+  /** The calls that the journal knows go on and settle the same promises; the others were not sent, or are unknown. */
+  #remade(key: number, made: MadeTrainingClient | MadeSamplingClient): void {
+    const number = this.#takeRemaking(key);
+    const client = this.#clients.get(number);
+    // It was closed meanwhile.
+    if (!client) return;
+    client.number = made.client;
+    const kept = "pending" in made ? made.pending : undefined;
+    for (const pending of this.#of(number)) {
+      const { call, lost } = pending;
+      if (lost === undefined) continue;
+      delete pending.lost;
+      const seqId = (call.args as { seqId?: number }).seqId;
+      const same = kept?.find((known) =>
+        call.method === "result" ? known.seqId === seqId : known.key === call.key,
+      );
+      if (same) pending.call = { ...call, method: "result", args: { seqId: same.seqId } };
+      else if (!kept || !JOURNALED.has(call.method)) this.#lost(call, lost, "unknown");
+      else this.#lost(call, lost, "not_sent");
+    }
+    for (const { call } of this.#of(number)) this.#pass(call.key);
+  }
+
+  /** Why is for whoever calls it: the session may have ended. */
+  #notRemade(key: number, { message }: Failure): void {
+    const number = this.#takeRemaking(key);
+    this.#clients.delete(number);
+    for (const { call, lost } of this.#of(number)) {
+      const sent = lost !== undefined;
+      this.#lost(
+        call,
+        `${lost ?? CLIENT_LOST}, and can't be made again: ${message}`,
+        sent ? "unknown" : "not_sent",
+      );
+    }
+  }
+
+  #takeRemaking(key: number): number {
+    const number = this.#remaking.get(key) ?? 0;
+    this.#remaking.delete(key);
+    return number;
+  }
+
+  /** The open calls of a client, in their order. */
+  #of(client: number): Pending[] {
+    return [...this.#pending.values()].filter(({ call }) => call.client === client);
   }
 
   /** Closing what is closed or lost is done already; anything else says so. */
@@ -198,13 +293,15 @@ export class Owner {
     if (method === "close") return this.#settle(key, undefined);
     const ended = this.#terminal !== undefined;
     const sent = outcome === "unknown" ? "The server may have got this call" : "This call was not sent";
-    const next = ended ? LAST : client ? NEW_CLIENT : "Call it again";
+    const works = !ended && (!client || this.#clients.has(client));
+    const next = ended ? LAST : works ? "Call it again" : NEW_CLIENT;
     this.#fail(key, {
       kind: "instance_lost",
       message: `${method}: ${happened}. ${sent}. ${next}`,
       outcome,
-      // What a service is asked for itself may be asked again: it reads, or makes something that is in nobody's way.
-      retryable: !client && !ended,
+      // What a service is asked for itself may be asked again: it reads, or makes something that is in nobody's way. Of a
+      // client that works on, what the journal does not know was not sent, or changes nothing.
+      retryable: works,
     });
   }
 
@@ -221,21 +318,25 @@ export class Owner {
     return new Life(this.#module, this.#surroundings, listener);
   }
 
-  /** Rejects what the dead instance had, and goes on with the next one. */
+  /** Goes on with the next instance: clients are made again, and know then what becomes of their calls. */
   #restart(): void {
     const cause = `the WebAssembly instance died (${wordsOf(this.#life.cause)})`;
-    this.#clients.clear();
-    const held = [...this.#pending.values()].filter(({ life }) => life);
+    this.#remaking.clear();
+    for (const client of this.#clients.values()) delete client.number;
     const now = this.#surroundings.now();
     this.#restarts = this.#restarts.filter((at) => now - at < RESTART_WINDOW);
     if (this.#restarts.length >= MOST_RESTARTS) {
       const often = `${this.#restarts.length + 1} times within ${RESTART_WINDOW / 1000} s`;
       this.#terminal = `${cause}, ${often}`;
     }
-    for (const pending of held) {
+    for (const pending of [...this.#pending.values()]) {
+      if (!pending.life && pending.lost === undefined) continue;
+      delete pending.life;
+      const { call } = pending;
       // What runs on the page goes on there, and the next instance takes it under its supervision.
-      if (pending.call.method === "spawn" && this.#terminal === undefined) delete pending.life;
-      else this.#lost(pending.call, this.#terminal ?? cause, "unknown");
+      if (this.#terminal === undefined && call.method === "spawn") continue;
+      if (this.#terminal === undefined && this.#clients.has(call.client)) pending.lost ??= cause;
+      else this.#lost(call, this.#terminal ?? cause, "unknown");
     }
     if (this.#terminal === undefined) {
       this.#restarts.push(now);
@@ -247,11 +348,23 @@ export class Owner {
       }
       this.#life.setBusy(this.#pending.size > 0);
       for (const [service, options] of this.#services) this.#open(service, options);
+      for (const [number, client] of this.#clients) this.#remake(number, client);
     }
     for (const key of [...this.#pending.keys()]) this.#pass(key);
   }
 }
 
+/** A call of these that the journal does not know was not sent. */
+const JOURNALED: ReadonlySet<string> = new Set<JournaledMethod | "result">([
+  "forward",
+  "forwardBackward",
+  "optimStep",
+  "saveState",
+  "loadState",
+  "saveWeightsForSampler",
+  "saveWeightsAndGetSamplingClient",
+  "result",
+]);
 const DEFECT = "This is a defect of tinkex";
 const CLIENT_LOST = "the WebAssembly instance that had this client died";
 const NEW_CLIENT =

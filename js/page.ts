@@ -1,9 +1,12 @@
 // The page's side of every call: its key, its promise, its signal. The promise outlives the instance that works on it,
 // and no part of this knows where the owner is.
 
-import type { Failure, FromOwner, LogLevel, ToOwner, WireOptions } from "./boundary.js";
+import type { Failure, FromOwner, LogLevel, ToOwner } from "./boundary.js";
 import { AbortedError } from "./errors.js";
 import { errorOf } from "./failures.js";
+import type { Settings } from "./settings.js";
+import type { KeptIn } from "./store/kept-in.js";
+import { type Store, StoreError } from "./store/store.js";
 import { Listeners } from "./supervision.js";
 import type { Run } from "./tasks.js";
 import type { Logger, SupervisionListener } from "./types.js";
@@ -20,6 +23,7 @@ interface Waiting {
 interface Service {
   logger: Logger;
   fetch: typeof globalThis.fetch | undefined;
+  store: KeptIn;
   /** Kept to strike it out of whatever is thrown or logged. */
   secret: string;
 }
@@ -30,18 +34,22 @@ export class Page {
   readonly #services = new Map<number, Service>();
   readonly #signals = new Signals();
   readonly #listeners = new Listeners();
+  /** Calls whose callers have been told, and may not have heard yet. */
+  #told: number[] = [];
   #lastKey = 0;
   #lastService = 0;
+  /** Of this page or process, in records. */
+  readonly #name = crypto.randomUUID();
 
   constructor(post: (message: ToOwner) => void) {
     this.#post = post;
   }
 
   /** Makes a service and gives its number. */
-  open(options: WireOptions, logger: Logger, fetch: typeof globalThis.fetch | undefined): number {
+  open({ wire, logger, fetch, store }: Settings): number {
     const service = ++this.#lastService;
-    this.#services.set(service, { logger, fetch, secret: options.apiKey });
-    this.#post({ type: "open", service, options });
+    this.#services.set(service, { logger, fetch, store, secret: wire.apiKey });
+    this.#post({ type: "open", service, options: { ...wire, owner: `${this.#name}-${service}` } });
     return service;
   }
 
@@ -59,6 +67,8 @@ export class Page {
         const message = `${method} was given up before anything was sent: its signal had fired`;
         return reject(new AbortedError(message, { retryable: true, cause: signal.reason }));
       }
+      // Whoever ends something has heard what he was told before.
+      if (method === "close" || method === "finish") this.#seen();
       const key = ++this.#lastKey;
       this.#waiting.set(key, { service: this.#services.get(service), signal, resolve, reject, run });
       if (signal) this.#signals.add(signal, key, () => this.#post({ type: "cancel", key }));
@@ -70,6 +80,7 @@ export class Page {
     switch (message.type) {
       case "settled":
         this.#settle(message.key, message.value);
+        this.#tell(message.key);
         break;
       case "run":
         this.#waiting
@@ -87,6 +98,8 @@ export class Page {
         const error = errorOf(failure, cause);
         if (waiting.run) waiting.run.settle(waiting.resolve, waiting.reject, error);
         else waiting.reject(error);
+        // What goes on without its caller is for whoever resumes it.
+        if (failure.outcome !== "journaled") this.#tell(message.key);
         break;
       }
       case "log":
@@ -110,10 +123,26 @@ export class Page {
     this.#services.delete(service);
   }
 
+  /** What keeps the records of a service. */
+  async store(service: number): Promise<Store> {
+    const known = this.#services.get(service);
+    if (!known) throw new StoreError("closed", "the service was closed");
+    return known.store.open();
+  }
+
   /** The `fetch` of a service: its own, else the global one of this moment. */
   fetch(service: number, url: string, init: RequestInit): Promise<Response> {
     const own = this.#services.get(service)?.fetch;
     return own ? own(url, init) : fetch(url, init);
+  }
+
+  /** In a turn of its own: by then the handlers of the promise have run, and the call is done with. */
+  #tell(key: number): void {
+    if (this.#told.push(key) === 1) setTimeout(() => this.#seen(), 0);
+  }
+
+  #seen(): void {
+    for (const key of this.#told.splice(0)) this.#post({ type: "seen", key });
   }
 
   #settle(key: number, value: unknown): void {

@@ -1,16 +1,18 @@
 // The way in: a service that trains and samples models, and the clients that it makes.
 
-import type { ServiceMethods } from "./boundary.js";
+import type { MadeSamplingClient, MadeTrainingClient, ServiceMethods } from "./boundary.js";
 import { boolean, checkpoint, choices, integer, metadata, refuse, signal, text } from "./checks.js";
 import { ClosedError, InvalidArgumentError } from "./errors.js";
 import { Handle, Link } from "./handle.js";
 import { SamplingClient } from "./sampling.js";
 import { settingsOf } from "./settings.js";
+import type { Persistence } from "./store/store.js";
 import { treeOf } from "./supervision.js";
 import { Tasks } from "./tasks.js";
 import { TrainingClient } from "./training.js";
 import type {
   CallOptions,
+  Capabilities,
   FromStateOptions,
   LoraOptions,
   SamplingClientOptions,
@@ -37,11 +39,27 @@ export class ServiceClient implements AsyncDisposable {
   /** The page's own functions, under this service's supervision. */
   readonly tasks: Tasks;
   readonly #handle: Handle<ServiceMethods>;
+  #sessionId: string | undefined;
+  #exactlyOnce: boolean | undefined;
 
   /** Throws `InvalidArgumentError`, whose `field` is the option that can't be right. */
   constructor(options: ServiceOptions = {}) {
     this.#handle = new Handle(new Link(settingsOf(options)), "ServiceClient", 0);
     this.tasks = new Tasks(this.#handle);
+  }
+
+  /** The server's name for the session; undefined until the first client was made. */
+  get sessionId(): string | undefined {
+    return this.#sessionId;
+  }
+
+  /** What keeps sessions and training calls; undefined until the first client was made. "memory" forgets them with the page. */
+  get persistence(): Persistence | undefined {
+    return this.#handle.link.store.persistence;
+  }
+
+  get capabilities(): Capabilities {
+    return { exactlyOnce: this.#exactlyOnce };
   }
 
   /** Which models there are. */
@@ -75,10 +93,7 @@ export class ServiceClient implements AsyncDisposable {
         "trainMlp, trainAttn and trainUnembed are all false: at least one must be true, or nothing is trained",
       );
     }
-    return new TrainingClient(
-      this.#handle.link,
-      await this.#handle.call("createLoraTrainingClient", args, given),
-    );
+    return this.#training(await this.#handle.call("createLoraTrainingClient", args, given));
   }
 
   /** A new model with a checkpoint's weights and a new optimizer. `path` is that of `saveState`. */
@@ -94,16 +109,26 @@ export class ServiceClient implements AsyncDisposable {
     return this.#fromState(path, true, options);
   }
 
+  /**
+   * Goes on with a model of this session: `pending()` of the client has the calls that nobody has seen the end of. They go
+   * on by themselves. Rejects with `GoneError` when the server has ended the session, and with `InvalidArgumentError` when
+   * the model is not kept here.
+   */
+  async resumeTrainingClient(modelId: string, options: CallOptions = {}): Promise<TrainingClient> {
+    const { signal: given } = choices(options, { signal });
+    const args = { modelId: text(modelId, "modelId") };
+    return this.#training(await this.#handle.call("resumeTrainingClient", args, given));
+  }
+
   /** A sampler of a base model, or of the checkpoint that `saveWeightsForSampler` wrote. */
   async createSamplingClient(options: SamplingClientOptions): Promise<SamplingClient> {
     const { signal: given, ...source } = choices(options, { baseModel: text, modelPath: checkpoint, signal });
     if (Object.keys(source).length !== 1) {
       throw new InvalidArgumentError("baseModel", "createSamplingClient takes either baseModel or modelPath");
     }
-    return new SamplingClient(
-      this.#handle.link,
-      await this.#handle.call("createSamplingClient", source, given),
-    );
+    const made = await this.#handle.call("createSamplingClient", source, given);
+    this.#learn(made);
+    return new SamplingClient(this.#handle.link, made);
   }
 
   /** Everything that runs for this service, as a tree, and what each part waits for. */
@@ -124,9 +149,27 @@ export class ServiceClient implements AsyncDisposable {
     return this.#handle.link.watch("ServiceClient.on", listener);
   }
 
-  /** Ends the session and all clients of this service. Calls that wait reject with `ClosedError`. */
+  /**
+   * Ends all clients of this service. Calls that wait reject with `ClosedError`; those whose `outcome` is `journaled` go on
+   * when somebody resumes the session, which is not ended.
+   */
   async close(): Promise<void> {
     await this.#handle.close();
+  }
+
+  /**
+   * Ends the session at the server, and this service. Rejects with `PendingCallsError` when there are calls that are not
+   * done, or whose end nobody has seen; then nothing is ended.
+   */
+  async finish(): Promise<void> {
+    await this.#handle.call("finish", {});
+    await this.close();
+  }
+
+  /** Closes this service, and deletes all that is kept of this server and account. The session ends by itself. */
+  async forget(): Promise<void> {
+    await this.close();
+    await (await this.#handle.link.store.open()).forget();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -136,9 +179,16 @@ export class ServiceClient implements AsyncDisposable {
   async #fromState(path: string, optimizer: boolean, options: FromStateOptions): Promise<TrainingClient> {
     const { signal: given, ...rest } = choices(options, { userMetadata: metadata, signal });
     const args = { path: checkpoint(path, "path"), optimizer, ...rest };
-    return new TrainingClient(
-      this.#handle.link,
-      await this.#handle.call("createTrainingClientFromState", args, given),
-    );
+    return this.#training(await this.#handle.call("createTrainingClientFromState", args, given));
+  }
+
+  #training(made: MadeTrainingClient): TrainingClient {
+    this.#learn(made);
+    return new TrainingClient(this.#handle.link, made);
+  }
+
+  #learn({ sessionId, exactlyOnce }: MadeTrainingClient | MadeSamplingClient): void {
+    this.#sessionId = sessionId;
+    this.#exactlyOnce = exactlyOnce ?? this.#exactlyOnce;
   }
 }

@@ -14,6 +14,8 @@ import {
   texts,
 } from "./checks.js";
 import { InvalidArgumentError } from "./errors.js";
+import { KeptIn } from "./store/kept-in.js";
+import type { Store } from "./store/store.js";
 import type { Logger, ServiceOptions } from "./types.js";
 
 const HOSTED_SERVICE = "https://tinker.thinkingmachines.dev/services/tinker-prod";
@@ -26,13 +28,14 @@ const MOST = 2 ** 32 - 1;
 const LEAST_CONNECTIONS = 3;
 
 export interface Settings {
-  wire: WireOptions;
+  wire: Omit<WireOptions, "owner">;
   logger: Logger;
   fetch: typeof globalThis.fetch | undefined;
+  store: KeptIn;
 }
 
 export function settingsOf(given: ServiceOptions): Settings {
-  const { apiKey, baseURL, dangerouslyAllowBrowser, fetch, timeout, logger, tags, userMetadata, ...rest } =
+  const { apiKey, baseURL, dangerouslyAllowBrowser, fetch, timeout, tags, userMetadata, ...options } =
     choices(given, {
       apiKey: (value: unknown) => value,
       baseURL: text,
@@ -46,7 +49,11 @@ export function settingsOf(given: ServiceOptions): Settings {
       userMetadata: metadata,
       projectId: text,
       displayName: text,
+      session: text,
+      store: storeLike,
+      account: text,
     });
+  const { store, account, logger = WARNINGS, ...rest } = options;
   const key = keyOf(apiKey === undefined ? environment("TINKER_API_KEY") : apiKey);
   const url = urlOf(baseURL ?? (environment("TINKER_BASE_URL") || HOSTED_SERVICE));
   if (!dangerouslyAllowBrowser && inBrowser() && !isLoopback(url.hostname)) {
@@ -56,17 +63,18 @@ export function settingsOf(given: ServiceOptions): Settings {
         "key on a server, or set dangerouslyAllowBrowser: true where the key is the visitor's own",
     );
   }
+  const server = { apiKey: key, baseURL: url.href.replace(/\/+$/, "") };
   return {
     wire: {
-      apiKey: key,
-      baseURL: url.href.replace(/\/+$/, ""),
+      ...server,
       timeoutMs: timeout ?? DEFAULT_TIMEOUT,
       tags: tags ?? [],
       userMetadata: userMetadata ?? {},
       ...rest,
     },
-    logger: logger ?? WARNINGS,
+    logger,
     fetch,
+    store: new KeptIn(store, server, account, (message) => logger.warn(message)),
   };
 }
 
@@ -111,6 +119,14 @@ const loggerLike: Check<Logger> = (value, field) => {
   return whole
     ? (value as unknown as Logger)
     : refuse(field, value, "an object with debug, info, warn and error");
+};
+
+/** One of this package's, or one like it. */
+const storeLike: Check<Store> = (value, field) => {
+  const whole =
+    isRecord(value) &&
+    ["load", "claim", "commit", "forget"].every((name) => typeof value[name] === "function");
+  return whole ? (value as unknown as Store) : refuse(field, value, "a store, as `fileStore()` gives one");
 };
 
 /** What a service says by default. */

@@ -1,11 +1,20 @@
 // A model in training: the calls that change it, in the order in which they are made.
 
-import type { TrainingMethods, WireForward, WireOptimStep } from "./boundary.js";
+import type {
+  MadeSamplingClient,
+  MadeTrainingClient,
+  TrainingMethods,
+  WireForward,
+  WireForwardOutput,
+  WireOptimStep,
+  WirePending,
+} from "./boundary.js";
 import {
   boolean,
   checkpoint,
   choices,
   integer,
+  label,
   metadata,
   number,
   numbersOrTexts,
@@ -22,9 +31,12 @@ import type {
   Datum,
   ForwardBackwardOutput,
   ForwardOptions,
+  Label,
   LossFn,
   ModelInfo,
   OptimStepOutput,
+  OrderedOptions,
+  PendingCall,
   SavedCheckpoint,
   SaveOptions,
   SaveStateOptions,
@@ -42,7 +54,8 @@ const ADAM: WireOptimStep = {
   gradClipNorm: 0,
 };
 
-const SAVE_OPTIONS = { ttlSeconds: integer(SHORTEST_TTL, LONGEST_TTL), userMetadata: metadata, signal };
+const ORDERED = { label, signal };
+const SAVE_OPTIONS = { ttlSeconds: integer(SHORTEST_TTL, LONGEST_TTL), userMetadata: metadata, ...ORDERED };
 
 /**
  * Made by `ServiceClient`. Calls made without an `await` between them are applied in the order in which they were made,
@@ -55,11 +68,22 @@ export class TrainingClient implements AsyncDisposable {
   /** The service's name for this model, as `{session}:train:{number}`. */
   readonly modelId: string;
   readonly #handle: Handle<TrainingMethods>;
+  #pending: Pending[];
 
   /** @internal */
-  constructor(link: Link, made: { client: number; modelId: string }) {
+  constructor(link: Link, made: MadeTrainingClient) {
     this.modelId = made.modelId;
     this.#handle = new Handle(link, "TrainingClient", made.client);
+    this.#pending = made.pending.map((call) => new Pending(call, this.#handle));
+  }
+
+  /**
+   * The calls that came back with `resumeTrainingClient`, in their order, and that nobody has seen the end of. They go on
+   * whether or not anybody waits.
+   */
+  pending(): PendingCall[] {
+    this.#pending = this.#pending.filter((call) => !call.over);
+    return [...this.#pending];
   }
 
   /** Computes losses, without gradients. */
@@ -83,7 +107,7 @@ export class TrainingClient implements AsyncDisposable {
   }
 
   /** Takes one step of Adam with the gradients gathered since the last one, and clears them. */
-  async optimStep(params: AdamParams = {}, options: CallOptions = {}): Promise<OptimStepOutput> {
+  async optimStep(params: AdamParams = {}, options: OrderedOptions = {}): Promise<OptimStepOutput> {
     const given = choices(params, {
       learningRate: number(0),
       beta1: number(0, 1, true),
@@ -92,7 +116,8 @@ export class TrainingClient implements AsyncDisposable {
       weightDecay: number(0),
       gradClipNorm: number(0),
     });
-    return this.#handle.call("optimStep", { ...ADAM, ...given }, signalOf(options));
+    const { signal, ...ordered } = choices(options, ORDERED);
+    return this.#handle.call("optimStep", { ...ADAM, ...given, ...ordered }, signal);
   }
 
   /** Writes a checkpoint that training can go on from: weights and optimizer. */
@@ -102,12 +127,12 @@ export class TrainingClient implements AsyncDisposable {
   }
 
   /** Takes a checkpoint's weights; the optimizer starts anew. */
-  async loadState(path: string, options: CallOptions = {}): Promise<void> {
+  async loadState(path: string, options: OrderedOptions = {}): Promise<void> {
     await this.#load(path, false, options);
   }
 
   /** Takes a checkpoint's weights and its optimizer, so that training goes on as it was. */
-  async loadStateWithOptimizer(path: string, options: CallOptions = {}): Promise<void> {
+  async loadStateWithOptimizer(path: string, options: OrderedOptions = {}): Promise<void> {
     await this.#load(path, true, options);
   }
 
@@ -118,14 +143,15 @@ export class TrainingClient implements AsyncDisposable {
   }
 
   /** A sampler of the weights as they are at this place in the order of calls; no checkpoint is kept. */
-  async saveWeightsAndGetSamplingClient(options: CallOptions = {}): Promise<SamplingClient> {
-    const made = await this.#handle.call("saveWeightsAndGetSamplingClient", {}, signalOf(options));
+  async saveWeightsAndGetSamplingClient(options: OrderedOptions = {}): Promise<SamplingClient> {
+    const { signal, ...ordered } = choices(options, ORDERED);
+    const made = await this.#handle.call("saveWeightsAndGetSamplingClient", ordered, signal);
     return new SamplingClient(this.#handle.link, made);
   }
 
   /** What the model is. */
   async getInfo(options: CallOptions = {}): Promise<ModelInfo> {
-    return this.#handle.call("getInfo", {}, signalOf(options));
+    return this.#handle.call("getInfo", {}, choices(options, { signal }).signal);
   }
 
   /** Lets the model go. Calls that wait reject with `ClosedError`; the service and its other clients go on. */
@@ -137,8 +163,48 @@ export class TrainingClient implements AsyncDisposable {
     await this.close();
   }
 
-  #load(path: string, optimizer: boolean, options: CallOptions): Promise<unknown> {
-    return this.#handle.call("loadState", { path: checkpoint(path, "path"), optimizer }, signalOf(options));
+  #load(path: string, optimizer: boolean, options: OrderedOptions): Promise<unknown> {
+    const { signal, ...ordered } = choices(options, ORDERED);
+    return this.#handle.call("loadState", { path: checkpoint(path, "path"), optimizer, ...ordered }, signal);
+  }
+}
+
+/** A call that came back. Nothing is asked for before somebody looks at the promise: only then is it seen. */
+class Pending implements PendingCall {
+  readonly method: PendingCall["method"];
+  readonly label: Label | undefined;
+  readonly seqId: number;
+  readonly state: PendingCall["state"];
+  /** Its end was told. */
+  over = false;
+  readonly #handle: Handle<TrainingMethods>;
+  #promise: Promise<unknown> | undefined;
+
+  constructor({ method, label, seqId, finished }: WirePending, handle: Handle<TrainingMethods>) {
+    this.method = method ?? "unknown";
+    this.label = label ? (JSON.parse(label) as Label) : undefined;
+    this.seqId = seqId;
+    this.state = finished ? "finished" : "sent";
+    this.#handle = handle;
+  }
+
+  get promise(): Promise<unknown> {
+    return (this.#promise ??= this.#result());
+  }
+
+  async #result(): Promise<unknown> {
+    const answer = await this.#handle.call("result", { seqId: this.seqId }).finally(() => (this.over = true));
+    switch (this.method) {
+      case "forward":
+      case "forwardBackward":
+        return forwardOutput(answer as WireForwardOutput);
+      case "saveWeightsAndGetSamplingClient":
+        return new SamplingClient(this.#handle.link, answer as MadeSamplingClient);
+      case "loadState":
+        return undefined;
+      default:
+        return answer;
+    }
   }
 }
 
@@ -147,10 +213,6 @@ function forwardArgs(
   lossFn: LossFn,
   options: ForwardOptions,
 ): { args: WireForward; signal: AbortSignal | undefined } {
-  const { signal: given, ...rest } = choices(options, { lossFnConfig: numbersOrTexts, signal });
+  const { signal: given, ...rest } = choices(options, { lossFnConfig: numbersOrTexts, ...ORDERED });
   return { args: { data: wireData(data), lossFn: text(lossFn, "lossFn"), ...rest }, signal: given };
-}
-
-function signalOf(options: CallOptions): AbortSignal | undefined {
-  return choices(options, { signal }).signal;
 }

@@ -1,5 +1,7 @@
 // What goes into the methods and what comes out: the public types, with shapes, units and defaults.
 
+import type { Store } from "./store/store.js";
+
 /** Numbers in order. A plain array or a typed array; 64-bit integers as `BigInt64Array` or numbers. */
 export type Numbers =
   | readonly number[]
@@ -88,7 +90,50 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
-export interface ForwardOptions extends CallOptions {
+/** What JSON can hold. */
+export type Label = string | number | boolean | null | readonly Label[] | { readonly [name: string]: Label };
+
+/** Options of every call that has a place in a model's order. */
+export interface OrderedOptions extends CallOptions {
+  /**
+   * By which the call is known when it comes back after a reload: `{ step: 12 }`. At most 1,000 characters of JSON. It is
+   * kept on this machine and never sent.
+   */
+  label?: Label;
+}
+
+/** A call that came back with its model: it goes on, or is finished and nobody has seen its result. */
+export interface PendingCall {
+  readonly method:
+    | "forward"
+    | "forwardBackward"
+    | "optimStep"
+    | "saveState"
+    | "loadState"
+    | "saveWeightsForSampler"
+    | "saveWeightsAndGetSamplingClient"
+    /** Its record was damaged, or a newer version of this package made it. */
+    | "unknown";
+  /** As it was given; undefined where none was. */
+  readonly label: Label | undefined;
+  /** Its place in the model's order, and of a call in several requests that of the first. */
+  readonly seqId: number;
+  readonly state: "sent" | "finished";
+  /** As the method's own promise. Once it was looked at and has settled, the call is done with, and not kept any more. */
+  readonly promise: Promise<unknown>;
+}
+
+/** What is known of the server. */
+export interface Capabilities {
+  /**
+   * Whether it answers the same number and body with the same request, on which it rests that each training call is
+   * applied once. False: a call that is sent again after a lost answer or a crash may be applied twice. Undefined until
+   * a model was made.
+   */
+  exactlyOnce: boolean | undefined;
+}
+
+export interface ForwardOptions extends OrderedOptions {
   /** Settings of the loss function, by name. */
   lossFnConfig?: Record<string, number | string>;
 }
@@ -137,7 +182,7 @@ export interface SamplingClientOptions extends CallOptions {
   modelPath?: string;
 }
 
-export interface SaveOptions extends CallOptions {
+export interface SaveOptions extends OrderedOptions {
   /** Seconds until the checkpoint is deleted, from 3,600 to ten years. Default: never. */
   ttlSeconds?: number;
   userMetadata?: Record<string, string>;
@@ -249,6 +294,19 @@ export interface ServiceOptions {
   maxConnections?: number;
   /** Default: warnings and errors to `console`. */
   logger?: Logger;
+  /**
+   * `"resume"`: the newest session of this server and account that is kept here, or a new one where there is none; or the
+   * id of one. Default: a new session. One that another page uses is taken over: calls there reject with a `StorageError`
+   * whose `reason` is `fenced`.
+   */
+  session?: string;
+  /**
+   * Where sessions and training calls are kept. Default: IndexedDB, or memory where there is none; `fileStore()` of
+   * `tinkex/file` keeps them in a directory.
+   */
+  store?: Store;
+  /** A word for the account, by which its records are kept apart. Default: 16 bits of a checksum of the key. */
+  account?: string;
   /** Written with the session. */
   tags?: readonly string[];
   userMetadata?: Record<string, string>;

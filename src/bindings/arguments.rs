@@ -11,7 +11,7 @@ use tinkex_protocol::{Chunk, DType, Datum, LeVec, LossCall, ModelInput, Tensor};
 use crate::platform::plain::{Given, Value, Values};
 use crate::sampling::Sample;
 use crate::service::{Lora, Settings};
-use crate::session::{Choice, Labels};
+use crate::session::{Choice, Labels, Resume};
 use crate::training::Save;
 use crate::transport::connections::DEFAULT_CONNECTIONS;
 use crate::transport::{self, DEFAULT_TIMEOUT};
@@ -35,7 +35,14 @@ pub fn settings(given: Given) -> Settings {
             project_id: given.optional_text("projectId"),
             display_name: given.optional_text("displayName"),
         },
-        session: Choice::default(),
+        session: Choice {
+            owner: given.text("owner"),
+            resume: match given.optional_text("session") {
+                None => Resume::None,
+                Some(newest) if newest == "resume" => Resume::Newest,
+                Some(id) => Resume::This(id.into()),
+            },
+        },
     }
 }
 
@@ -306,6 +313,8 @@ mod tests {
         let bytes = Plain::object(|plain| {
             plain.text("baseURL", "http://x");
             plain.text("apiKey", "tml-x");
+            plain.text("owner", "page-1");
+            plain.text("session", "s-7");
             plain.number("timeoutMs", 1500.5);
             let tags = plain.list("tags");
             plain.item_text("one");
@@ -314,6 +323,8 @@ mod tests {
         let settings = read(&bytes, settings).unwrap();
         assert_eq!(settings.transport.timeout, Duration::from_micros(1_500_500));
         assert_eq!(settings.transport.max_connections, DEFAULT_CONNECTIONS);
+        assert_eq!(settings.session.owner, "page-1");
+        assert!(matches!(settings.session.resume, Resume::This(id) if id.as_str() == "s-7"));
         assert_eq!((settings.transport.max_retries, settings.labels.tags), (None, vec!["one".to_owned()]));
     }
 }

@@ -5,17 +5,19 @@ use std::future::pending;
 use std::pin::pin;
 use std::rc::Rc;
 
-use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
+use futures_util::future::{Either, LocalBoxFuture, select};
 use tinkex_supervise::{Context, Exit, Pid, TaskHandle, TaskSupervisor};
 
 use super::desk::{Answer, OnPage, OpenCall};
+use super::host::Promise;
 use super::{arguments, results};
 use crate::error::{Error, Outcome};
 use crate::platform::plain::{Given, Plain, Wrong};
 use crate::request::Progress;
 use crate::sampling::SamplingClient;
 use crate::service::{Made, Service};
-use crate::training::TrainingClient;
+use crate::training::method::{Ask, Output};
+use crate::training::{Asked, Name, TrainingClient};
 
 /// The clients of a service, by the numbers that JavaScript has for them.
 #[derive(Clone, Default)]
@@ -50,15 +52,33 @@ impl Clients {
         self.0.clients.borrow_mut().retain(|(known, _)| *known != number);
     }
 
-    fn add_training(&self, made: Made<TrainingClient>) -> Vec<u8> {
-        let model_id = made.client.model().clone();
-        results::new_client(self.add(Client::Training(made.client, made.pid)), "modelId", model_id.as_str())
+    fn add_training(&self, service: &Service, made: Made<TrainingClient>) -> Vec<u8> {
+        let client = made.client.clone();
+        let number = self.add(Client::Training(made.client, made.pid));
+        let journal = service.session().open_journal();
+        results::new_client(
+            number,
+            "modelId",
+            client.model().as_str(),
+            journal.as_ref(),
+            Some(client.pending()),
+        )
     }
 
-    fn add_sampling(&self, made: Made<SamplingClient>) -> Vec<u8> {
+    fn add_sampling(&self, service: &Service, made: Made<SamplingClient>) -> Vec<u8> {
         let id = made.client.id().clone();
-        let client = self.add(Client::Sampling(made.client, made.pid));
-        results::new_client(client, "samplingSessionId", id.as_str())
+        let number = self.add(Client::Sampling(made.client, made.pid));
+        let journal = service.session().open_journal();
+        results::new_client(number, "samplingSessionId", id.as_str(), journal.as_ref(), None)
+    }
+
+    /// To the client that has the call of this key: the others know none.
+    pub fn seen(&self, key: u32) {
+        for (_, client) in &*self.0.clients.borrow() {
+            if let Client::Training(training, _) = client {
+                training.seen(key);
+            }
+        }
     }
 }
 
@@ -99,7 +119,7 @@ pub fn begin(
             close(service.clone(), pid)
         }
         Some(Client::Training(training, _)) => {
-            of_training(clients, service, &training, method, given, progress)?
+            of_training(clients, service, &training, method, given, &call.promise)?
         }
         Some(Client::Sampling(sampling, _)) => of_sampling(sampling, method, given, progress)?,
         None if method == "spawn" => function_of_the_page(call.clone()),
@@ -150,7 +170,7 @@ fn of_service(
             given.wrong().check()?;
             Box::pin(async move {
                 let made = service.create_training_client(&context(), lora, &progress).await;
-                Ok(clients.add_training(made?))
+                Ok(clients.add_training(&service, made?))
             })
         }
         "createTrainingClientFromState" => {
@@ -166,7 +186,7 @@ fn of_service(
                     user_metadata,
                     &progress,
                 );
-                Ok(clients.add_training(made.await?))
+                Ok(clients.add_training(&service, made.await?))
             })
         }
         "createSamplingClient" => {
@@ -175,9 +195,27 @@ fn of_service(
             given.wrong().check()?;
             Box::pin(async move {
                 let made = service.create_sampling_client(base_model, model_path, &progress).await;
-                Ok(clients.add_sampling(made?))
+                Ok(clients.add_sampling(&service, made?))
             })
         }
+        "resumeTrainingClient" => {
+            let model = given.text("modelId").into();
+            given.wrong().check()?;
+            Box::pin(async move {
+                let made = service.resume_training_client(model).await;
+                Ok(clients.add_training(&service, made?))
+            })
+        }
+        "resumeSamplingClient" => {
+            let id = given.text("samplingSessionId").into();
+            given.wrong().check()?;
+            Box::pin(async move {
+                service.session().journal().await?;
+                let made = service.start_sampling_client(id, true).await;
+                Ok(clients.add_sampling(&service, made?))
+            })
+        }
+        "finish" => Box::pin(async move { service.finish().await.map(|()| Plain::nothing()) }),
         _ => return Err(unknown(method)),
     })
 }
@@ -188,49 +226,51 @@ fn of_training(
     training: &TrainingClient,
     method: &str,
     given: Given,
-    progress: &Progress,
+    promise: &Promise,
 ) -> Result<Work, Error> {
-    Ok(match method {
+    let progress = &promise.progress;
+    let ask = match method {
         "forward" | "forwardBackward" => {
             let (data, loss) = (arguments::data(given), arguments::loss(given, method == "forward"));
             given.wrong().check()?;
-            let output = training.forward_backward(data, loss, progress);
-            Box::pin(async move { Ok(results::forward(&output.await?)) })
+            training.cut(data, &loss)?
         }
-        "optimStep" => {
-            let adam = arguments::adam(given);
+        "optimStep" => Ask::OptimStep(arguments::adam(given)),
+        "saveState" => Ask::SaveState(arguments::save(given)),
+        "saveWeightsForSampler" => Ask::SaveWeightsForSampler(arguments::save(given)),
+        "loadState" => Ask::LoadState { path: given.text("path"), optimizer: given.flag("optimizer") },
+        "saveWeightsAndGetSamplingClient" => training.new_sampler(),
+        "result" => {
+            let first = given.count("seqId");
             given.wrong().check()?;
-            let step = training.optim_step(adam, progress);
-            Box::pin(async move { Ok(results::metrics(&step.await?)) })
-        }
-        "saveState" | "saveWeightsForSampler" => {
-            let save = arguments::save(given);
-            given.wrong().check()?;
-            let saved = match method {
-                "saveState" => training.save_state(save, progress).boxed_local(),
-                _ => training.save_weights_for_sampler(save, progress).boxed_local(),
-            };
-            Box::pin(async move { Ok(results::path(&saved.await?)) })
-        }
-        "loadState" => {
-            let (path, optimizer) = (given.text("path"), given.flag("optimizer"));
-            given.wrong().check()?;
-            let loaded = training.load_state(path, optimizer, progress);
-            Box::pin(async move { loaded.await.map(|()| Plain::nothing()) })
-        }
-        "saveWeightsAndGetSamplingClient" => {
-            let saved = training.save_weights_for_new_sampler(progress);
-            let (clients, service) = (clients.clone(), service.clone());
-            Box::pin(async move {
-                let made = service.start_sampling_client(saved.await?, false).await?;
-                Ok(clients.add_sampling(made))
-            })
+            let asked = training.result(first.into(), promise.key(), progress)?;
+            return Ok(output(clients.clone(), service.clone(), asked));
         }
         "getInfo" => {
             let info = training.get_info();
-            Box::pin(async move { Ok(results::model_info(&info.await?)) })
+            return Ok(Box::pin(async move { Ok(results::model_info(&info.await?)) }));
         }
         _ => return Err(unknown(method)),
+    };
+    let name = Name { key: promise.key(), label: given.optional_text("label").unwrap_or_default() };
+    given.wrong().check()?;
+    Ok(output(clients.clone(), service.clone(), training.ask(ask, name, progress)))
+}
+
+/// Waits for what comes of a call, and puts it into JavaScript's terms.
+fn output(clients: Clients, service: Service, asked: Asked) -> Work {
+    let used = asked.resumed;
+    Box::pin(async move {
+        Ok(match asked.output().await? {
+            Output::Forward(output) => results::forward(&output),
+            Output::Step(metrics) => results::metrics(&metrics),
+            Output::Path(path) => results::path(&path),
+            Output::Loaded => Plain::nothing(),
+            Output::Sampler(id) => {
+                let made = service.start_sampling_client(id, used).await?;
+                clients.add_sampling(&service, made)
+            }
+        })
     })
 }
 

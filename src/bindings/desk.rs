@@ -36,6 +36,7 @@ pub enum Message {
     Cancel(u32),
     /// A function of the page has ended, or failed with these words.
     Ended(u32, Option<String>),
+    Seen(u32),
 }
 
 /// What a call's task ends with.
@@ -54,7 +55,7 @@ pub struct Desk {
 #[derive(Default)]
 struct Open {
     waiting: FuturesUnordered<LocalBoxFuture<'static, u32>>,
-    /// By their keys, which grow from call to call.
+    /// In the order of their keys.
     calls: Vec<Rc<OpenCall>>,
 }
 
@@ -132,6 +133,7 @@ impl Desk {
                 }
                 Wake::Message(Message::Cancel(key)) => self.give_up(key),
                 Wake::Message(Message::Ended(key, failure)) => self.ended(key, failure),
+                Wake::Message(Message::Seen(key)) => self.clients.seen(key),
                 Wake::Answered(key) => {
                     self.open.borrow_mut().forget(key);
                 }
@@ -163,7 +165,7 @@ impl Desk {
                     promise.settle(Ok(Plain::nothing()));
                 }
                 Message::Call { promise, .. } => closed(&promise),
-                Message::Cancel(_) | Message::Ended(..) => {}
+                Message::Cancel(_) | Message::Seen(_) | Message::Ended(..) => {}
             }
         }
     }
@@ -190,7 +192,8 @@ impl Desk {
         };
         let key = call.promise.key();
         let mut open = self.open.borrow_mut();
-        open.calls.push(call.clone());
+        let place = open.calls.partition_point(|other| other.promise.key() < key);
+        open.calls.insert(place, call.clone());
         *call.task.borrow_mut() = Some(task);
         open.waiting.push(Box::pin(async move {
             let answer = poll_fn(|cx| match &mut *call.task.borrow_mut() {
@@ -215,6 +218,7 @@ impl Desk {
     fn give_up(&self, key: u32) {
         if let Some(call) = self.open.borrow().find(key) {
             call.given_up.set(true);
+            call.promise.progress.give_up();
             if let Some(task) = &*call.task.borrow() {
                 task.cancel();
             }

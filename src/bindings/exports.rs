@@ -14,7 +14,6 @@ use crate::error::{Error, Outcome};
 use crate::platform::browser::Browser;
 use crate::platform::plain::{Given, Wrong};
 use crate::service::Service;
-use crate::store::memory::Memory;
 
 struct Instance {
     host: Host,
@@ -69,9 +68,10 @@ pub fn open(service: u32, options: &[u8]) {
     if let Err(error) = wrong.check() {
         return host.log(service, "error", error.message());
     }
-    let platform = Browser::new(ServiceHost { host, service });
+    let host = ServiceHost { host, service };
+    let platform = Browser::new(host.clone());
     let (desk, address) = Desk::new();
-    let opened = Service::open(platform, Rc::new(Memory::default()), settings, {
+    let opened = Service::open(platform, Rc::new(host), settings, {
         let desk = desk.clone();
         move |service| Some(desk.spec(service))
     });
@@ -141,6 +141,13 @@ pub fn watch(service: u32, on: bool) {
         }
         opened.watch = on.then(|| tell(&opened.service, ServiceHost { host, service }));
     });
+}
+
+/// The caller of a training call knows what came of it. With a service that is closed it stays in the journal, and comes
+/// back as finished.
+#[wasm_bindgen]
+pub fn seen(key: u32) {
+    INSTANCE.with_borrow(|instance| instance.iter().for_each(|all| all.tell_all(|| Message::Seen(key))));
 }
 
 /// Called when this instance has met what can't be caught: there is time for one call.

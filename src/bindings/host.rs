@@ -39,12 +39,17 @@ extern "C" {
     #[wasm_bindgen(method)]
     pub fn supervision(this: &Host, service: u32, rows: JsValue);
 
+    /// Takes an operation of the service's store, and resolves with a plain value: what it gives, or why it failed.
+    #[wasm_bindgen(method)]
+    pub fn store(this: &Host, service: u32, operation: &[u8]) -> JsPromise;
+
     /// Says that the instance is dying; the last thing that it does.
     #[wasm_bindgen(method)]
     pub fn aborted(this: &Host);
 }
 
 /// The owner, for one service.
+#[derive(Clone)]
 pub struct ServiceHost {
     pub host: Host,
     pub service: u32,

@@ -9,6 +9,7 @@
 //! | `open(service, options)` | makes a service |
 //! | `call(key, service, client, method, args)` | starts a call; client 0 is the service itself |
 //! | `cancel(key)` | the caller doesn't wait any more |
+//! | `seen(key)` | the caller knows what came of it: nothing of it need be kept |
 //! | `ended(key, failure)` | a function of the page has ended, or failed |
 //! | `supervision(service)` | the supervision tree as it is now |
 //! | `watch(service, on)` | begins or ends to say when the tree changes |
@@ -29,5 +30,7 @@ mod exports;
 mod faults;
 #[cfg(target_arch = "wasm32")]
 mod host;
+#[cfg(target_arch = "wasm32")]
+mod store;
 #[cfg(target_arch = "wasm32")]
 mod supervision;

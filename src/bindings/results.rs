@@ -9,12 +9,40 @@ use tinkex_protocol::{ForwardBackwardOutput, LeVec, StopReason};
 use crate::error::{Error, Kind};
 use crate::platform::plain::Plain;
 use crate::sampling::Sampled;
+use crate::store::Journal;
+use crate::training::Pending;
 
-/// `{client, …}`: a new client's handle, and the server's name for what it stands for.
-pub fn new_client(client: u32, name: &str, id: &str) -> Vec<u8> {
+/// `{client, …}`: a new client's handle, the server's name for what it stands for, and what is known of the session.
+pub fn new_client(
+    client: u32,
+    name: &str,
+    id: &str,
+    session: Option<&Journal>,
+    pending: Option<&[Pending]>,
+) -> Vec<u8> {
     Plain::object(|plain| {
         plain.number("client", client.into());
         plain.text(name, id);
+        if let Some(journal) = session {
+            plain.text("sessionId", journal.session().as_str());
+            if let Some(exactly_once) = journal.exactly_once() {
+                plain.flag("exactlyOnce", exactly_once);
+            }
+        }
+        let Some(pending) = pending else { return };
+        let list = plain.list("pending");
+        for call in pending {
+            let item = plain.item();
+            plain.number("seqId", call.first as f64);
+            if let Some(method) = call.method {
+                plain.text("method", method.name());
+            }
+            plain.text("label", &call.label);
+            plain.number("key", call.key.into());
+            plain.flag("finished", call.finished);
+            plain.close(item);
+        }
+        plain.close(list);
     })
 }
 
@@ -157,6 +185,7 @@ pub fn failure(error: &Error) -> Vec<u8> {
                 plain.text("body", body);
             }
             Kind::RequestFailed { category } => plain.text("category", category),
+            Kind::Storage(reason) => plain.text("reason", reason.as_str()),
             Kind::Crashed { place, callers } => {
                 plain.text("place", place);
                 let list = plain.list("callers");

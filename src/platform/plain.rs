@@ -57,7 +57,7 @@ impl<'a> Value<'a> {
         (self.kind == b'f').then_some(self.content == [1])
     }
 
-    fn as_bytes(self) -> Option<&'a [u8]> {
+    pub fn as_bytes(self) -> Option<&'a [u8]> {
         (self.kind == b'b').then_some(self.content)
     }
 

@@ -3,6 +3,7 @@
 
 pub mod retrieve;
 pub mod submit;
+pub mod tries;
 
 use std::cell::Cell;
 use std::future::Future;

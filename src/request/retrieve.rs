@@ -7,12 +7,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use futures_util::future::{Either, select};
+use futures_util::FutureExt;
+use futures_util::future::{Either, LocalBoxFuture, select};
 use tinkex_protocol::RequestId;
 use tinkex_protocol::json::futures::{RequestType, RetrieveFuture};
-use tinkex_protocol::retrieved::{QueueState, Retrieved};
+use tinkex_protocol::retrieved::{QueueState, Retrieved, TryAgain};
 use tinkex_supervise::Context;
 
+use super::tries::pause;
 use crate::error::{Error, Outcome};
 use crate::platform::{HttpResponse, Level};
 use crate::transport::connections::Class;
@@ -40,101 +42,145 @@ pub enum Payload {
 
 /// Waits for the result of `request`. When no poll gets through for longer than [`PATIENCE`], says so once through
 /// `impatient` and goes on.
-pub async fn retrieve(
+pub fn retrieve(
     transport: &Transport,
     ctx: &Context,
     request: &RequestId,
     kind: RequestType,
     impatient: Box<dyn FnOnce(Error)>,
-) -> Result<Payload, Error> {
-    let platform = transport.platform();
-    let mut impatient = Some(impatient);
-    let mut iteration = 0u32;
-    let mut bad_requests = 0;
-    let mut failures = 0;
-    let mut last_contact = platform.now();
-    let mut last_warned: Option<Duration> = None;
-    loop {
-        let outcome = poll(transport, ctx, request, kind, iteration).await;
-        iteration += 1;
-        let Some(outcome) = outcome else { continue };
-        let attempt = match &outcome {
-            Ok(answer) => Attempt::Answer(answer),
-            Err(silence) => silence.as_attempt(),
-        };
-        let pause = match &outcome {
-            Ok(answer) if answer.is_success() => match read(answer)? {
-                Retrieved::TryAgain(again) => {
-                    if matches!(
-                        again.queue_state,
-                        Some(QueueState::PausedRateLimit | QueueState::PausedCapacity)
-                    ) && last_warned
-                        .is_none_or(|at| platform.now().saturating_sub(at) >= PAUSE_WARNING_EVERY)
-                    {
-                        last_warned = Some(platform.now());
-                        let reason =
-                            again.queue_state_reason.unwrap_or_else(|| "the server is at its limit".into());
-                        platform.log(Level::Warn, &format!("{} is paused: {reason}", kind.as_str()));
-                    }
-                    Duration::ZERO
-                }
-                Retrieved::Failed(failed) => {
-                    return Err(Error::request_failed(failed.category.as_str(), failed.error));
-                }
-                Retrieved::Json(bytes) => return Ok(Payload::Json(bytes.to_vec())),
-                Retrieved::Protobuf(bytes) => return Ok(Payload::Protobuf(bytes.to_vec())),
-                Retrieved::Complete(_) => Duration::ZERO,
-            },
-            Ok(answer) => match answer.status {
-                408 => Duration::ZERO,
-                402 if transport.may_pause_for_billing() => PAUSE_FOR_BILLING,
-                400 if bad_requests < MAX_BAD_REQUESTS => {
-                    bad_requests += 1;
-                    transport.backoff(bad_requests)
-                }
-                429 | 500.. => {
-                    failures += 1;
-                    transport.backoff(failures)
-                }
-                _ => return Err(transport.final_error(&attempt).with_outcome(Outcome::Unknown)),
-            },
-            Err(_) => {
-                failures += 1;
-                Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE)
+) -> LocalBoxFuture<'static, Result<Payload, Error>> {
+    let (ctx, request) = (ctx.clone(), request.clone());
+    let mut polls = Polls {
+        last_contact: transport.platform().now(),
+        transport: transport.clone(),
+        kind,
+        impatient: Some(impatient),
+        bad_requests: 0,
+        failures: 0,
+        last_warned: None,
+    };
+    async move {
+        let mut iteration = 0;
+        loop {
+            let outcome = poll(&polls.transport, &ctx, &request, kind, iteration).await;
+            iteration += 1;
+            let Some(outcome) = outcome else { continue };
+            match polls.judge(outcome) {
+                Judged::Ended(result) => return result,
+                Judged::Again(wait) if wait.is_zero() => {}
+                Judged::Again(wait) => pause(&polls.transport, &ctx, "the next poll", wait).await,
             }
-        };
-        if let Ok(answer) = &outcome
-            && answer.status < 500
-        {
-            failures = 0;
-            last_contact = platform.now();
-        }
-        if platform.now().saturating_sub(last_contact) >= PATIENCE
-            && let Some(impatient) = impatient.take()
-        {
-            impatient(transport.final_error(&attempt).with_outcome(Outcome::Unknown));
-        }
-        if pause > Duration::ZERO {
-            let _waiting = ctx.waiting_for("the next poll");
-            platform.timer(pause).await;
         }
     }
+    .boxed_local()
 }
 
 /// As [`retrieve`], for work whose caller is the only one that needs it: fails when its patience is over.
-pub async fn retrieve_or_fail(
+pub fn retrieve_or_fail(
     transport: &Transport,
     ctx: &Context,
     request: &RequestId,
     kind: RequestType,
-) -> Result<Payload, Error> {
+) -> LocalBoxFuture<'static, Result<Payload, Error>> {
     let (impatient, too_long) = oneshot::channel();
     let impatient = Box::new(|error| drop(impatient.send(error)));
     let result = retrieve(transport, ctx, request, kind, impatient);
-    match select(pin!(result), too_long).await {
-        Either::Left((result, _)) => result,
-        Either::Right((Ok(error), _)) => Err(error),
-        Either::Right((Err(oneshot::Canceled), result)) => result.await,
+    async move {
+        match select(result, too_long).await {
+            Either::Left((result, _)) => result,
+            Either::Right((Ok(error), _)) => Err(error),
+            Either::Right((Err(oneshot::Canceled), result)) => result.await,
+        }
+    }
+    .boxed_local()
+}
+
+/// What the polls for one result have come to.
+struct Polls {
+    transport: Transport,
+    kind: RequestType,
+    impatient: Option<Box<dyn FnOnce(Error)>>,
+    bad_requests: u32,
+    failures: u32,
+    last_contact: Duration,
+    last_warned: Option<Duration>,
+}
+
+enum Judged {
+    Ended(Result<Payload, Error>),
+    Again(Duration),
+}
+
+impl Polls {
+    fn judge(&mut self, outcome: Result<HttpResponse, Silence>) -> Judged {
+        let transport = self.transport.clone();
+        let now = transport.platform().now();
+        let pause = match &outcome {
+            Ok(answer) if answer.is_success() => match read(answer) {
+                Ok(Retrieved::TryAgain(again)) => {
+                    self.warn_of_pause(again, now);
+                    Duration::ZERO
+                }
+                Ok(Retrieved::Complete(_)) => Duration::ZERO,
+                Ok(Retrieved::Failed(failed)) => {
+                    return Judged::Ended(Err(Error::request_failed(failed.category.as_str(), failed.error)));
+                }
+                Ok(Retrieved::Json(bytes)) => return Judged::Ended(Ok(Payload::Json(bytes.to_vec()))),
+                Ok(Retrieved::Protobuf(bytes)) => {
+                    return Judged::Ended(Ok(Payload::Protobuf(bytes.to_vec())));
+                }
+                Err(error) => return Judged::Ended(Err(error)),
+            },
+            Ok(answer) => match answer.status {
+                408 => Duration::ZERO,
+                402 if transport.may_pause_for_billing() => PAUSE_FOR_BILLING,
+                400 if self.bad_requests < MAX_BAD_REQUESTS => {
+                    self.bad_requests += 1;
+                    transport.backoff(self.bad_requests)
+                }
+                429 | 500.. => {
+                    self.failures += 1;
+                    transport.backoff(self.failures)
+                }
+                _ => {
+                    let error = transport.final_error(&attempt_of(&outcome));
+                    return Judged::Ended(Err(error.with_outcome(Outcome::Unknown)));
+                }
+            },
+            Err(_) => {
+                self.failures += 1;
+                Duration::from_secs(1 << self.failures.min(5)).min(LONGEST_PAUSE)
+            }
+        };
+        if outcome.as_ref().is_ok_and(|answer| answer.status < 500) {
+            self.failures = 0;
+            self.last_contact = now;
+        }
+        if now.saturating_sub(self.last_contact) >= PATIENCE
+            && let Some(impatient) = self.impatient.take()
+        {
+            impatient(transport.final_error(&attempt_of(&outcome)).with_outcome(Outcome::Unknown));
+        }
+        Judged::Again(pause)
+    }
+
+    fn warn_of_pause(&mut self, again: TryAgain, now: Duration) {
+        let paused =
+            matches!(again.queue_state, Some(QueueState::PausedRateLimit | QueueState::PausedCapacity));
+        let lately = self.last_warned.is_some_and(|at| now.saturating_sub(at) < PAUSE_WARNING_EVERY);
+        if paused && !lately {
+            self.last_warned = Some(now);
+            let reason = again.queue_state_reason.unwrap_or_else(|| "the server is at its limit".into());
+            let message = format!("{} is paused: {reason}", self.kind.as_str());
+            self.transport.platform().log(Level::Warn, &message);
+        }
+    }
+}
+
+fn attempt_of(outcome: &Result<HttpResponse, Silence>) -> Attempt<'_> {
+    match outcome {
+        Ok(answer) => Attempt::Answer(answer),
+        Err(silence) => silence.as_attempt(),
     }
 }
 

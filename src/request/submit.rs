@@ -1,14 +1,15 @@
 //! The way of a numbered request to the server: sent as it is until the server takes it or refuses it for good.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use tinkex_journal::lane::Refusal;
 use tinkex_protocol::json::futures::Submitted;
 use tinkex_supervise::Context;
 
+use super::tries::{attempt, pause};
 use crate::error::{Error, Outcome};
 use crate::platform::Level;
-use crate::transport::connections::Class;
 use crate::transport::retry::{self, Attempt, PATIENCE};
 use crate::transport::{Call, PAUSE_FOR_BILLING, Transport};
 
@@ -31,15 +32,10 @@ pub async fn submit(
 ) -> Result<String, Denied> {
     let platform = transport.platform();
     let started = platform.now();
-    let mut impatient = Some(impatient);
+    let (call, mut impatient) = (Rc::new(call), Some(impatient));
     let mut retries = 0;
     loop {
-        let waiting = ctx.waiting_for("a connection");
-        let permit = transport.permit(Class::Submission).await;
-        drop(waiting);
-        let waiting = ctx.waiting_for("the server to take it");
-        let outcome = transport.attempt(&call, call.idempotency_key.as_deref(), retries).await;
-        drop((permit, waiting));
+        let outcome = attempt(transport, ctx, &call, retries, None).await;
         let attempt = match &outcome {
             Ok(answer) if answer.is_success() => {
                 let taken: Result<Submitted, _> = crate::transport::answer::read(&answer.body);
@@ -51,10 +47,7 @@ pub async fn submit(
             Ok(answer) => Attempt::Answer(answer),
             Err(silence) => silence.as_attempt(),
         };
-        let pause = match pause(transport, &attempt, retries, unclear) {
-            Ok(pause) => pause,
-            Err(denied) => return Err(denied),
-        };
+        let wait = pause_before(transport, &attempt, retries, unclear)?;
         unclear |= !matches!(outcome, Ok(ref answer) if answer.status < 500 && answer.status != 408);
         if platform.now().saturating_sub(started) >= PATIENCE
             && let Some(impatient) = impatient.take()
@@ -63,14 +56,18 @@ pub async fn submit(
             platform.log(Level::Warn, &format!("{} is not through after five minutes: {error}", call.path));
             impatient(error);
         }
-        let _waiting = ctx.waiting_for("the next try");
-        platform.timer(pause).await;
+        pause(transport, ctx, "the next try", wait).await;
         retries += 1;
     }
 }
 
 /// How long to wait before the same is sent again, or why it is not to be.
-fn pause(transport: &Transport, attempt: &Attempt, retries: u32, unclear: bool) -> Result<Duration, Denied> {
+fn pause_before(
+    transport: &Transport,
+    attempt: &Attempt,
+    retries: u32,
+    unclear: bool,
+) -> Result<Duration, Denied> {
     if let Attempt::Answer(answer) = attempt {
         if answer.status == 402 && transport.may_pause_for_billing() {
             return Ok(PAUSE_FOR_BILLING);

@@ -6,6 +6,8 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use tinkex_protocol::chunking::prompt_bytes;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::sampling::{self, SamplingParams};
@@ -13,11 +15,13 @@ use tinkex_protocol::{LeVec, ModelInput, SampleResponse, SampleSeqId, SampleSequ
 use tinkex_supervise::{Context, TaskSupervisor};
 
 use crate::error::Error;
+use crate::platform::{HttpResponse, uuid};
 use crate::request::Progress;
 use crate::request::retrieve::{Payload, retrieve_or_fail};
-use crate::transport::connections::Class;
-use crate::transport::retry::PATIENCE;
-use crate::transport::{Call, PAUSE_FOR_BILLING, Transport};
+use crate::request::tries::{attempt, pause};
+use crate::transport::answer;
+use crate::transport::retry::{Attempt, PATIENCE};
+use crate::transport::{Call, PAUSE_FOR_BILLING, Silence, Transport};
 
 /// After a 429 all samples of a client wait this long: longer when prompts are large.
 const PAUSE_AFTER_429: Duration = Duration::from_secs(1);
@@ -95,26 +99,28 @@ impl SamplingClient {
         ctx: &Context,
         sample: Sample,
         progress: &Progress,
-    ) -> impl Future<Output = Result<Sampled, Error>> + use<> {
+    ) -> LocalBoxFuture<'static, Result<Sampled, Error>> {
         let (client, ctx, progress) = (self.clone(), ctx.clone(), progress.clone());
         async move {
             if sample.prompt.chunks.is_empty() {
                 return Err(Error::invalid("prompt", "the prompt is empty: give at least one token"));
             }
+            let transport = &client.0.transport;
             let mut remakes = 0;
             loop {
-                match client.once(&ctx, &sample, &progress).await {
+                let call = client.ask(&sample);
+                let taken = client.submit(&ctx, call, prompt_bytes(&sample.prompt), &progress).await?;
+                match retrieve_or_fail(transport, &ctx, &taken.request_id, RequestType::Sample).await {
                     Err(error) if error.status() == Some(410) && remakes < MAX_REMAKES => {
                         // Its future is gone, and nothing was changed: sample again, under a new number.
-                        ctx.sleep(client.0.transport.backoff(remakes))
-                            .await
-                            .map_err(|_| Error::closed("the sampling client", progress.outcome()))?;
+                        pause(transport, &ctx, "the next try", transport.backoff(remakes)).await;
                         remakes += 1;
                     }
-                    result => return result,
+                    payload => return read(payload?, taken),
                 }
             }
         }
+        .boxed_local()
     }
 
     /// The log-probability of each token of the prompt, given those before it; NaN for the first.
@@ -134,8 +140,8 @@ impl SamplingClient {
         }
     }
 
-    /// Submits a sample under a new number and waits for its result.
-    async fn once(&self, ctx: &Context, sample: &Sample, progress: &Progress) -> Result<Sampled, Error> {
+    /// The request of a sample, under a new number.
+    fn ask(&self, sample: &Sample) -> Call {
         let number = self.0.next_sample.get();
         self.0.next_sample.set(number.next());
         let (prompt, params) = (sample.prompt.clone(), sample.params.clone());
@@ -145,86 +151,87 @@ impl SamplingClient {
             topk_prompt_logprobs: sample.topk_prompt_logprobs,
             ..sampling::Sample::new(self.0.id.clone(), number, prompt, params)
         };
-        let call = Call::post_json("asample", &ask).header("x-tinker-sampling-backpressure", "1");
-        let taken = self.submit(ctx, &call, prompt_bytes(&sample.prompt), progress).await?;
-        let payload =
-            retrieve_or_fail(&self.0.transport, ctx, &taken.request_id, RequestType::Sample).await?;
-        let response = match payload {
-            Payload::Protobuf(bytes) => SampleResponse::decode(&bytes),
-            Payload::Json(_) => {
-                return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
-            }
-        };
-        let response = response
-            .map_err(|error| Error::protocol(format!("the server's sample can't be read: {error}")))?;
-        Ok(Sampled { response, sequence_ids: taken.sample_sequence_ids.unwrap_or_default() })
+        let mut call = Call::post_json("asample", &ask).header("x-tinker-sampling-backpressure", "1");
+        call.idempotency_key = Some(uuid(&**self.0.transport.platform()));
+        call
     }
 
     /// Sends a sample until the server takes it. 429 holds all samples of this client back, without a limit; other
     /// passing faults are tried again for [`PATIENCE`].
-    async fn submit(
+    fn submit(
         &self,
         ctx: &Context,
-        call: &Call,
+        call: Call,
         bytes: usize,
         progress: &Progress,
-    ) -> Result<Submitted, Error> {
-        let transport = &self.0.transport;
-        let platform = transport.platform();
-        let started = platform.now();
-        let key = crate::platform::uuid(&**platform);
-        let mut retries = 0;
-        loop {
-            self.wait_for_the_server(ctx).await;
-            let waiting = ctx.waiting_for("a connection");
-            let permit = transport.permit(Class::Submission).await;
-            drop(waiting);
-            progress.sent();
-            let waiting = ctx.waiting_for("the server to take it");
-            let outcome = transport.attempt(call, Some(&key), retries).await;
-            drop((permit, waiting));
-            let attempt = match &outcome {
-                Ok(answer) if answer.is_success() => {
-                    return crate::transport::answer::read(&answer.body).map_err(|error| {
+    ) -> LocalBoxFuture<'static, Result<Submitted, Error>> {
+        let (client, ctx, call, progress) = (self.clone(), ctx.clone(), Rc::new(call), progress.clone());
+        async move {
+            let transport = &client.0.transport;
+            let started = transport.platform().now();
+            let mut retries = 0;
+            loop {
+                loop {
+                    let left = client.0.paused_until.get().saturating_sub(transport.platform().now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    pause(transport, &ctx, "the server, which asked for a pause", left).await;
+                }
+                let outcome = attempt(transport, &ctx, &call, retries, Some(progress.clone())).await;
+                if let Ok(answer) = &outcome
+                    && answer.is_success()
+                {
+                    return answer::read(&answer.body).map_err(|error| {
                         Error::protocol(format!("the server's answer to asample can't be read: {error}"))
                     });
                 }
-                Ok(answer) => crate::transport::retry::Attempt::Answer(answer),
-                Err(silence) => silence.as_attempt(),
-            };
-            match outcome.as_ref().map(|answer| answer.status) {
-                Ok(429) => {
-                    let pause = if bytes > LARGE_PROMPT { PAUSE_AFTER_429_LARGE } else { PAUSE_AFTER_429 };
-                    self.0.paused_until.set(self.0.paused_until.get().max(platform.now() + pause));
+                let Some(wait) = client.pause_before(&outcome, started, &mut retries, bytes)? else {
                     continue;
-                }
-                Ok(402) if transport.may_pause_for_billing() => {
-                    platform.timer(PAUSE_FOR_BILLING).await;
-                    continue;
-                }
-                _ => {}
+                };
+                pause(transport, &ctx, "the next try", wait).await;
             }
-            let late = platform.now().saturating_sub(started) >= PATIENCE;
-            match transport.pause_until_answered(&attempt, retries) {
-                Some(pause) if !late => {
-                    let _waiting = ctx.waiting_for("the next try");
-                    platform.timer(pause).await;
-                }
-                _ => return Err(transport.final_error(&attempt)),
-            }
-            retries += 1;
         }
+        .boxed_local()
     }
 
-    async fn wait_for_the_server(&self, ctx: &Context) {
-        let platform = self.0.transport.platform();
-        loop {
-            let left = self.0.paused_until.get().saturating_sub(platform.now());
-            if left.is_zero() {
-                return;
+    /// How long to wait before the same is sent again, or why it is not to be. `None`: as long as all samples wait.
+    fn pause_before(
+        &self,
+        outcome: &Result<HttpResponse, Silence>,
+        started: Duration,
+        retries: &mut u32,
+        bytes: usize,
+    ) -> Result<Option<Duration>, Error> {
+        let transport = &self.0.transport;
+        let now = transport.platform().now();
+        let attempt = match outcome {
+            Ok(answer) => Attempt::Answer(answer),
+            Err(silence) => silence.as_attempt(),
+        };
+        match outcome.as_ref().map_or(0, |answer| answer.status) {
+            429 => {
+                let pause = if bytes > LARGE_PROMPT { PAUSE_AFTER_429_LARGE } else { PAUSE_AFTER_429 };
+                self.0.paused_until.set(self.0.paused_until.get().max(now + pause));
+                return Ok(None);
             }
-            let _waiting = ctx.waiting_for("the server, which asked for a pause");
-            platform.timer(left).await;
+            402 if transport.may_pause_for_billing() => return Ok(Some(PAUSE_FOR_BILLING)),
+            _ => {}
+        }
+        let pause = transport.pause_until_answered(&attempt, *retries);
+        *retries += 1;
+        match pause {
+            Some(pause) if now.saturating_sub(started) < PATIENCE => Ok(Some(pause)),
+            _ => Err(transport.final_error(&attempt)),
         }
     }
+}
+
+fn read(payload: Payload, taken: Submitted) -> Result<Sampled, Error> {
+    let Payload::Protobuf(bytes) = payload else {
+        return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
+    };
+    let response = SampleResponse::decode(&bytes)
+        .map_err(|error| Error::protocol(format!("the server's sample can't be read: {error}")))?;
+    Ok(Sampled { response, sequence_ids: taken.sample_sequence_ids.unwrap_or_default() })
 }

@@ -167,6 +167,11 @@ impl Session {
         self.known()?.ok().map(|journal| journal.session().clone())
     }
 
+    /// The session's journal, once it is open.
+    pub fn open_journal(&self) -> Option<Journal> {
+        self.known()?.ok()
+    }
+
     /// Why nothing of this session can be used here any more.
     pub fn lost(&self) -> Option<Error> {
         self.known()?.err()

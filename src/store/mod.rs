@@ -2,8 +2,6 @@
 //! write. JavaScript keeps the stores (`js/store/`), so that they outlive an instance; tests bring a simulated disk.
 
 mod journal;
-#[cfg(target_arch = "wasm32")]
-pub mod memory;
 
 use std::rc::Rc;
 

@@ -96,7 +96,7 @@ impl TrainingClient {
         if let Err(Message::Await { caller, .. }) = self.0.dispatcher.send(message) {
             caller.settle(Err(self.ended(Outcome::Journaled)));
         }
-        Ok(Asked { method, reply })
+        Ok(Asked { method, resumed: true, reply })
     }
 
     /// The caller of this key has seen what came of its call: nothing of it need be kept.
@@ -118,7 +118,7 @@ impl TrainingClient {
         if let Err(Message::Call(_, incoming)) = self.0.dispatcher.send(message) {
             incoming.caller.settle(Err(self.ended(Outcome::NotSent)));
         }
-        Asked { method, reply }
+        Asked { method, resumed: false, reply }
     }
 
     /// A forward pass, or a forward and backward pass whose gradients add up until the next step. Large data are cut
@@ -242,6 +242,8 @@ impl TrainingClient {
 /// A call that has its place.
 pub struct Asked {
     pub method: Method,
+    /// It came back: what it made may have been used before.
+    pub resumed: bool,
     reply: Reply,
 }
 

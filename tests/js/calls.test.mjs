@@ -54,6 +54,8 @@ test("a service is opened by its first call, with its options, and only once", a
   assert.deepEqual(copy.instance.opened, []);
   void copy.service.getServerCapabilities();
   void copy.service.getServerCapabilities();
+  const owner = copy.instance.opened[0].options.owner;
+  assert.match(owner, /^[0-9a-f-]{36}-1$/);
   assert.deepEqual(copy.instance.opened, [
     {
       service: 1,
@@ -64,6 +66,7 @@ test("a service is opened by its first call, with its options, and only once", a
         tags: ["a"],
         userMetadata: {},
         projectId: "p",
+        owner,
       },
     },
   ]);

@@ -29,6 +29,8 @@ const KINDS = {
   closed: ["ClosedError", "closed"],
   crashed: ["CrashedError", "crashed"],
   refused: ["TooManyCallsError", "too_many_calls"],
+  storage: ["StorageError", "storage"],
+  pending: ["PendingCallsError", "pending_calls"],
   instance_lost: ["InstanceLostError", "instance_lost"],
   invalid_argument: ["InvalidArgumentError", "invalid_argument"],
 };
@@ -84,6 +86,8 @@ test("a failure's own facts are on its error", async () => {
   assert.equal(failed.category, "user");
   const crashed = await rejectionOf(copy, { kind: "crashed", place: "src/a.rs:1", callers: ["sample"] });
   assert.deepEqual([crashed.place, crashed.callers], ["src/a.rs:1", ["sample"]]);
+  const storage = await rejectionOf(copy, { kind: "storage", reason: "quota" });
+  assert.equal(storage.reason, "quota");
   const invalid = await rejectionOf(copy, { kind: "invalid_argument", field: "rank" });
   assert.equal(invalid.field, "rank");
 });

@@ -8,9 +8,12 @@ async function owned(world = {}) {
   const copy = freshCopy();
   const { Owner } = await copy.load("owner");
   const replies = [];
+  const { MemoryStore } = await copy.load("store/memory");
+  const store = new MemoryStore();
   const surroundings = {
     createInstance: copy.createInstance,
     fetch: async () => new Response(""),
+    store: async () => store,
     now: () => 0,
     ...world,
   };
@@ -18,53 +21,179 @@ async function owned(world = {}) {
   const open = (service) => owner.post({ type: "open", service, options: { apiKey: KEY } });
   const call = (key, method = "getServerCapabilities", { service = 1, client = 0 } = {}) =>
     owner.post({ type: "call", key, service, client, method, args: {} });
-  return Object.assign(copy, { owner, replies, open, call });
+  return Object.assign(copy, { owner, replies, open, call, store });
 }
+
+/** The call by which the owner asks the living instance for a client that the page has. */
+const remaking = ({ instance }, method = "resumeTrainingClient") =>
+  instance.calls.find((call) => call.method === method);
+
+/** What an instance says of a call in its journal. */
+const kept = (key, method, seqId = 1) => ({ seqId, method, label: "", key, finished: false });
 
 for (const saysSo of [true, false]) {
   const how = saysSo ? "by its abort hook" : "by the trap alone";
-  test(`a trap is noticed ${how}: pending calls reject as unknown, and the next instance serves`, async () => {
-    const { service, training, instances, instance, tinkex } = await trainingCopy();
-    const pending = [training.optimStep(), service.getServerCapabilities()];
+  test(`a trap is noticed ${how}: the next instance makes the client again, and the journal decides`, async () => {
+    const copy = await trainingCopy();
+    const { service, training, instances, instance, tinkex } = copy;
+    const journaled = training.optimStep();
+    const { key } = instance.lastCall;
+    const others = [training.optimStep(), training.getInfo(), service.getServerCapabilities()];
     instance.trapOnCall({ saysSo });
-    pending.push(training.optimStep());
-    const reasons = (await Promise.allSettled(pending)).map(({ reason }) => reason);
-    for (const error of reasons) {
-      assert.ok(error instanceof tinkex.InstanceLostError);
-      assert.equal(error.outcome, "unknown");
-      assert.match(error.message, /unreachable/);
-    }
-    assert.deepEqual(
-      reasons.map(({ retryable }) => retryable),
-      [false, true, false],
-    );
+    others.push(training.optimStep());
+    others.forEach((call) => call.catch(() => {}));
+    await turn();
     assert.equal(instances.length, 2);
     assert.equal(instances[1].opened.length, 1);
+    assert.equal(instances[1].opened[0].options.owner, instance.opened[0].options.owner);
     assert.equal(instances[1].module, instance.module, "compiled once");
-    const capabilities = service.getServerCapabilities();
-    instances[1].settle({ supportedModels: [] });
-    assert.deepEqual(await capabilities, { supportedModels: [] });
+    const again = remaking(copy);
+    assert.deepEqual([again.client, again.args], [0, { modelId: "session:train:0" }]);
+    const later = training.optimStep();
+    assert.equal(copy.instance.lastCall, again, "what comes later waits for its client");
+    copy.instance.settle({ client: 9, modelId: "m", pending: [kept(key, "optimStep", 7)] }, again);
+    const [result, next] = copy.instance.calls.slice(-2);
+    assert.deepEqual(
+      [result.key, result.method, result.client, result.args],
+      [key, "result", 9, { seqId: 7 }],
+    );
+    assert.deepEqual([next.method, next.client], ["optimStep", 9]);
+    copy.instance.settle({ metrics: { a: 1 } }, result);
+    copy.instance.settle({ metrics: {} }, next);
+    assert.deepEqual(await journaled, { metrics: { a: 1 } }, "the same promise");
+    await later;
+    const reasons = (await Promise.allSettled(others)).map(({ reason }) => reason);
+    for (const error of reasons) {
+      assert.ok(error instanceof tinkex.InstanceLostError);
+      assert.match(error.message, /unreachable/);
+      assert.equal(error.retryable, true);
+    }
+    assert.deepEqual(
+      reasons.map(({ outcome }) => outcome),
+      ["not_sent", "unknown", "unknown", "not_sent"],
+    );
   });
 }
 
-test("a client of a dead instance says what to do, though the next has a client of its number", async () => {
-  const copy = await trainingCopy();
-  const { service, training, tinkex } = copy;
+test("a sampler works on: what was under way is unknown, and may be asked for again", async () => {
+  const copy = await startedCopy();
+  const made = copy.service.createSamplingClient({ baseModel: "model" });
+  copy.instance.settle({ client: 3, samplingSessionId: "s:sample:0" });
+  const sampler = await made;
+  const lost = sampler.computeLogprobs([1]);
+  lost.catch(() => {});
   copy.instance.host.aborted();
   await turn();
-  const made = service.createLoraTrainingClient("model");
-  copy.instance.settle({ client: 1, modelId: "m" });
-  const next = await made;
+  const again = remaking(copy, "resumeSamplingClient");
+  assert.deepEqual(again.args, { samplingSessionId: "s:sample:0" });
+  copy.instance.settle({ client: 1, samplingSessionId: "s:sample:0" }, again);
+  await assert.rejects(lost, ({ outcome, retryable }) => outcome === "unknown" && retryable);
+  void sampler.computeLogprobs([1]);
+  assert.deepEqual([copy.instance.lastCall.method, copy.instance.lastCall.client], ["computeLogprobs", 1]);
+});
+
+test("an instance that dies while it makes the clients again is followed by one that does", async () => {
+  const copy = await trainingCopy();
+  const journaled = copy.training.optimStep();
+  const { key } = copy.instance.lastCall;
+  copy.instance.host.aborted();
+  await turn();
+  copy.instance.host.aborted();
+  await turn();
+  assert.equal(copy.instances.length, 3);
+  const again = remaking(copy);
+  copy.instances[1].host.settle(remaking({ instance: copy.instances[1] }).key, { client: 1 });
+  copy.instance.settle({ client: 1, modelId: "m", pending: [kept(key, "optimStep")] }, again);
+  copy.instance.settle({ metrics: {} });
+  await journaled;
+});
+
+test("a call that came back from an earlier page comes back again from an instance that died", async () => {
+  const copy = await startedCopy();
+  const resuming = copy.service.resumeTrainingClient("m");
+  const pending = [{ ...kept(0, "optimStep", 4), label: '{"step":2}' }];
+  copy.instance.settle({ client: 1, modelId: "m", pending });
+  const training = await resuming;
+  const [call] = training.pending();
+  assert.deepEqual([call.method, call.label, call.seqId, call.state], ["optimStep", { step: 2 }, 4, "sent"]);
+  assert.equal(
+    copy.instance.lastCall.method,
+    "resumeTrainingClient",
+    "nothing is asked before it is looked at",
+  );
+  const { promise } = call;
+  const { key } = copy.instance.lastCall;
+  copy.instance.host.aborted();
+  await turn();
+  copy.instance.settle({ client: 1, modelId: "m", pending }, remaking(copy));
+  assert.deepEqual([copy.instance.lastCall.key, copy.instance.lastCall.args], [key, { seqId: 4 }]);
+  copy.instance.settle({ metrics: { loss: 2 } });
+  assert.deepEqual(await promise, { metrics: { loss: 2 } });
+  assert.deepEqual(training.pending(), []);
+});
+
+test("a client that can't be made again says why, and what to do", async () => {
+  const copy = await trainingCopy();
+  const { training, tinkex } = copy;
+  const lost = training.optimStep();
+  lost.catch(() => {});
+  copy.instance.host.aborted();
+  await turn();
+  copy.instance.fail({ kind: "api", status: 410, message: "the session has ended" }, remaking(copy));
+  await assert.rejects(lost, ({ outcome, message }) => outcome === "unknown" && /has ended/.test(message));
   await assert.rejects(training.optimStep(), (error) => {
     assert.ok(error instanceof tinkex.InstanceLostError);
-    assert.equal(error.outcome, "not_sent");
+    assert.deepEqual([error.outcome, error.retryable], ["not_sent", false]);
     assert.match(error.message, /createTrainingClientFromStateWithOptimizer/);
     return true;
   });
-  void next.optimStep();
-  assert.deepEqual([copy.instance.lastCall.method, copy.instance.lastCall.client], ["optimStep", 1]);
   await training.close();
-  assert.equal(copy.instance.lastCall.method, "optimStep", "there is nothing to close any more");
+  assert.equal(copy.instance.lastCall.method, "resumeTrainingClient", "there is nothing to close any more");
+});
+
+test("a caller that was told has seen it a turn later, and before a service is closed", async () => {
+  const copy = await trainingCopy();
+  const { training, service, instance } = copy;
+  const step = training.optimStep();
+  const first = instance.lastCall.key;
+  instance.settle({ metrics: {} });
+  await step;
+  assert.deepEqual(instance.seenKeys.includes(first), false, "its handlers may be running");
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.ok(instance.seenKeys.includes(first));
+  const failed = training.optimStep();
+  const second = instance.lastCall.key;
+  instance.fail({ kind: "timeout", outcome: "journaled" });
+  await assert.rejects(failed);
+  const last = training.optimStep();
+  const third = instance.lastCall.key;
+  instance.settle({ metrics: {} });
+  await last;
+  void service.close();
+  assert.ok(instance.seenKeys.includes(third), "whoever closes has seen what came before");
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.ok(!instance.seenKeys.includes(second), "what goes on is for whoever resumes it");
+});
+
+test("an instance reaches the store of its service, and one that is dead hears nothing of it", async () => {
+  const copy = await owned();
+  const { decode, encode } = await copy.load("plain");
+  const { host } = copy.instance;
+  const ask = async (operation) => decode(await host.store(1, encode(operation)));
+  const { epoch } = await ask({ claim: "f" });
+  const put = { type: "put", key: "k/1", value: Uint8Array.of(7) };
+  const batch = { fence: "f", epoch, durability: "strict", ops: [put] };
+  assert.deepEqual(await ask(batch), {});
+  assert.deepEqual(await ask({ load: "k/" }), { records: [["k/1", Uint8Array.of(7)]] });
+  const fenced = await ask({ ...batch, epoch: epoch - 1 });
+  assert.equal(fenced.failure, "fenced");
+  assert.match(fenced.message, /taken over/);
+  let heard = false;
+  void host.store(1, encode({ ...batch, ops: [{ type: "delete", key: "k/1" }] })).then(() => (heard = true));
+  host.aborted();
+  await turn();
+  assert.equal(heard, false);
+  assert.deepEqual(await copy.store.load("k/"), [], "what it had begun to write is written");
 });
 
 test("calls made while no instance lives wait for the next one, in their order", async () => {

@@ -83,7 +83,7 @@ export async function startedCopy(options = {}) {
 export async function trainingCopy(options) {
   const copy = await startedCopy(options);
   const made = copy.service.createLoraTrainingClient("model");
-  copy.instance.settle({ client: 1, modelId: "session:train:0" });
+  copy.instance.settle({ client: 1, modelId: "session:train:0", pending: [] });
   return Object.assign(copy, { training: await made });
 }
 
@@ -96,6 +96,7 @@ class StubInstance {
   cancelled = [];
   ends = [];
   watched = [];
+  seenKeys = [];
 
   constructor(globals) {
     this.globals = globals;
@@ -131,6 +132,10 @@ class StubInstance {
 
   watch(service, on) {
     this.watched.push([service, on]);
+  }
+
+  seen(key) {
+    this.seenKeys.push(key);
   }
 
   get lastCall() {

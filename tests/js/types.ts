@@ -7,6 +7,7 @@ import type {
   TrainingMethods,
   WireDatum,
   WireOptions,
+  WirePending,
   WireSample,
   WireSampleOutput,
   WireTensor,
@@ -20,6 +21,7 @@ import {
   init,
   InvalidArgumentError,
   type LoraOptions,
+  type OrderedOptions,
   RateLimitError,
   type SampledSequence,
   type SampleOptions,
@@ -45,6 +47,7 @@ type Args<M, K extends keyof M> = M[K] extends { args: infer A } ? A : never;
 type Result<M, K extends keyof M> = M[K] extends { result: infer R } ? R : never;
 /** The names that a user may choose; `signal` does not cross. */
 type Names<T> = Exclude<keyof T, keyof CallOptions>;
+type Ordered = Names<OrderedOptions>;
 
 function hold<Holds extends true>(): Holds | void {}
 
@@ -57,7 +60,7 @@ hold<
   >
 >();
 hold<Same<Names<SamplingClientOptions>, keyof Args<ServiceMethods, "createSamplingClient">>>();
-hold<Same<Names<AdamParams>, keyof Args<TrainingMethods, "optimStep">>>();
+hold<Same<keyof AdamParams | Ordered, keyof Args<TrainingMethods, "optimStep">>>();
 hold<Same<Names<SaveStateOptions> | "name", keyof Args<TrainingMethods, "saveState">>>();
 hold<Same<Names<SaveOptions> | "name", keyof Args<TrainingMethods, "saveWeightsForSampler">>>();
 hold<Same<Names<SampleOptions> | "prompt", keyof WireSample>>();
@@ -65,7 +68,12 @@ hold<Same<SamplingParams, WireSample["samplingParams"]>>();
 hold<Same<keyof Datum, keyof WireDatum>>();
 hold<
   Same<
-    Exclude<keyof ServiceOptions, "timeout" | "fetch" | "logger" | "dangerouslyAllowBrowser"> | "timeoutMs",
+    | Exclude<
+        keyof ServiceOptions,
+        "timeout" | "fetch" | "logger" | "dangerouslyAllowBrowser" | "store" | "account"
+      >
+    | "timeoutMs"
+    | "owner",
     keyof WireOptions
   >
 >();
@@ -78,12 +86,20 @@ hold<Same<keyof TopkLogprobs, keyof NonNullable<WireSampleOutput["topkPromptLogp
 hold<
   Same<keyof Awaited<ReturnType<TrainingClient["forward"]>>, keyof Result<TrainingMethods, "forwardBackward">>
 >();
-hold<Same<Exclude<keyof MadeTrainingClient, "client">, keyof TrainingClient & "modelId">>();
-hold<Same<Exclude<keyof MadeSamplingClient, "client">, keyof SamplingClient & "samplingSessionId">>();
+type OfTheSession = "client" | "sessionId" | "exactlyOnce";
+hold<Same<Exclude<keyof MadeTrainingClient, OfTheSession>, keyof TrainingClient & ("modelId" | "pending")>>();
+hold<Same<Exclude<keyof MadeSamplingClient, OfTheSession>, keyof SamplingClient & "samplingSessionId">>();
+hold<
+  Same<
+    NonNullable<WirePending["method"]> | "unknown",
+    ReturnType<TrainingClient["pending"]>[number]["method"]
+  >
+>();
 
-// Every method of the boundary is one that a user can call.
-hold<Same<Exclude<keyof ServiceMethods, keyof ServiceClient | keyof Tasks>, never>>();
-hold<Same<Exclude<keyof TrainingMethods, keyof TrainingClient>, never>>();
+// Every method of the boundary is one that a user can call, but for those by which the owner makes a client again and the
+// page asks for what came back.
+hold<Same<Exclude<keyof ServiceMethods, keyof ServiceClient | keyof Tasks>, "resumeSamplingClient">>();
+hold<Same<Exclude<keyof TrainingMethods, keyof TrainingClient>, "result">>();
 hold<Same<Exclude<keyof SamplingMethods, keyof SamplingClient>, never>>();
 
 /** What users write, and what their compiler tells them. */
@@ -104,6 +120,9 @@ export async function use(signal: AbortSignal): Promise<number> {
   const output = await forward;
   const logprobs: Float32Array | BigInt64Array | undefined = output.lossFnOutputs[0]?.logprobs.data;
   const sampler = await training.saveWeightsAndGetSamplingClient();
+  const resumed = await service.resumeTrainingClient(training.modelId);
+  for (const { method, label, promise } of resumed.pending()) console.log(method, label, await promise);
+  void resumed.optimStep({}, { label: { step: 12 } });
   const { sequences } = await sampler.sample([1, 2], {
     numSamples: 2,
     samplingParams: { maxTokens: 4, stop: ["\n"] },
@@ -122,6 +141,8 @@ export async function use(signal: AbortSignal): Promise<number> {
   new ServiceClient({ baseUrl: "http://localhost" });
   // @ts-expect-error -- snake_case is the wire's
   void training.optimStep({ learning_rate: 1 });
+  // @ts-expect-error -- a label is what JSON can hold
+  void training.optimStep({}, { label: () => 12 });
   // @ts-expect-error -- text is not tokens
   void sampler.sample("text");
   // @ts-expect-error -- no such loss

@@ -211,7 +211,7 @@ function isTyped(reason) {
     reason.message.includes("injected fault at") &&
     /faults\.rs:\d+:\d+$/.test(reason.place) &&
     reason.callers.length > 0 &&
-    ["not_sent", "unknown"].includes(reason.outcome) &&
+    ["not_sent", "unknown", "journaled"].includes(reason.outcome) &&
     reason.retryable === (reason.outcome === "not_sent")
   );
 }

@@ -1,0 +1,50 @@
+//! One try of a request and the pause before the next, as the task that makes them shows them. Boxed, so that each is
+//! compiled once and not into every loop.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tinkex_supervise::Context;
+
+use super::Progress;
+use crate::platform::HttpResponse;
+use crate::transport::{Call, Silence, Transport};
+
+/// Waits for a connection and sends the call over it once; `progress` knows from then on.
+pub fn attempt(
+    transport: &Transport,
+    ctx: &Context,
+    call: &Rc<Call>,
+    retries: u32,
+    progress: Option<Progress>,
+) -> LocalBoxFuture<'static, Result<HttpResponse, Silence>> {
+    let (transport, ctx, call) = (transport.clone(), ctx.clone(), call.clone());
+    async move {
+        let waiting = ctx.waiting_for("a connection");
+        let _permit = transport.permit(call.class).await;
+        drop(waiting);
+        if let Some(progress) = progress {
+            progress.sent();
+        }
+        let _waiting = ctx.waiting_for("the server to take it");
+        transport.attempt(&call, call.idempotency_key.as_deref(), retries).await
+    }
+    .boxed_local()
+}
+
+/// Waits, for what `why` says.
+pub fn pause(
+    transport: &Transport,
+    ctx: &Context,
+    why: &'static str,
+    pause: Duration,
+) -> LocalBoxFuture<'static, ()> {
+    let (timer, ctx) = (transport.platform().timer(pause), ctx.clone());
+    async move {
+        let _waiting = ctx.waiting_for(why);
+        timer.await;
+    }
+    .boxed_local()
+}
