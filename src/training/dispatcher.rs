@@ -290,12 +290,19 @@ impl Dispatcher {
                 let mut ops = held.deleted(self.model.as_str());
                 if !ops.is_empty() {
                     ops.push(self.journal.model_op(&self.model, self.lane.next_number()));
+                    let erased = self.journal.commit(Durability::Relaxed, ops);
+                    self.running.push(erased.map(Done::Kept).boxed_local());
                 }
-                self.relaxed(ops);
             }
             Records::Left => {}
         }
-        self.calls.retain(|held| held.ticket != ticket);
+        if held.resumed && held.ended.is_some() {
+            // Whoever asks for it hears how it ended; its records are not its own any more.
+            held.parts.clear();
+            held.done = true;
+        } else {
+            self.calls.retain(|held| held.ticket != ticket);
+        }
     }
 
     /// The records of what is done and seen go; of what is done and never will be, only the memory.

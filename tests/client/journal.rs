@@ -381,6 +381,39 @@ fn a_wrong_key_after_a_crash_leaves_the_call_in_the_journal() {
 }
 
 #[test]
+fn a_call_that_is_refused_after_a_crash_says_so_whenever_it_is_asked_for() {
+    let world = World::new(13);
+    let (first, instance) = world.mortal("first", Resume::None);
+    let id = world.time.block_on(async {
+        let client = model(&first).await.expect("the server is up").client;
+        world.set_up(false);
+        let _asked = client.ask(ask(&client, 1), name(1), &Progress::default());
+        world.runtime_timer(Duration::from_secs(1)).await;
+        client.model().clone()
+    });
+    instance.die_after(0);
+    world.set_up(true);
+    let second = world.service_of("second", Resume::Newest);
+    world.time.block_on(async {
+        second.session().journal().await.expect("the session is alive");
+        world.refuse_all(Some(422));
+        let client = resume(&second, &id).await.expect("nothing is asked of the server");
+        world.runtime_timer(Duration::from_secs(1)).await;
+        world.refuse_all(None);
+        // Its number goes to the next call, which keeps its own records.
+        let next = client.ask(ask(&client, 0), name(0), &Progress::default());
+        let asked = client.result(1, 9, &Progress::default()).expect("it came back");
+        let error = asked.output().await.expect_err("the server refused it");
+        assert_eq!((error.status(), error.outcome()), (Some(422), Outcome::Refused));
+        client.seen(9);
+        next.output().await.expect("the number is free");
+        assert_eq!(world.disk.keys_of("answer/"), [format!("answer/{id}/0000000001")]);
+    });
+    assert_eq!(steps_of(&world), ["forward_backward 1"]);
+    second.close();
+}
+
+#[test]
 fn a_call_cut_into_parts_comes_back_as_one() {
     let world = World::small_chunks(12);
     let (first, instance) = world.mortal("first", Resume::None);
