@@ -11,7 +11,7 @@ pub fn point(place: &'static str) {
 }
 
 #[cfg(feature = "fault-injection")]
-pub use armed::{arm, arm_within, armed, clear, passages};
+pub use armed::{arm, arm_abort, arm_within, armed, clear, passages};
 
 #[cfg(feature = "fault-injection")]
 mod armed {
@@ -30,6 +30,8 @@ mod armed {
         within: String,
         /// Passages that it still lets through, and the one that panics.
         left: u64,
+        /// It ends the program, and not what passes.
+        abort: bool,
     }
 
     thread_local! {
@@ -44,7 +46,16 @@ mod armed {
     /// As [`arm`], counting only the passages of processes whose path has `within` in it: the names from the root
     /// of the tree down to the process, with a `/` between.
     pub fn arm_within(place: &str, within: &str, nth: u64) {
-        let armed = Armed { place: place.to_owned(), within: within.to_owned(), left: nth };
+        push(place, within, nth, false);
+    }
+
+    /// As [`arm_within`], and what strikes is not a panic but an abort: of WebAssembly, a trap that ends the instance.
+    pub fn arm_abort(place: &str, within: &str, nth: u64) {
+        push(place, within, nth, true);
+    }
+
+    fn push(place: &str, within: &str, nth: u64, abort: bool) {
+        let armed = Armed { place: place.to_owned(), within: within.to_owned(), left: nth, abort };
         FAULTS.with_borrow_mut(|faults| faults.armed.push(armed));
     }
 
@@ -75,6 +86,9 @@ mod armed {
                 if armed.place == place && path.contains(&armed.within) {
                     armed.left -= 1;
                     strikes |= armed.left == 0;
+                    if armed.left == 0 && armed.abort {
+                        std::process::abort();
+                    }
                 }
                 armed.left > 0
             });
