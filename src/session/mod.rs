@@ -13,8 +13,10 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use futures_util::lock::Mutex;
 use tinkex_journal::record::{self, Record, SESSIONS, unescaped};
+use tinkex_journal::recovery::Found;
 use tinkex_protocol::Map;
 use tinkex_protocol::SessionId;
 use tinkex_protocol::json::session::{
@@ -121,37 +123,46 @@ impl Session {
     }
 
     /// The service's settings, asked for once. A server that knows none has the defaults.
-    pub async fn flags(&self) -> Result<Rc<Flags>, Error> {
-        let mut known = self.0.flags.lock().await;
-        if let Some(flags) = &*known {
-            return Ok(flags.clone());
+    pub fn flags(&self) -> LocalBoxFuture<'static, Result<Rc<Flags>, Error>> {
+        let session = self.clone();
+        async move {
+            let mut known = session.0.flags.lock().await;
+            if let Some(flags) = &*known {
+                return Ok(flags.clone());
+            }
+            let ask = ClientConfig { sdk_version: SDK_VERSION.into() };
+            let call = Call::post_json("client/config", &ask).class(Class::Control);
+            let flags = match session.0.transport.fetch::<Flags>(call).await {
+                Err(error) if error.status() == Some(404) => Flags::default(),
+                answer => answer?,
+            };
+            Ok(known.insert(Rc::new(flags)).clone())
         }
-        let ask = ClientConfig { sdk_version: SDK_VERSION.into() };
-        let call = Call::post_json("client/config", &ask).class(Class::Control);
-        let flags = match self.0.transport.fetch::<Flags>(call).await {
-            Err(error) if error.status() == Some(404) => Flags::default(),
-            answer => answer?,
-        };
-        Ok(known.insert(Rc::new(flags)).clone())
+        .boxed_local()
     }
 
     /// The session's journal, and with it its id; opens the session if that was not done. Rejects with `GoneError` once
     /// the server has ended it.
-    pub async fn journal(&self) -> Result<Journal, Error> {
-        let _opening = self.0.opening.lock().await;
-        if let Some(known) = self.known() {
-            return known;
+    pub fn journal(&self) -> LocalBoxFuture<'static, Result<Journal, Error>> {
+        let session = self.clone();
+        async move {
+            let _opening = session.0.opening.lock().await;
+            if let Some(known) = session.known() {
+                return known;
+            }
+            session.flags().await?;
+            let kept = session.0.store.load(SESSIONS).await?;
+            let journal = match session.choose(kept) {
+                Some(id) => session.resume(id).await?,
+                None => session.create().await?,
+            };
+            let now = session.0.transport.platform().now();
+            session.0.last_beat.set(now);
+            let live = State::Live { journal: journal.clone(), last_success: now, warned: false };
+            *session.0.state.borrow_mut() = live;
+            Ok(journal)
         }
-        self.flags().await?;
-        let journal = match self.kept().await? {
-            Some(session) => self.resume(session).await?,
-            None => self.create().await?,
-        };
-        let now = self.0.transport.platform().now();
-        self.0.last_beat.set(now);
-        let live = State::Live { journal: journal.clone(), last_success: now, warned: false };
-        *self.0.state.borrow_mut() = live;
-        Ok(journal)
+        .boxed_local()
     }
 
     fn known(&self) -> Option<Result<Journal, Error>> {
@@ -177,48 +188,51 @@ impl Session {
         self.known()?.err()
     }
 
-    /// The session that is to be taken up again, if one is.
-    async fn kept(&self) -> Result<Option<SessionId>, Error> {
+    /// The session that is to be taken up again, if one of these is.
+    fn choose(&self, kept: Found) -> Option<SessionId> {
         let Choice { owner, resume } = &self.0.choice;
         let mut newest: Option<(u64, SessionId)> = None;
-        for (key, bytes) in self.0.store.load(SESSIONS).await? {
+        for (key, bytes) in kept {
             // One that can't be read is nobody's; asked for by its id, it says why.
             let Ok(record) = record::Session::from_bytes(&key, &bytes) else { continue };
             let Some(id) = key.strip_prefix(SESSIONS).and_then(unescaped) else { continue };
             if record.owner == *owner {
-                return Ok(Some(id.into()));
+                return Some(id.into());
             }
             if newest.as_ref().is_none_or(|(created, _)| *created <= record.created) {
                 newest = Some((record.created, id.into()));
             }
         }
-        Ok(match resume {
+        match resume {
             Resume::None => None,
             Resume::Newest => newest.map(|(_, id)| id),
             Resume::This(id) => Some(id.clone()),
-        })
-    }
-
-    /// Takes a session over from whoever had it, if the server still has it.
-    async fn resume(&self, session: SessionId) -> Result<Journal, Error> {
-        let Inner { store, transport, choice, .. } = &*self.0;
-        let journal = Journal::open(store.clone(), session.clone(), &choice.owner, None).await?;
-        let call = beat(session.clone()).policy(Policy::Plain);
-        match transport.send(call).await {
-            Ok(_) => Ok(journal),
-            Err(error) if matches!(error.status(), Some(404 | 410)) => {
-                let kept = words(&journal.inventory().await?);
-                let error = error.context(&format!("session {session} has ended; kept of it: {kept}"));
-                *self.0.state.borrow_mut() = State::Ended(error.clone());
-                Err(error)
-            }
-            Err(error) => Err(error),
         }
     }
 
-    async fn create(&self) -> Result<Journal, Error> {
-        let Inner { store, transport, labels, choice, .. } = &*self.0;
-        let Labels { tags, user_metadata, project_id, display_name } = labels.clone();
+    /// Takes a session over from whoever had it, if the server still has it.
+    fn resume(&self, id: SessionId) -> LocalBoxFuture<'static, Result<Journal, Error>> {
+        let session = self.clone();
+        async move {
+            let Inner { store, transport, choice, .. } = &*session.0;
+            let journal = Journal::open(store.clone(), id.clone(), &choice.owner, None).await?;
+            let Err(error) = transport.send(beat(id.clone()).policy(Policy::Plain)).await else {
+                return Ok(journal);
+            };
+            if !matches!(error.status(), Some(404 | 410)) {
+                return Err(error);
+            }
+            let kept = words(&journal.inventory().await?);
+            let error = error.context(&format!("session {id} has ended; kept of it: {kept}"));
+            *session.0.state.borrow_mut() = State::Ended(error.clone());
+            Err(error)
+        }
+        .boxed_local()
+    }
+
+    fn create(&self) -> LocalBoxFuture<'static, Result<Journal, Error>> {
+        let session = self.clone();
+        let Labels { tags, user_metadata, project_id, display_name } = self.0.labels.clone();
         let ask = CreateSession {
             tags,
             user_metadata,
@@ -229,8 +243,18 @@ impl Session {
         };
         let mut call = Call::post_json("create_session", &ask).class(Class::Control).policy(Policy::Plain);
         call.idempotency_key = Some(self.0.creation_key.clone());
-        let made: CreateSessionResponse = transport.fetch(call).await?;
-        let platform = transport.platform();
+        async move {
+            let Inner { store, transport, choice, .. } = &*session.0;
+            let made: CreateSessionResponse = transport.fetch(call).await?;
+            session.say(&made);
+            let created = transport.platform().unix_time().as_millis() as u64;
+            Journal::open(store.clone(), made.session_id, &choice.owner, Some(created)).await
+        }
+        .boxed_local()
+    }
+
+    /// What the server has to say to whoever makes a session.
+    fn say(&self, made: &CreateSessionResponse) {
         let messages = [
             (Level::Info, &made.info_message),
             (Level::Warn, &made.warning_message),
@@ -238,11 +262,9 @@ impl Session {
         ];
         for (level, message) in messages {
             if let Some(message) = message {
-                platform.log(level, message);
+                self.0.transport.platform().log(level, message);
             }
         }
-        let created = platform.unix_time().as_millis() as u64;
-        Journal::open(store.clone(), made.session_id, &choice.owner, Some(created)).await
     }
 
     /// The place of a model among those of this service. Given at the call, so that models are numbered in the order of

@@ -38,10 +38,19 @@ struct Inner {
 
 impl Journal {
     /// Claims the session and writes it down as `owner`'s. `created`: it is new, since this time (ms since 1970).
-    pub async fn open(
+    pub fn open(
         store: Rc<dyn Store>,
         session: SessionId,
         owner: &str,
+        created: Option<u64>,
+    ) -> LocalBoxFuture<'static, Result<Journal, Error>> {
+        Journal::claim(store, session, owner.to_owned(), created).boxed_local()
+    }
+
+    async fn claim(
+        store: Rc<dyn Store>,
+        session: SessionId,
+        owner: String,
         created: Option<u64>,
     ) -> Result<Journal, Error> {
         let key = session_key(session.as_str());
@@ -64,7 +73,7 @@ impl Journal {
                 exactly_once: None,
             },
         };
-        let record = record::Session { owner: owner.to_owned(), ..record };
+        let record = record::Session { owner, ..record };
         let journal = Journal(Rc::new(Inner {
             store,
             session,
@@ -143,10 +152,9 @@ impl Journal {
         self.0.record.borrow().exactly_once
     }
 
-    /// Keeps what a probe has found; it is probed again where this is lost.
-    pub fn set_exactly_once(&self, exactly_once: bool) -> LocalBoxFuture<'static, Result<(), Error>> {
+    /// What a probe has found. It is written with the next write of the session, and probed again where that is lost.
+    pub fn set_exactly_once(&self, exactly_once: bool) {
         self.0.record.borrow_mut().exactly_once = Some(exactly_once);
-        self.commit(Durability::Relaxed, vec![self.session_op()])
     }
 
     /// A model of this session, whose next request is numbered `next`.
@@ -212,7 +220,8 @@ impl Journal {
         self.commit(Durability::Relaxed, ops).await
     }
 
-    fn session_op(&self) -> Op {
+    /// The session as it is now.
+    pub fn session_op(&self) -> Op {
         put(self.0.key.clone(), &*self.0.record.borrow())
     }
 }

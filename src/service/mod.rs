@@ -1,0 +1,295 @@
+//! ServiceClient: the supervision tree of one service, its session, and the clients that it makes.
+//!
+//! ```text
+//! service                    one-for-one
+//! ├─ calls                   tasks: calls of the service itself
+//! ├─ tasks                   tasks: the page's own functions
+//! ├─ session                 heartbeats
+//! ├─ clients                 dynamic; temporary children: closing one is a normal exit, and no crash of one is another's
+//! │  ├─ training client      requests (tasks), dispatcher, calls (tasks)
+//! │  └─ sampling client      calls (tasks)
+//! └─ desk                    takes calls from JavaScript and gives the answers back
+//! ```
+
+mod models;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tinkex_protocol::Map;
+use tinkex_protocol::json::session::{
+    CreateSamplingSession, CreateSamplingSessionResponse, ServerCapabilities,
+};
+use tinkex_protocol::json::training::LoraConfig;
+use tinkex_protocol::{ModelId, SamplingSessionId, TinkerPath};
+use tinkex_supervise::{
+    Address, ChildError, ChildSpec, DynamicSupervisor, Pid, Restart, Started, Supervisor, System,
+    TaskSupervisor,
+};
+
+use crate::error::{Error, Kind, Outcome};
+use crate::platform::Platform;
+use crate::request::Progress;
+use crate::sampling::SamplingClient;
+use crate::session::{Choice, Labels, Session};
+use crate::store::{Durability, Store, words};
+use crate::training::dispatcher::Message;
+use crate::transport::retry::Policy;
+use crate::transport::{self, Call, Transport};
+
+/// Calls of one client that may be under way, and as many that may wait for a place. Each is a task; a
+/// page that has ten thousand open has stopped waiting for any.
+const MAX_CALLS: usize = 10_000;
+
+/// Functions of the page that may run at a time; as many as calls may wait for a place.
+const MAX_TASKS: usize = 100;
+
+/// How often the parts of a service may crash before the service itself is the failure.
+const RESTARTS: u32 = 10;
+const RESTART_PERIOD: Duration = Duration::from_secs(5);
+
+/// Where a service is, what is written with its session, and which one that is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub transport: transport::Settings,
+    pub labels: Labels,
+    pub session: Choice,
+}
+
+/// The handle of one service. Clones are the same service.
+#[derive(Clone)]
+pub struct Service(Rc<Inner>);
+
+struct Inner {
+    system: System,
+    session: Session,
+    calls: TaskSupervisor,
+    tasks: TaskSupervisor,
+    clients: DynamicSupervisor,
+    models: RefCell<Vec<Open>>,
+    root: RefCell<Option<Supervisor>>,
+}
+
+/// A client that was made, and the process by which it is closed.
+pub struct Made<C> {
+    pub client: C,
+    pub pid: Pid,
+}
+
+/// A model that has a client here.
+#[derive(Clone)]
+struct Open {
+    model: ModelId,
+    pid: Pid,
+    dispatcher: Address<Message>,
+}
+
+/// What a model is made of.
+#[derive(Clone, Debug)]
+pub struct Lora {
+    pub base_model: String,
+    pub config: LoraConfig,
+    pub user_metadata: Option<Map<String>>,
+}
+
+impl Service {
+    /// Starts the tree. `desk` makes one more child of it, last up and first down.
+    pub fn open(
+        platform: Rc<dyn Platform>,
+        store: Rc<dyn Store>,
+        settings: Settings,
+        desk: impl FnOnce(&Service) -> Option<ChildSpec>,
+    ) -> Service {
+        let system = System::new(platform.clone().as_runtime());
+        let transport = Transport::new(platform, settings.transport);
+        let session = Session::new(transport, store, settings.labels, settings.session);
+        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
+        let tasks = TaskSupervisor::new("tasks").limit(MAX_TASKS).queue(MAX_CALLS);
+        let clients = DynamicSupervisor::new("clients");
+        let service = Service(Rc::new(Inner {
+            system: system.clone(),
+            session: session.clone(),
+            calls: calls.clone(),
+            tasks: tasks.clone(),
+            clients: clients.clone(),
+            models: RefCell::default(),
+            root: RefCell::new(None),
+        }));
+        let heartbeats = ChildSpec::new("session", move |ctx| session.clone().heartbeats(ctx));
+        let root = Supervisor::new("service").intensity(RESTARTS, RESTART_PERIOD);
+        let mut root = root.with(calls.child()).with(tasks.child()).with(heartbeats).with(clients.child());
+        if let Some(desk) = desk(&service) {
+            root = root.with(desk);
+        }
+        // Its children find each other by handle; what is asked of them before they are up waits.
+        drop(root.start(&system));
+        *service.0.root.borrow_mut() = Some(root);
+        service
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.0.session
+    }
+
+    pub fn system(&self) -> &System {
+        &self.0.system
+    }
+
+    /// Where calls of the service itself run as tasks.
+    pub fn calls(&self) -> &TaskSupervisor {
+        &self.0.calls
+    }
+
+    /// Where the page's own functions run as tasks.
+    pub fn tasks(&self) -> &TaskSupervisor {
+        &self.0.tasks
+    }
+
+    fn transport(&self) -> &Transport {
+        self.0.session.transport()
+    }
+
+    /// The models that the server trains and samples.
+    pub fn server_capabilities(&self) -> impl Future<Output = Result<ServerCapabilities, Error>> + use<> {
+        let service = self.clone();
+        async move {
+            service.0.session.flags().await?;
+            service.transport().fetch(Call::get("get_server_capabilities")).await
+        }
+    }
+
+    /// Makes a sampler of a base model or of a checkpoint, and a client for it.
+    pub fn create_sampling_client(
+        &self,
+        base_model: Option<String>,
+        model_path: Option<String>,
+        progress: &Progress,
+    ) -> LocalBoxFuture<'static, Result<Made<SamplingClient>, Error>> {
+        let (service, progress) = (self.clone(), progress.clone());
+        let nth = self.0.session.nth_sampler();
+        async move {
+            if let Some(path) = &model_path {
+                check_path(path)?;
+            }
+            let journal = service.0.session.journal().await?;
+            let (sampling_session_seq_id, reservation) = journal.sampler_number(nth);
+            if let Some(op) = reservation {
+                journal.commit(Durability::Strict, vec![op]).await?;
+            }
+            let ask = CreateSamplingSession {
+                session_id: journal.session().clone(),
+                sampling_session_seq_id,
+                base_model: base_model.clone(),
+                model_path,
+                tag: Default::default(),
+            };
+            progress.sent();
+            let call = Call::post_json("create_sampling_session", &ask).policy(Policy::Plain);
+            let made: Result<CreateSamplingSessionResponse, Error> = service.transport().fetch(call).await;
+            match (made, base_model) {
+                (Ok(made), _) => service.start_sampling_client(made.sampling_session_id, false).await,
+                (Err(error), Some(base_model)) => Err(service.explain_base_model(error, base_model).await),
+                (Err(error), None) => Err(error),
+            }
+        }
+        .boxed_local()
+    }
+
+    /// A client for a sampler that is there. `used`: by another client before, whose samples' numbers are not known.
+    pub fn start_sampling_client(
+        &self,
+        id: SamplingSessionId,
+        used: bool,
+    ) -> LocalBoxFuture<'static, Result<Made<SamplingClient>, Error>> {
+        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
+        let name = format!("sampling client {id}");
+        let client = SamplingClient::new(id, self.transport().clone(), calls.clone(), used);
+        let pid = self.start_client(Supervisor::new(name).with(calls.child()));
+        async move { Ok(Made { client, pid: pid.await? }) }.boxed_local()
+    }
+
+    /// Ends the session at the server. Fails as [`Kind::Pending`] when there are calls that nobody has seen the end of.
+    pub async fn finish(&self) -> Result<(), Error> {
+        let session = &self.0.session;
+        if session.id().is_none() {
+            return session.lost().map_or(Ok(()), Err);
+        }
+        let journal = session.journal().await?;
+        let open: Vec<Open> = self.0.models.borrow().clone();
+        for model in &open {
+            // What was seen before this call is deleted before the journal is looked at.
+            let (done, deleted) = oneshot::channel();
+            if model.dispatcher.send(Message::Barrier(done)).is_ok() {
+                let _ = deleted.await;
+            }
+        }
+        let kept = journal.inventory().await?;
+        if kept.iter().any(|kept| !kept.calls.is_empty()) {
+            return Err(Error::pending(&words(&kept)));
+        }
+        session.finish().await?;
+        for model in &open {
+            self.close_client(&model.pid).await;
+        }
+        journal.erase().await
+    }
+
+    /// Ends a client: its callers are rejected, its tasks end, its siblings don't notice.
+    pub async fn close_client(&self, pid: &Pid) {
+        // One that has ended already is as closed as can be.
+        let _ = self.0.clients.terminate_child(pid).await;
+    }
+
+    /// Ends everything: clients first, then the session's heartbeats. Nothing is finished at the server.
+    pub fn close(&self) {
+        // Taken out, since the tree's children hold this service: nothing is left when they have ended.
+        if let Some(pid) = self.0.root.borrow_mut().take().and_then(|root| root.pid()) {
+            pid.ask_to_stop();
+        }
+    }
+
+    fn start_client(&self, tree: Supervisor) -> LocalBoxFuture<'static, Result<Pid, Error>> {
+        let started = self.0.clients.start_child(tree.child().restart(Restart::Temporary));
+        async move {
+            match started.await {
+                Ok(Started { pid: Some(pid), .. }) => Ok(pid),
+                Err(ChildError::Failed(exit)) => Err(Error::from_exit(&exit, Outcome::Unknown)),
+                _ => Err(Error::closed("this service", Outcome::Unknown)),
+            }
+        }
+        .boxed_local()
+    }
+
+    /// Says which models are served, when an error comes of one that isn't.
+    fn explain_base_model(&self, error: Error, base_model: String) -> LocalBoxFuture<'static, Error> {
+        let service = self.clone();
+        async move { service.explained(error, &base_model).await }.boxed_local()
+    }
+
+    async fn explained(&self, error: Error, base_model: &str) -> Error {
+        let refused = matches!(error.kind(), Kind::Api { status: 400..500, .. } | Kind::RequestFailed { .. });
+        if !refused || error.status() == Some(401) {
+            return error;
+        }
+        let Ok(served) = self.server_capabilities().await else { return error };
+        let names: Vec<String> =
+            served.supported_models.into_iter().filter_map(|model| model.model_name).collect();
+        if names.iter().any(|name| name == base_model) {
+            return error;
+        }
+        let message = format!("{base_model:?} isn't served here; take one of: {}", names.join(", "));
+        Error::invalid("baseModel", message).with_outcome(Outcome::Refused)
+    }
+}
+
+fn check_path(path: &str) -> Result<(), Error> {
+    match path.parse::<TinkerPath>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::invalid("path", format!("{path:?} is no checkpoint's path: {error}"))),
+    }
+}

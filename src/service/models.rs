@@ -1,0 +1,265 @@
+//! Models: made at the server, or found in the journal, each with a client.
+
+use std::cell::RefCell;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tinkex_journal::lane::{FIRST, Lane};
+use tinkex_journal::recovery::Recovered;
+use tinkex_protocol::json::futures::{RequestType, Submitted};
+use tinkex_protocol::json::managing::{WeightsInfo, WeightsInfoResponse};
+use tinkex_protocol::json::training::{CreateModel, CreateModelResult, LoadWeights, OptimizerConfig};
+use tinkex_protocol::{Map, ModelId, ModelSeqId, SessionId};
+use tinkex_supervise::{
+    AutoShutdown, ChildSpec, Context, Exit, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox,
+};
+
+use super::{Lora, MAX_CALLS, Made, Open, Service, check_path};
+use crate::error::Error;
+use crate::platform::Level;
+use crate::request::Progress;
+use crate::request::retrieve::{Payload, retrieve_or_fail};
+use crate::store::{Durability, Journal};
+use crate::training::TrainingClient;
+use crate::training::dispatcher::Dispatcher;
+use crate::training::held::resume;
+use crate::transport::answer;
+use crate::transport::retry::Policy;
+use crate::transport::{Body, Call};
+
+type Making = LocalBoxFuture<'static, Result<Made<TrainingClient>, Error>>;
+
+/// What a model is made from.
+enum Source {
+    Base(Lora),
+    State { path: String, optimizer: bool, user_metadata: Option<Map<String>> },
+}
+
+/// What a model is a variant of: a checkpoint's is for the server to say.
+enum BaseModel {
+    Known(String),
+    Asked(Call),
+}
+
+impl Service {
+    /// Makes a new model at the server and a client for it.
+    pub fn create_training_client(&self, ctx: &Context, lora: Lora, progress: &Progress) -> Making {
+        self.make_model(ctx, Source::Base(lora), progress)
+    }
+
+    /// Makes a new model from a checkpoint, with its optimizer's state or a fresh one, and a client for it.
+    pub fn create_training_client_from_state(
+        &self,
+        ctx: &Context,
+        path: String,
+        optimizer: bool,
+        user_metadata: Option<Map<String>>,
+        progress: &Progress,
+    ) -> Making {
+        self.make_model(ctx, Source::State { path, optimizer, user_metadata }, progress)
+    }
+
+    fn make_model(&self, ctx: &Context, source: Source, progress: &Progress) -> Making {
+        let (service, ctx, progress) = (self.clone(), ctx.clone(), progress.clone());
+        let nth = self.0.session.nth_model();
+        async move {
+            let about = source.about()?;
+            let journal = service.0.session.journal().await?;
+            let base_model = match about {
+                BaseModel::Asked(about) => {
+                    let about: WeightsInfoResponse = service.transport().fetch(about).await?;
+                    about.base_model
+                }
+                BaseModel::Known(base_model) => base_model,
+            };
+            let number = journal.model_number(nth).await?;
+            let ask = source.ask(journal.session(), number, base_model.clone());
+            progress.sent();
+            let taken: Result<Submitted, Error> = service.transport().fetch(ask.call()).await;
+            let made = match taken {
+                Ok(taken) => {
+                    let made = retrieve_or_fail(service.transport(), &ctx, &taken.request_id, ask.kind).await;
+                    made.map(|payload| (taken, payload))
+                }
+                Err(error) => Err(error),
+            };
+            let (taken, payload) = match made {
+                Ok(made) => made,
+                Err(error) if ask.kind == RequestType::CreateModel => {
+                    return Err(service.explain_base_model(error, base_model).await);
+                }
+                Err(error) => return Err(error),
+            };
+            let model = ask.model(journal.session(), number, &payload)?;
+            if journal.exactly_once().is_none() {
+                // Nothing was done with the model yet, so a server that takes this for another one does no harm.
+                let again: Result<Submitted, Error> = service.transport().fetch(ask.call()).await;
+                if let Ok(again) = again {
+                    service.learn_exactly_once(&journal, again.request_id == taken.request_id);
+                }
+            }
+            let first = vec![journal.model_op(&model, FIRST), journal.session_op()];
+            journal.commit(Durability::Strict, first).await?;
+            service.start_training_client(model, journal, None).await
+        }
+        .boxed_local()
+    }
+
+    fn learn_exactly_once(&self, journal: &Journal, exactly_once: bool) {
+        if !exactly_once {
+            let message = "this server answers the same number and body with another request: a call that is sent \
+                           again after a lost answer or a crash may be applied twice";
+            self.transport().platform().log(Level::Warn, message);
+        }
+        journal.set_exactly_once(exactly_once);
+    }
+
+    /// A client for a model of this session that is in the journal, with the calls that nobody has seen the end of.
+    pub fn resume_training_client(&self, model: ModelId) -> Making {
+        let service = self.clone();
+        async move {
+            let journal = service.0.session.journal().await?;
+            let open =
+                service.0.models.borrow().iter().any(|open| open.model == model && open.pid.is_alive());
+            if open {
+                let message = format!("{model} has a client already: use that, or close it first");
+                return Err(Error::invalid("modelId", message));
+            }
+            let recovered = journal.recover(&model).await?;
+            let recovered = recovered.ok_or_else(|| Error::no_such_model(&model))?;
+            for (key, _) in &recovered.damaged {
+                let message = format!("the record {key} is damaged; it was set aside");
+                service.transport().platform().log(Level::Error, &message);
+            }
+            service.start_training_client(model, journal, Some(recovered)).await
+        }
+        .boxed_local()
+    }
+
+    fn start_training_client(
+        &self,
+        model: ModelId,
+        journal: Journal,
+        recovered: Option<Recovered>,
+    ) -> Making {
+        let service = self.clone();
+        async move {
+            let flags = service.0.session.flags().await?;
+            // When they are stopped, the dispatcher has told every caller: dropping a request aborts it.
+            let requests = TaskSupervisor::new("requests").shutdown(Shutdown::BrutalKill);
+            let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
+            let (address, inbox) = mailbox();
+            let lane =
+                recovered.as_ref().map_or_else(|| Lane::new(FIRST, false, Vec::new()), Recovered::lane);
+            let (pending, held) =
+                recovered.map_or_else(Default::default, |recovered| resume(recovered, &journal.owner()));
+            let session = service.0.session.clone();
+            let client =
+                TrainingClient::new(model.clone(), session, flags, address.clone(), calls.clone(), pending);
+            let name = format!("training client {model}");
+            let dispatcher = Dispatcher {
+                transport: service.transport().clone(),
+                journal,
+                model: model.clone(),
+                requests: requests.clone(),
+                address: address.clone(),
+                lane,
+                calls: held,
+                running: Default::default(),
+                news: Default::default(),
+            };
+            // Taken by the first start; there is no second, since what it knew died with it.
+            let parts = RefCell::new(Some((dispatcher, inbox)));
+            let dispatcher = ChildSpec::new("dispatcher", move |ctx| {
+                let parts = parts.borrow_mut().take();
+                async move {
+                    let (dispatcher, inbox) = parts.ok_or(Exit::Normal)?;
+                    dispatcher.run(ctx, inbox).await
+                }
+            });
+            let dispatcher = dispatcher.restart(Restart::Temporary).significant(true);
+            let tree = Supervisor::new(name).auto_shutdown(AutoShutdown::AnySignificant);
+            let tree = tree.with(requests.child()).with(dispatcher).with(calls.child());
+            let pid = service.start_client(tree).await?;
+            let mut models = service.0.models.borrow_mut();
+            models.retain(|open| open.pid.is_alive());
+            models.push(Open { model, pid: pid.clone(), dispatcher: address });
+            Ok(Made { client, pid })
+        }
+        .boxed_local()
+    }
+}
+
+impl Source {
+    /// How its base model is asked for, or what it is.
+    fn about(&self) -> Result<BaseModel, Error> {
+        let path = match self {
+            Source::Base(lora) => return Ok(BaseModel::Known(lora.base_model.clone())),
+            Source::State { path, .. } => path,
+        };
+        check_path(path)?;
+        Ok(BaseModel::Asked(Call::post_json("weights_info", &WeightsInfo { tinker_path: path.clone() })))
+    }
+
+    /// How the model is asked for.
+    fn ask(self, session_id: &SessionId, model_seq_id: ModelSeqId, base_model: String) -> Ask {
+        let session_id = session_id.clone();
+        match self {
+            Source::Base(lora) => {
+                let ask = CreateModel {
+                    session_id,
+                    model_seq_id,
+                    base_model,
+                    user_metadata: lora.user_metadata,
+                    lora_config: lora.config,
+                    optimizer_config: OptimizerConfig::adamw(),
+                    tag: Default::default(),
+                };
+                Ask { path: "create_model", body: Body::json(&ask), kind: RequestType::CreateModel }
+            }
+            Source::State { path, optimizer, user_metadata } => {
+                let ask = LoadWeights {
+                    session_id: Some(session_id),
+                    model_seq_id: Some(model_seq_id),
+                    model_id: None,
+                    seq_id: None,
+                    base_model: Some(base_model),
+                    user_metadata,
+                    path,
+                    optimizer,
+                    optimizer_config: None,
+                    weights_access_token: None,
+                    tag: Default::default(),
+                };
+                Ask { path: "load_weights", body: Body::json(&ask), kind: RequestType::LoadWeights }
+            }
+        }
+    }
+}
+
+/// The request for a model.
+struct Ask {
+    path: &'static str,
+    body: Body,
+    kind: RequestType,
+}
+
+impl Ask {
+    fn call(&self) -> Call {
+        let call = Call::post(self.path, self.body.clone());
+        if self.kind == RequestType::CreateModel { call.policy(Policy::Plain) } else { call }
+    }
+
+    /// The id of the model that was made.
+    fn model(&self, session: &SessionId, number: ModelSeqId, result: &Payload) -> Result<ModelId, Error> {
+        if self.kind != RequestType::CreateModel {
+            return Ok(LoadWeights::new_model_id(session, number));
+        }
+        let Payload::Json(bytes) = result else {
+            return Err(Error::protocol("the server sent protobuf where a JSON result belongs"));
+        };
+        answer::read(bytes)
+            .map(|made: CreateModelResult| made.model_id)
+            .map_err(|error| Error::protocol(format!("the server's result can't be read: {error}")))
+    }
+}
