@@ -11,7 +11,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use futures_channel::oneshot;
 use tinkex_supervise::Exit;
 
 use crate::error::{Error, Outcome};
@@ -62,13 +61,13 @@ pub type Results = Vec<(Payload, u32)>;
 
 /// The way back to whoever made a call. Every caller is answered: one that is dropped is told that the work died.
 pub struct Caller {
-    reply: Option<oneshot::Sender<Result<Results, Error>>>,
+    reply: Option<tinkex_supervise::Reply<Result<Results, Error>>>,
     progress: Progress,
 }
 
 /// A caller's end: resolves exactly once.
 pub struct Reply {
-    answer: oneshot::Receiver<Result<Results, Error>>,
+    answer: tinkex_supervise::Answer<Result<Results, Error>>,
     progress: Progress,
     /// Tells the worker that this caller has gone; not called once the answer is here.
     let_go: Option<Box<dyn FnOnce()>>,
@@ -76,7 +75,7 @@ pub struct Reply {
 
 /// A caller and its end, who share `progress`.
 pub fn caller(progress: Progress, let_go: Box<dyn FnOnce()>) -> (Caller, Reply) {
-    let (reply, answer) = oneshot::channel();
+    let (reply, answer) = tinkex_supervise::reply();
     let caller = Caller { reply: Some(reply), progress: progress.clone() };
     (caller, Reply { answer, progress, let_go: Some(let_go) })
 }
@@ -109,7 +108,7 @@ impl Future for Reply {
         let answer = match Pin::new(&mut self.answer).poll(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(answer)) => answer,
-            Poll::Ready(Err(oneshot::Canceled)) => Err(worker_died(&self.progress)),
+            Poll::Ready(Err(tinkex_supervise::Dropped)) => Err(worker_died(&self.progress)),
         };
         self.let_go = None;
         Poll::Ready(answer)

@@ -6,13 +6,12 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use tinkex_protocol::RequestId;
 use tinkex_protocol::json::futures::{RequestType, RetrieveFuture};
 use tinkex_protocol::retrieved::{QueueState, Retrieved, TryAgain};
-use tinkex_supervise::Context;
+use tinkex_supervise::{Context, Dropped, reply};
 
 use super::tries::pause;
 use crate::error::{Error, Outcome};
@@ -82,14 +81,14 @@ pub fn retrieve_or_fail(
     request: &RequestId,
     kind: RequestType,
 ) -> LocalBoxFuture<'static, Result<Payload, Error>> {
-    let (impatient, too_long) = oneshot::channel();
+    let (impatient, too_long) = reply();
     let impatient = Box::new(|error| drop(impatient.send(error)));
     let result = retrieve(transport, ctx, request, kind, impatient);
     async move {
         match select(result, too_long).await {
             Either::Left((result, _)) => result,
             Either::Right((Ok(error), _)) => Err(error),
-            Either::Right((Err(oneshot::Canceled), result)) => result.await,
+            Either::Right((Err(Dropped), result)) => result.await,
         }
     }
     .boxed_local()

@@ -18,7 +18,6 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex_protocol::Map;
@@ -29,7 +28,7 @@ use tinkex_protocol::json::training::LoraConfig;
 use tinkex_protocol::{ModelId, SamplingSessionId, TinkerPath};
 use tinkex_supervise::{
     Address, ChildError, ChildSpec, DynamicSupervisor, Pid, Restart, Started, Supervisor, System,
-    TaskSupervisor,
+    TaskSupervisor, reply,
 };
 
 use crate::error::{Error, Kind, Outcome};
@@ -223,7 +222,7 @@ impl Service {
         let open: Vec<Open> = self.0.models.borrow().clone();
         for model in &open {
             // What was seen before this call is deleted before the journal is looked at.
-            let (done, deleted) = oneshot::channel();
+            let (done, deleted) = reply();
             if model.dispatcher.send(Message::Barrier(done)).is_ok() {
                 let _ = deleted.await;
             }

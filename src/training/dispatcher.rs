@@ -9,14 +9,13 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use futures_channel::oneshot;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Records, Ticket};
 use tinkex_journal::record::{Answer, Encoding, Failed};
 use tinkex_protocol::{ModelId, RequestId, SeqId};
-use tinkex_supervise::{Address, Context, Exit, Mailbox, TaskSupervisor, faults};
+use tinkex_supervise::{Address, Context, Exit, Mailbox, Reply, TaskSupervisor, faults};
 
 use super::Name;
 use super::held::Held;
@@ -45,7 +44,7 @@ pub enum Message {
     /// The caller of this key knows what came of its call.
     Seen(u32),
     /// Answered when all that came before is done.
-    Barrier(oneshot::Sender<()>),
+    Barrier(Reply<()>),
 }
 
 /// A call, and who made it.

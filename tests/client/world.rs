@@ -9,7 +9,6 @@ use std::sync::LazyLock;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use tinkex::platform::{HttpFailure, HttpRequest, HttpResponse, Level, Platform};
@@ -63,7 +62,7 @@ struct Server {
     up: bool,
     silent: bool,
     refuses: Option<u16>,
-    holds: HashMap<HoldId, oneshot::Sender<Response>>,
+    holds: HashMap<HoldId, tinkex_supervise::Reply<Response>>,
     requests: usize,
     sent: Vec<String>,
 }
@@ -254,7 +253,7 @@ impl World {
     }
 
     async fn held(&self, id: HoldId, until: Duration) -> Response {
-        let (sender, released) = oneshot::channel();
+        let (sender, released) = tinkex_supervise::reply();
         self.server.borrow_mut().holds.insert(id, sender);
         // Work may have been done between the hold and this line.
         self.server.borrow_mut().work(self.time.now());

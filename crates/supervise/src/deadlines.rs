@@ -96,3 +96,31 @@ pub(crate) async fn deadline(system: System, after: Duration) {
     deadlines.set(TimerId { key: 0, nth: 0 }, after);
     std::future::poll_fn(|cx| deadlines.poll_next(cx).map(drop)).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::virtual_time::VirtualTime;
+
+    #[test]
+    fn the_earliest_comes_first_whenever_it_was_set() {
+        let world = VirtualTime::new(0);
+        let mut deadlines = Deadlines::new(System::new(world.runtime()));
+        let at = |nth| TimerId { key: 1, nth };
+        let mut passed = Vec::new();
+        for (nth, seconds) in [(1, 4), (2, 1), (3, 3), (4, 2)] {
+            deadlines.set(at(nth), Duration::from_secs(seconds));
+            world.block_on(std::future::poll_fn(|cx| {
+                assert!(deadlines.poll_next(cx).is_pending());
+                Poll::Ready(())
+            }));
+        }
+        deadlines.clear(at(3));
+        while !deadlines.waits.is_empty() {
+            let id = world.block_on(std::future::poll_fn(|cx| deadlines.poll_next(cx)));
+            passed.push((id.nth, world.now().as_secs()));
+        }
+        assert_eq!(passed, [(2, 1), (4, 2), (1, 4)]);
+        assert!(deadlines.armed.is_none());
+    }
+}

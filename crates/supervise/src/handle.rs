@@ -116,13 +116,6 @@ impl<T> Future for TaskHandle<T> {
     }
 }
 
-impl<T> Drop for TaskHandle<T> {
-    fn drop(&mut self) {
-        // What the waker holds may hold the task's own supervisor.
-        self.ticket.waiter.take();
-    }
-}
-
 impl<T> fmt::Debug for TaskHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TaskHandle({})", self.ticket.name)

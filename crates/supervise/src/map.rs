@@ -158,6 +158,7 @@ mod tests {
             assert_eq!(map.is_empty(), tree.is_empty());
             assert_eq!(map.contains_key(&key), tree.contains_key(&key));
             assert_eq!(map.first_key_value(), tree.first_key_value());
+            assert!(map.rows.len() <= SHORT.max(2 * map.len()), "more gaps than entries");
             if round % 100 == 0 {
                 assert!(map.keys_from(&key).eq(tree.range(key..).map(|(key, _)| key)));
                 assert!(map.iter().eq(tree.iter()));
@@ -177,5 +178,19 @@ mod tests {
             map.remove(&key);
         }
         assert!(map.rows.capacity() < 100);
+    }
+
+    #[test]
+    fn it_is_drawn_together_when_more_than_half_of_it_is_gaps() {
+        let mut map = Map::new();
+        for key in 0..20 {
+            map.insert(key, key);
+        }
+        for key in 0..10 {
+            map.remove(&key);
+            assert_eq!(map.rows.len(), 20);
+        }
+        map.remove(&10);
+        assert_eq!(map.rows.len(), 9);
     }
 }

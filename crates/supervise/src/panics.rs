@@ -105,3 +105,15 @@ pub fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Rc<PanicInfo>> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outside_of_what_is_caught_the_hook_before_has_its_say() {
+        let inner = catch(|| catch(|| panic!("inner")).map_err(|caught| (caught.message, DEPTH.get())));
+        assert_eq!(inner.map_err(|_| ()), Ok(Err(("inner".into(), 1))));
+        assert_eq!(DEPTH.get(), 0);
+    }
+}

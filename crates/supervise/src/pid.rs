@@ -162,3 +162,23 @@ impl Future for BecomesReady {
         Pin::new(&mut self.monitor).poll(cx).map(Err)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{system::System, tasks::TaskSupervisor, virtual_time::VirtualTime};
+
+    #[test]
+    fn a_watch_that_is_given_up_leaves_nothing() {
+        let world = VirtualTime::new(0);
+        let system = System::new(world.runtime());
+        let pid = world.block_on(TaskSupervisor::new("tasks").start(&system)).expect("it starts");
+        for _ in 0..3 {
+            let mut monitor = pid.monitor();
+            let mut cx = TaskContext::from_waker(std::task::Waker::noop());
+            assert!(Pin::new(&mut monitor).poll(&mut cx).is_pending());
+            assert_eq!(pid.0.watchers.len(), 1);
+        }
+        assert_eq!(pid.0.watchers.len(), 0);
+    }
+}

@@ -153,3 +153,27 @@ impl Drop for Changes {
         self.system.watchers().leave(self.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+    use crate::virtual_time::VirtualTime;
+
+    #[test]
+    fn a_listener_that_goes_leaves_nothing() {
+        let system = System::new(VirtualTime::new(0).runtime());
+        let mut changes = system.changes();
+        changes.take();
+        let waits = pin!(changes.next()).poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        assert!(waits);
+        assert_eq!(system.watchers().len(), 1);
+        drop(changes);
+        assert_eq!(system.watchers().len(), 0);
+    }
+}

@@ -103,3 +103,13 @@ fn which_children_simple_one_for_one() {
     let pids: Vec<_> = supervisor.which_children().into_iter().map(|child| child.pid.unwrap()).collect();
     assert_eq!(pids, [one, two]);
 }
+
+#[test]
+fn a_first_start_is_not_called_a_restart() {
+    let world = World::new();
+    let supervisor = world.started(Strategy::OneForOne);
+    drop(supervisor.start_child(world.child_that("slow", [Init::Never])));
+    world.settle();
+    let [child] = &supervisor.which_children()[..] else { panic!("one child") };
+    assert!(!child.restarting && child.pid.is_none());
+}

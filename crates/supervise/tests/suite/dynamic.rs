@@ -290,3 +290,14 @@ fn ten_thousand_temporary_children_end_one_after_another_and_none_is_restarted()
     assert!(world.log().iter().all(|line| line == "-client"));
     assert_eq!(world.complaints(), []);
 }
+
+#[test]
+fn the_pid_of_a_former_start_ends_nobody() {
+    let world = World::new();
+    let supervisor = DynamicSupervisor::new("dynamic");
+    world.run(supervisor.start(&world.system)).unwrap();
+    let former = world.run(supervisor.start_child(world.child("a"))).unwrap().pid.unwrap();
+    world.terminate(&former, abnormal());
+    assert_eq!(world.run(supervisor.terminate_child(&former)), Ok(()));
+    assert_eq!(supervisor.count_children().active, 1);
+}

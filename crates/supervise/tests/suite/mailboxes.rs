@@ -125,3 +125,11 @@ fn an_answer_that_nobody_waits_for_can_be_left() {
     assert!(reply.is_abandoned());
     assert_eq!(reply.send(1), Err(1));
 }
+
+#[test]
+fn a_mailbox_is_empty_when_nothing_waits_in_it() {
+    let (address, mailbox) = mailbox::<u8>();
+    assert!(mailbox.is_empty());
+    address.send(1).unwrap();
+    assert!(!mailbox.is_empty() && mailbox.len() == 1);
+}

@@ -225,6 +225,11 @@ fn that_is_under_way_is_known_to_the_destructors_of_what_its_process_held() {
     told.borrow_mut().sort();
     assert_eq!(*told.borrow(), ["held boom task", "local boom task"]);
     assert!(panic_under_way().is_none());
+    let kept = Tells(told.clone(), "kept");
+    faults::arm("task poll", 1);
+    world.run(tasks.spawn("task", move |_| async move { drop(kept) })).unwrap_err();
+    faults::clear();
+    assert_eq!(told.borrow()[2], "kept injected fault at task poll task");
     world.run(tasks.spawn("next", |_| async { assert!(panic_under_way().is_none()) })).unwrap();
 }
 

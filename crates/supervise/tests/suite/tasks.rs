@@ -396,3 +396,9 @@ fn a_stream_over_nothing_ends_at_once() {
     let mut stream = tasks.stream(Vec::<u8>::new(), 4, |_, item| async move { item });
     assert_eq!(world.run(stream.next()), None);
 }
+
+#[test]
+fn a_handle_says_whose_it_is() {
+    let handle = TaskSupervisor::new("tasks").spawn("sum", |_| async {});
+    assert_eq!(format!("{handle:?}"), "TaskHandle(sum)");
+}
