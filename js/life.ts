@@ -188,7 +188,7 @@ export class Life {
       const headers: Record<string, string> = {};
       for (const name of READ_HEADERS) {
         const value = response.headers.get(name);
-        if (value !== null) headers[name] = value;
+        if (value !== null) headers[name] = name === "retry-after" ? secondsOf(value) : value;
       }
       return { status: response.status, headers, body: new Uint8Array(await response.arrayBuffer()) };
     } catch (thrown) {
@@ -228,6 +228,11 @@ const READ_HEADERS = [
   "x-deprecation-note",
   "x-deprecation-level",
 ];
+
+/** What `retry-after` says, in seconds, also where it is a date. */
+function secondsOf(after: string): string {
+  return Number.isNaN(Number(after)) ? `${(Date.parse(after) - Date.now()) / 1000}` : after;
+}
 
 /** What a thrown value says of itself, and of its cause: `fetch failed` alone says nothing. */
 function wordsOf(thrown: unknown): string {

@@ -208,6 +208,21 @@ test("a service's own fetch is used, and not within the instance's call", async 
   assert.equal(new TextDecoder().decode(body), "hello");
 });
 
+test("a pause that the server asks for until a date is as long as until then", async (t) => {
+  t.mock.method(Date, "now", () => Date.parse("Wed, 21 Oct 2026 07:28:00 GMT"));
+  for (const [said, seconds] of [
+    ["Wed, 21 Oct 2026 07:28:07 GMT", "7"],
+    ["Wed, 21 Oct 2026 07:27:00 GMT", "-60"],
+    ["7.5", "7.5"],
+    ["soon", "NaN"],
+  ]) {
+    const { instance } = await trainingCopy({
+      fetch: async () => new Response(null, { status: 429, headers: { "retry-after": said } }),
+    });
+    assert.deepEqual(decode(await instance.fetch("http://x")).headers, { "retry-after": seconds }, said);
+  }
+});
+
 test("a fetch that throws at once is a request that failed", async () => {
   const { instance } = await trainingCopy({
     fetch: () => {

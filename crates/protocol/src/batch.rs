@@ -1,42 +1,43 @@
 //! Batched tensors: one field of many data in one array, cut apart and put together.
 
 use crate::le::{LeVec, Number};
-use crate::tensor::{listed, product, sizes, widen_i32};
+use crate::tensor::{product, sizes, widen_i32};
 use crate::wire::Fields;
 use crate::{DType, Error, Tensor, proto};
 
 /// A batched tensor as it came, unchecked.
-#[derive(Clone, Debug, Default)]
-pub struct Batched<'a> {
-    pub data: &'a [u8],
+#[derive(Default)]
+struct Batched<'a> {
+    data: &'a [u8],
     /// int64, in bytes of `data`; one more than data.
-    pub offsets: &'a [u8],
+    offsets: &'a [u8],
     /// A [`proto::DType`].
-    pub dtype: i32,
-    pub trailing_shape: Vec<i64>,
+    dtype: i32,
+    trailing_shape: Vec<i64>,
 }
 
 impl<'a> Batched<'a> {
-    /// Puts the fields of a message in, as protobuf has it for a message that comes in pieces.
-    pub(crate) fn merge(&mut self, message: &'a [u8]) -> Result<(), Error> {
+    fn read(message: &'a [u8]) -> Result<Batched<'a>, Error> {
+        let mut batched = Batched::default();
         let mut fields = Fields(message);
         while let Some((field, value)) = fields.next()? {
             match field {
-                1 => self.data = value.bytes()?,
-                2 => self.offsets = value.bytes()?,
-                3 => self.dtype = value.integer()? as i32,
-                4 => value.integers(&mut self.trailing_shape)?,
+                1 => batched.data = value.bytes()?,
+                2 => batched.offsets = value.bytes()?,
+                3 => batched.dtype = value.integer()? as i32,
+                4 => value.integers(&mut batched.trailing_shape)?,
                 _ => {}
             }
         }
-        Ok(())
+        Ok(batched)
     }
 }
 
-/// The tensors of the data, in order, each of shape `[n, ...trailing_shape]`.
+/// The tensors of the data of a [`proto::BatchedTensor`], in order, each of shape `[n, ...trailing_shape]`.
 ///
 /// Refuses offsets that descend, leave the data or cut an element. bfloat16 is widened to float32, int32 to int64.
-pub fn split(batched: &Batched) -> Result<Vec<Tensor>, Error> {
+pub fn split(message: &[u8]) -> Result<Vec<Tensor>, Error> {
+    let batched = Batched::read(message)?;
     let (dtype, size) = match batched.dtype {
         1 => (DType::Float32, 4),
         2 => (DType::Int64, 8),
@@ -46,18 +47,15 @@ pub fn split(batched: &Batched) -> Result<Vec<Tensor>, Error> {
         other => return Err(Error::field("dtype", format!("{other} is unknown"))),
     };
     let trailing = sizes("trailing_shape", &batched.trailing_shape)?;
-    let width = product(&trailing)
-        .ok_or_else(|| Error::field("trailing_shape", format!("{} is too large", listed(&trailing))))?;
-    let offsets = offsets(batched)?;
+    let width = product(&trailing).ok_or_else(|| Error::field("trailing_shape", "is too large"))?;
+    let offsets = offsets(&batched)?;
     let mut tensors = Vec::with_capacity(offsets.len().saturating_sub(1));
     for (index, pair) in offsets.windows(2).enumerate() {
         let bytes = batched.data.get(pair[0]..pair[1]).unwrap_or_default();
         let rows = (bytes.len() / size).checked_div(width).unwrap_or(0);
         // Whole rows of whole elements: the product can't overflow, since both factors are of bytes that are here.
         if rows * width * size != bytes.len() {
-            let rows = listed(&trailing);
-            let problem = format!("{} bytes before it are not whole rows of {rows}", bytes.len());
-            return Err(Error::field("", problem).within_element("offsets", index + 1));
+            return Err(Error::field("", "does not end a whole row").within_element("offsets", index + 1));
         }
         let mut shape = Vec::with_capacity(1 + trailing.len());
         shape.push(rows);
@@ -83,9 +81,7 @@ fn offsets(batched: &Batched) -> Result<Vec<usize>, Error> {
         let first = offsets.last().copied().unwrap_or(0);
         let fits = |offset: &usize| (first..=batched.data.len()).contains(offset);
         offsets.push(usize::try_from(offset).ok().filter(fits).ok_or_else(|| {
-            let data = batched.data.len();
-            let problem = format!("{offset} descends, or is outside the {data} bytes of data");
-            Error::field("", problem).within_element("offsets", index)
+            Error::field("", "descends, or is outside the data").within_element("offsets", index)
         })?);
     }
     Ok(offsets)

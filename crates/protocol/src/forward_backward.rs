@@ -3,10 +3,9 @@
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Batched;
 use crate::input::each;
 use crate::metrics::Metrics;
-use crate::wire::{Fields, Writer};
+use crate::wire::{self, Fields, Value, Writer};
 use crate::{Datum, Error, Map, ModelId, SeqId, Tensor, batch, proto};
 
 /// What to compute: the same for all chunks of a call.
@@ -200,7 +199,7 @@ impl ForwardBackwardOutput {
     /// Reads the protobuf result of a request of `data` data. Refuses more outputs than data: their number is only
     /// claimed where outputs have no fields.
     pub fn decode(bytes: &[u8], data: usize) -> Result<ForwardBackwardOutput, Error> {
-        let mut kind = String::new();
+        let mut kind = "";
         let mut records = Vec::new();
         let mut metrics = Vec::new();
         let mut fields = Fields(bytes);
@@ -208,7 +207,10 @@ impl ForwardBackwardOutput {
             match field {
                 1 => kind = value.text()?,
                 2 => records.push(Record::read(value.bytes()?)?),
-                3 => metrics.push(metric(value.bytes()?)?),
+                3 => {
+                    let (name, value) = wire::entry(value.bytes()?)?;
+                    metrics.push((name.to_owned(), value.map_or(Ok(0.0), Value::double)?));
+                }
                 _ => {}
             }
         }
@@ -219,7 +221,7 @@ impl ForwardBackwardOutput {
             unbatch(record, counted, data, &mut outputs)
                 .map_err(|error| error.within_element("loss_fn_outputs", index))?;
         }
-        let name = kind.rsplit_once(':').map_or(kind.as_str(), |(_, name)| name);
+        let name = kind.rsplit_once(':').map_or(kind, |(_, name)| name);
         let name = if name.is_empty() { "ArrayRecord" } else { name };
         Ok(ForwardBackwardOutput {
             loss_fn_output_type: name.to_owned(),
@@ -264,11 +266,12 @@ fn same_fields(one: &Map<Tensor>, other: &Map<Tensor>) -> bool {
 /// Consecutive outputs, one batch a field.
 #[derive(Default)]
 struct Record<'a> {
-    fields: Vec<(String, Batched<'a>)>,
+    fields: Vec<(&'a str, &'a [u8])>,
     num_datums: i64,
 }
 
 impl<'a> Record<'a> {
+    #[inline(never)]
     fn read(message: &'a [u8]) -> Result<Record<'a>, Error> {
         let mut record = Record::default();
         let mut fields = Fields(message);
@@ -277,16 +280,8 @@ impl<'a> Record<'a> {
                 // Says again what the whole says, and must be text all the same.
                 1 => drop(value.text()?),
                 2 => {
-                    let mut entry = (String::new(), Batched::default());
-                    let mut parts = Fields(value.bytes()?);
-                    while let Some((part, value)) = parts.next()? {
-                        match part {
-                            1 => entry.0 = value.text()?,
-                            2 => entry.1.merge(value.bytes()?)?,
-                            _ => {}
-                        }
-                    }
-                    record.fields.push(entry);
+                    let (name, batched) = wire::entry(value.bytes()?)?;
+                    record.fields.push((name, batched.map_or(Ok(&[][..]), Value::bytes)?));
                 }
                 3 => record.num_datums = value.integer()? as i64,
                 _ => {}
@@ -296,19 +291,7 @@ impl<'a> Record<'a> {
     }
 }
 
-fn metric(message: &[u8]) -> Result<(String, f64), Error> {
-    let mut metric = (String::new(), 0.0);
-    let mut fields = Fields(message);
-    while let Some((field, value)) = fields.next()? {
-        match field {
-            1 => metric.0 = value.text()?,
-            2 => metric.1 = value.double()?,
-            _ => {}
-        }
-    }
-    Ok(metric)
-}
-
+#[inline(never)]
 fn unbatch(record: Record, counted: bool, most: usize, outputs: &mut Vec<Map<Tensor>>) -> Result<(), Error> {
     let mut count = counted.then_some(record.num_datums);
     let start = outputs.len();
@@ -318,8 +301,8 @@ fn unbatch(record: Record, counted: bool, most: usize, outputs: &mut Vec<Map<Ten
         outputs.resize_with(start + claimed, Map::new);
     }
     for (name, batched) in record.fields {
-        let inside = |error: Error| error.within(&name).within("fields");
-        let tensors = batch::split(&batched).map_err(inside)?;
+        let inside = |error: Error| error.within(name).within("fields");
+        let tensors = batch::split(batched).map_err(inside)?;
         let held = tensors.len() as i64;
         match count {
             None if tensors.len() > most - start => return Err(too_many(held, most)),
@@ -331,7 +314,7 @@ fn unbatch(record: Record, counted: bool, most: usize, outputs: &mut Vec<Map<Ten
         }
         count = Some(held);
         for (output, tensor) in outputs[start..].iter_mut().zip(tensors) {
-            output.insert(name.clone(), tensor);
+            output.insert(name.to_owned(), tensor);
         }
     }
     Ok(())

@@ -77,8 +77,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    pub fn text(self) -> Result<String, Error> {
-        String::from_utf8(self.bytes()?.to_vec()).map_err(|_| malformed())
+    pub fn text(self) -> Result<&'a str, Error> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| malformed())
     }
 
     /// Of every integer's type, which the caller narrows.
@@ -108,6 +108,21 @@ impl<'a> Value<'a> {
         }
         Ok(())
     }
+}
+
+/// An entry of a map: its name, and its value if it has one. Refuses a second value, which nobody writes.
+pub(crate) fn entry(message: &[u8]) -> Result<(&str, Option<Value<'_>>), Error> {
+    let mut entry = ("", None);
+    let mut fields = Fields(message);
+    while let Some((field, value)) = fields.next()? {
+        match field {
+            1 => entry.0 = value.text()?,
+            2 if entry.1.is_none() => entry.1 = Some(value),
+            2 => return Err(malformed()),
+            _ => {}
+        }
+    }
+    Ok(entry)
 }
 
 #[cold]

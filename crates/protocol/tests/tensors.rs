@@ -119,9 +119,7 @@ fn batched(dtype: proto::DType, data: &[u8], offsets: &[i64], trailing: &[i64]) 
 }
 
 fn split(wire: &proto::BatchedTensor) -> Result<Vec<Tensor>, Error> {
-    let trailing_shape = wire.trailing_shape.clone();
-    let (data, offsets, dtype) = (&wire.data[..], &wire.offsets[..], wire.dtype);
-    batch::split(&batch::Batched { data, offsets, dtype, trailing_shape })
+    batch::split(&prost::Message::encode_to_vec(wire))
 }
 
 #[test]
