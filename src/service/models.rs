@@ -167,6 +167,7 @@ impl Service {
                 calls: held,
                 running: Default::default(),
                 news: Default::default(),
+                later: Vec::new(),
             };
             // Taken by the first start; there is no second, since what it knew died with it.
             let parts = RefCell::new(Some((dispatcher, inbox)));

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -69,14 +70,23 @@ pub struct Dispatcher {
     pub running: FuturesUnordered<LocalBoxFuture<'static, Done>>,
     /// What happened and is not yet taken in.
     pub news: VecDeque<Event<Error>>,
+    /// What is to be written with whatever is written next, or in [`LATER`] at the latest.
+    pub later: Vec<Op>,
 }
+
+/// Request ids and deletions wait so long for a commit to go with: most calls end before, and cost no commit for these.
+const LATER: Duration = Duration::from_millis(250);
 
 /// What something that runs beside the dispatcher ends with.
 pub enum Done {
     Event(Event<Error>),
     Result(Ticket, usize, Payload),
+    /// A call could not be written, and with it what was to be written later.
+    NotWritten(Ticket, Error, Vec<Op>),
     /// A relaxed write.
     Kept(Result<(), Error>),
+    /// It is late for [`Dispatcher::later`].
+    Late,
 }
 
 enum Wake {
@@ -120,7 +130,13 @@ impl Dispatcher {
                 Wake::Message(message) => self.hear(message),
                 Wake::Done(Done::Event(event)) => self.happened(event),
                 Wake::Done(Done::Result(ticket, part, payload)) => self.finished(ticket, part, payload),
+                Wake::Done(Done::NotWritten(ticket, error, later)) => {
+                    // By themselves: deleting makes room on a disk that is full.
+                    self.relaxed(later);
+                    self.happened(Event::NotWritten(ticket, error));
+                }
                 Wake::Done(Done::Kept(kept)) => self.kept(kept),
+                Wake::Done(Done::Late) => self.relaxed(Vec::new()),
             }
         }
         while let Some(message) = inbox.next().now_or_never().flatten() {
@@ -131,6 +147,8 @@ impl Dispatcher {
                 Message::LetGo(_) | Message::Impatient(..) | Message::Barrier(_) => {}
             }
         }
+        // Begun is enough: the store outlives this.
+        self.relaxed(Vec::new());
         for caller in std::mem::take(&mut self.calls).into_iter().filter_map(|held| held.caller) {
             let outcome = caller.progress().outcome();
             caller.settle(Err(self.ending(outcome)));
@@ -170,7 +188,10 @@ impl Dispatcher {
                 self.sweep();
             }
             Message::Seen(key) => self.seen(key),
-            Message::Barrier(done) => drop(done.send(())),
+            Message::Barrier(done) => {
+                self.relaxed(Vec::new());
+                let _ = done.send(());
+            }
         }
     }
 
@@ -217,13 +238,28 @@ impl Dispatcher {
         let held = self.calls.iter().find(|held| held.ticket == ticket);
         // What fills a number is no answer to what was asked for.
         if let Some(held) = held.filter(|held| !held.spoiled) {
-            self.relaxed(held.answered(self.model.as_str(), part, &answer));
+            let ops = held.answered(self.model.as_str(), part, &answer);
+            match answer {
+                Answer::Taken(_) => self.later(ops),
+                Answer::Result(..) | Answer::Failed(_) => self.relaxed(ops),
+            }
         }
     }
 
+    fn later(&mut self, ops: Vec<Op>) {
+        if self.later.is_empty() && !ops.is_empty() {
+            let late = self.transport.platform().timer(LATER);
+            self.running.push(late.map(|()| Done::Late).boxed_local());
+        }
+        self.later.extend(ops);
+    }
+
+    /// Writes without waiting, and with it what was to be written later.
     fn relaxed(&mut self, ops: Vec<Op>) {
-        if !ops.is_empty() {
-            let committed = self.journal.commit(Durability::Relaxed, ops);
+        let mut all = std::mem::take(&mut self.later);
+        all.extend(ops);
+        if !all.is_empty() {
+            let committed = self.journal.commit(Durability::Relaxed, all);
             self.running.push(committed.map(Done::Kept).boxed_local());
         }
     }
@@ -277,6 +313,7 @@ impl Dispatcher {
 
     fn forget(&mut self, ticket: Ticket, records: Records) {
         let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
+        let mut erased = Vec::new();
         match records {
             Records::Done => {
                 held.done = true;
@@ -289,8 +326,7 @@ impl Dispatcher {
                 let mut ops = held.deleted(self.model.as_str());
                 if !ops.is_empty() {
                     ops.push(self.journal.model_op(&self.model, self.lane.next_number()));
-                    let erased = self.journal.commit(Durability::Relaxed, ops);
-                    self.running.push(erased.map(Done::Kept).boxed_local());
+                    erased = ops;
                 }
             }
             Records::Left => {}
@@ -302,6 +338,7 @@ impl Dispatcher {
         } else {
             self.calls.retain(|held| held.ticket != ticket);
         }
+        self.later(erased);
     }
 
     /// The records of what is done and seen go; of what is done and never will be, only the memory.
@@ -316,7 +353,7 @@ impl Dispatcher {
             let left = held.done && !held.resumed && held.key == 0;
             !over && !left
         });
-        self.relaxed(ops);
+        self.later(ops);
     }
 
     fn seen(&mut self, key: u32) {
@@ -342,21 +379,22 @@ impl Dispatcher {
             sampler = Some(number);
             ops.extend(op);
         }
-        held.first = first;
         for (i, part) in held.parts.iter_mut().enumerate() {
             let number = SeqId::new(first + i as u64);
             part.body = Some(ask.body(i, &self.model, number, sampler)?);
             part.idempotency_key = uuid(&**self.transport.platform());
         }
+        held.first = first;
         ops.extend(held.written(model, &self.journal.owner(), again));
         ops.push(self.journal.model_op(&self.model, first + held.parts.len() as u64));
         if let Some(caller) = &held.caller {
             caller.progress().sent();
         }
-        let committed = self.journal.commit(Durability::Strict, ops);
+        let later = std::mem::take(&mut self.later);
+        let committed = self.journal.commit(Durability::Strict, [later.clone(), ops].concat());
         let done = move |result| match result {
             Ok(()) => Done::Event(Event::Written(ticket)),
-            Err(error) => Done::Event(Event::NotWritten(ticket, error)),
+            Err(error) => Done::NotWritten(ticket, error, later),
         };
         self.running.push(committed.map(done).boxed_local());
         Ok(())

@@ -21,6 +21,8 @@ struct Inner {
     relaxed: Cell<usize>,
     /// Commits from now on are refused for this reason.
     refuses: Cell<Option<StoreErrorKind>>,
+    /// There is no room for another body.
+    full: Cell<bool>,
 }
 
 impl Disk {
@@ -45,6 +47,11 @@ impl Disk {
     /// Strict commits and relaxed ones so far.
     pub fn commits(&self) -> (usize, usize) {
         (self.0.strict.get(), self.0.relaxed.get())
+    }
+
+    /// From now on there is room for small records alone.
+    pub fn fill(&self) {
+        self.0.full.set(true);
     }
 
     pub fn refuse(&self, why: Option<StoreErrorKind>) {
@@ -72,6 +79,10 @@ impl Disk {
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
         if let Some(kind) = self.0.refuses.get() {
             return Err(StoreError { kind, message: "the disk refuses".into() });
+        }
+        let body = |op: &Op| matches!(op, Op::Put(key, _) if key.starts_with("body/"));
+        if self.0.full.get() && batch.ops.iter().any(body) {
+            return Err(StoreError { kind: StoreErrorKind::Quota, message: "the disk is full".into() });
         }
         if self.0.epochs.borrow().get(&batch.fence) != Some(&batch.epoch) {
             let message = format!("{} was taken over by another page", batch.fence);

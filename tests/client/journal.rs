@@ -101,7 +101,7 @@ fn whenever_an_instance_dies_the_next_one_goes_on_and_every_step_is_applied_once
             }
             go_on(&client, next, &mut seen).await.expect("the rest goes through");
         });
-        world.time.run_until_stalled();
+        world.time.advance(Duration::from_secs(1));
         assert_eq!(steps_of(&world).len(), CALLS as usize, "polls {polls}");
         assert_eq!(hash(&world, &id), weights(&undisturbed), "polls {polls}");
         for kind in ["request/", "body/", "answer/"] {
@@ -149,8 +149,52 @@ fn a_body_goes_when_the_result_is_in_and_the_rest_when_it_was_seen() {
         assert_eq!(world.disk.keys_of("body/"), [""; 0]);
         assert_eq!(world.disk.keys_of("answer/"), [format!("answer/{id}/0000000001")]);
         client.seen(name(0).key);
-        world.runtime_timer(Duration::from_millis(1)).await;
+        world.runtime_timer(Duration::from_secs(1)).await;
         assert_eq!(world.disk.keys_of("answer/"), [""; 0]);
+        assert_eq!(world.disk.keys_of("request/"), [""; 0]);
+    });
+    service.close();
+}
+
+#[test]
+fn a_call_that_ends_before_the_next_costs_no_commit_but_its_own_and_its_results() {
+    let world = World::new(14);
+    let service = world.service();
+    world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        let before = world.disk.commits();
+        for call in 0..4 {
+            client
+                .ask(ask(&client, call), name(call), &Progress::default())
+                .output()
+                .await
+                .expect("the server is up");
+            client.seen(name(call).key);
+        }
+        world.runtime_timer(Duration::from_secs(1)).await;
+        let after = world.disk.commits();
+        assert_eq!(
+            (after.0 - before.0, after.1 - before.1),
+            (4, 4 + 1),
+            "the last deletion has none to go with"
+        );
+        assert_eq!(world.disk.keys_of("request/"), [""; 0]);
+    });
+    service.close();
+}
+
+#[test]
+fn deleting_what_was_seen_goes_on_when_the_disk_is_full() {
+    let world = World::new(15);
+    let service = world.service();
+    world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        client.ask(ask(&client, 1), name(1), &Progress::default()).output().await.expect("the server is up");
+        client.seen(name(1).key);
+        world.disk.fill();
+        let error = client.optim_step(adam(), &Progress::default()).await.expect_err("the disk is full");
+        assert_eq!(error.kind(), &Kind::Storage(StoreErrorKind::Quota));
+        world.runtime_timer(Duration::from_secs(1)).await;
         assert_eq!(world.disk.keys_of("request/"), [""; 0]);
     });
     service.close();
@@ -247,6 +291,7 @@ fn a_call_that_was_given_up_after_its_number_goes_on_and_keeps_no_result() {
         world.set_up(true);
         client.optim_step(adam(), &Progress::default()).await.expect("the server is up");
     });
+    world.time.advance(Duration::from_secs(1));
     assert_eq!(steps_of(&world), ["optim_step 1", "optim_step 2"], "the queued one left nothing behind");
     assert_eq!(world.disk.keys_of("request/"), [""; 0]);
     service.close();
