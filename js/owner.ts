@@ -57,6 +57,8 @@ export class Owner {
    */
   readonly #clients = new Map<number, Client>();
   #lastClient = 0;
+  /** Calls whose callers were told that they go on without them. */
+  readonly #left = new Set<number>();
   /** Clients that are being made again, by the keys of the owner's own calls. */
   readonly #remaking = new Map<number, number>();
   #nextOwnKey = OWN_KEYS;
@@ -198,6 +200,7 @@ export class Owner {
   #fail(key: number, failure: Failure): void {
     if (this.#remaking.has(key)) return this.#notRemade(key, failure);
     if (!this.#pending.has(key)) return;
+    if (failure.outcome === "journaled") this.#left.add(key);
     this.#answered(key);
     this.#reply({ type: "failed", key, failure });
   }
@@ -248,6 +251,11 @@ export class Owner {
       if (same) pending.call = { ...call, method: "result", args: { seqId: same.seqId } };
       else if (!kept || !JOURNALED.has(call.method)) this.#lost(call, lost, "unknown");
       else this.#lost(call, lost, "not_sent");
+    }
+    for (const { key } of kept ?? []) {
+      // It was answered, and the instance died before it had heard that this was seen.
+      if (key && !this.#pending.has(key) && !this.#left.has(key))
+        this.#life.ask((instance) => instance.seen(key));
     }
     for (const { call } of this.#of(number)) this.#pass(call.key);
   }

@@ -223,14 +223,15 @@ pub fn resume(recovered: Recovered, caller: &str) -> (Vec<Pending>, Vec<Held>) {
     let mut held = Vec::with_capacity(recovered.calls.len());
     for (at, call) in recovered.calls.into_iter().enumerate() {
         let head = call.head();
+        let key = head.filter(|head| head.caller == caller).map_or(0, |head| head.key);
         pending.push(Pending {
             first: call.first,
             method: head.and_then(|head| Method::of_name(&head.method)),
             label: head.map(|head| head.label.clone()).unwrap_or_default(),
-            key: head.filter(|head| head.caller == caller).map_or(0, |head| head.key),
+            key,
             finished: call.is_finished(),
         });
-        held.push(Held::resumed(at, call));
+        held.push(Held { key, ..Held::resumed(at, call) });
     }
     (pending, held)
 }

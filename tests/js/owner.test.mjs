@@ -1,7 +1,7 @@
 // An instance that dies: its calls are answered, its services come back, and nothing of it reaches the page any more.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { KEY, silent, startedCopy, trainingCopy, turn, WASM, freshCopy } from "./stub.mjs";
+import { encode, KEY, silent, startedCopy, trainingCopy, turn, WASM, freshCopy } from "./stub.mjs";
 
 /** The owner alone, with a clock that the test sets. */
 async function owned(world = {}) {
@@ -130,6 +130,28 @@ test("a call that came back from an earlier page comes back again from an instan
   copy.instance.settle({ metrics: { loss: 2 } });
   assert.deepEqual(await promise, { metrics: { loss: 2 } });
   assert.deepEqual(training.pending(), []);
+});
+
+test("what was seen by the page, and not by the instance that died, is said again", async () => {
+  const copy = await trainingCopy();
+  const { training } = copy;
+  const keys = [];
+  const calls = [training.optimStep(), training.optimStep(), training.optimStep()];
+  calls.forEach((call) => call.catch(() => {}));
+  keys.push(...copy.instance.calls.slice(-3).map(({ key }) => key));
+  copy.instance.host.settle(keys[0], encode({ metrics: {} }));
+  copy.instance.host.fail(
+    keys[1],
+    encode({ kind: "timeout", message: "", outcome: "journaled", retryable: false }),
+  );
+  copy.instance.host.aborted();
+  await turn();
+  const pending = keys.map((key, i) => kept(key, "optimStep", i + 1));
+  copy.instance.settle({ client: 1, modelId: "m", pending }, remaking(copy));
+  const seen = keys.filter((key) => copy.instance.seenKeys.includes(key));
+  assert.deepEqual(seen, [keys[0]], "one goes on without its caller, one is waited for");
+  copy.instance.settle({ metrics: {} });
+  await calls[2];
 });
 
 test("a client that can't be made again says why, and what to do", async () => {
