@@ -193,4 +193,18 @@ mod tests {
         map.remove(&10);
         assert_eq!(map.rows.len(), 9);
     }
+
+    #[test]
+    fn a_short_one_is_left_alone_until_it_is_empty() {
+        let mut map = Map::new();
+        for key in 0..SHORT {
+            map.insert(key, ());
+        }
+        for key in 1..SHORT {
+            map.remove(&key);
+        }
+        assert_eq!(map.rows.len(), SHORT);
+        map.remove(&0);
+        assert_eq!(map.rows.len(), 0);
+    }
 }

@@ -37,10 +37,6 @@ impl Child {
         self.generation.saturating_sub(1)
     }
 
-    pub(super) fn has_timer(&self) -> bool {
-        self.timer.is_some()
-    }
-
     /// Whether it is to be started again after it has ended by itself.
     pub(super) fn comes_back_after(&self, exit: &Exit) -> bool {
         match self.meta.restart {

@@ -187,10 +187,9 @@ impl Dynamic {
         }
         let Some(time) = self.times.get(timer.nth as usize) else { return };
         for key in self.children.keys_from(ALL) {
-            let late = self
-                .children
-                .get(key)
-                .is_some_and(|child| !child.has_timer() && child.meta.shutdown == Shutdown::After(*time));
+            // One that was stopped before, with a timer of its own, has been killed before, if it still lives.
+            let late =
+                self.children.get(key).is_some_and(|child| child.meta.shutdown == Shutdown::After(*time));
             if late {
                 self.children.effect(Effect::Kill { key, exit: Exit::Killed });
             }

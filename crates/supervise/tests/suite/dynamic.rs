@@ -301,3 +301,22 @@ fn the_pid_of_a_former_start_ends_nobody() {
     assert_eq!(world.run(supervisor.terminate_child(&former)), Ok(()));
     assert_eq!(supervisor.count_children().active, 1);
 }
+
+#[test]
+fn everyone_who_ends_a_child_is_answered_when_that_child_has_ended() {
+    let world = World::new();
+    let supervisor = DynamicSupervisor::new("dynamic");
+    world.run(supervisor.start(&world.system)).unwrap();
+    let start = |id, time| {
+        let child = world.slow_child(id, seconds(time), None);
+        world.run(supervisor.start_child(child)).unwrap().pid.unwrap()
+    };
+    let pids = [start("slow", 2), start("slower", 4)];
+    let calls: Vec<_> = pids.iter().cycle().take(6).map(|pid| supervisor.terminate_child(pid)).collect();
+    let mut ends = Vec::new();
+    for call in calls {
+        ends.push((world.run(call), world.time.now()));
+    }
+    assert_eq!(ends[0], (Ok(()), seconds(2)));
+    assert!(ends[1..].iter().all(|end| *end == (Ok(()), seconds(4))));
+}

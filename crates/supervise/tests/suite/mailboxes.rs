@@ -133,3 +133,8 @@ fn a_mailbox_is_empty_when_nothing_waits_in_it() {
     address.send(1).unwrap();
     assert!(!mailbox.is_empty() && mailbox.len() == 1);
 }
+
+#[test]
+fn a_reply_that_was_dropped_says_so() {
+    assert_eq!(Dropped.to_string(), "nobody is there to answer");
+}
