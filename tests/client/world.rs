@@ -3,7 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::LazyLock;
 use std::task::Poll;
@@ -21,8 +22,8 @@ use tinkex_protocol::json::training::LoraConfig;
 use tinkex_protocol::{Datum, LossCall, ModelInput, Tensor};
 use tinkex_sandbox::message::{Headers, HoldId, Method, Reply, Request, Response};
 use tinkex_sandbox::{Bases, Core, TINY};
-use tinkex_supervise::Runtime;
 use tinkex_supervise::virtual_time::VirtualTime;
+use tinkex_supervise::{Runtime, System};
 
 use crate::disk::Disk;
 
@@ -46,7 +47,7 @@ pub struct Weather {
 /// Clones are the same world.
 #[derive(Clone)]
 pub struct World {
-    pub time: Rc<VirtualTime>,
+    pub time: Rc<Time>,
     runtime: Rc<dyn Runtime>,
     server: Rc<RefCell<Server>>,
     pub weather: Rc<Cell<Weather>>,
@@ -55,6 +56,29 @@ pub struct World {
     dice: Rc<Cell<u64>>,
     /// Timers that were to fire at the very instant at which they were set.
     immediate_timers: Rc<Cell<usize>>,
+}
+
+/// The world's time, at whose every stop the trees of all services are counted.
+pub struct Time {
+    time: VirtualTime,
+    systems: RefCell<Vec<System>>,
+}
+
+impl Time {
+    /// Runs the world until the future ends. As many futures live then as the trees have processes.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let output = self.time.block_on(future);
+        self.systems.borrow().iter().for_each(System::assert_accounted);
+        output
+    }
+}
+
+impl Deref for Time {
+    type Target = VirtualTime;
+
+    fn deref(&self) -> &VirtualTime {
+        &self.time
+    }
 }
 
 struct Server {
@@ -85,7 +109,7 @@ impl World {
     }
 
     fn with(seed: u64, settings: tinkex_sandbox::Settings) -> Rc<World> {
-        let time = Rc::new(VirtualTime::new(seed));
+        let time = Rc::new(Time { time: VirtualTime::new(seed), systems: RefCell::default() });
         let core = Core::new(settings, BASES.clone(), [7; 32]);
         Rc::new(World {
             runtime: time.runtime(),
@@ -136,7 +160,9 @@ impl World {
         };
         let session = Choice { owner: owner.to_owned(), resume };
         let settings = Settings { transport, labels: Labels::default(), session };
-        Service::open(platform, Rc::new(self.disk.clone()), settings, |_| None)
+        let service = Service::open(platform, Rc::new(self.disk.clone()), settings, |_| None);
+        self.time.systems.borrow_mut().push(service.system().clone());
+        service
     }
 
     /// The server answers no more, until it is up again with what it knew.
