@@ -190,3 +190,17 @@ fn errors_are_otps_words() {
     let pid = world.add(&supervisor, world.child("a"));
     assert_eq!(ChildError::AlreadyStarted(pid).to_string(), "already_started: a");
 }
+
+#[test]
+fn ending_one_child_does_not_disturb_the_start_of_another() {
+    let world = World::new();
+    let supervisor = world.started(Strategy::OneForOne);
+    world.add(&supervisor, world.child("a"));
+    let slow = world.child_with("slow", |_| Init::FailAfter(seconds(2), Exit::error("slowly")));
+    let start = supervisor.start_child(slow);
+    world.settle();
+    let end = supervisor.terminate_child("a");
+    assert_eq!(world.run(start).unwrap_err(), ChildError::Failed(Exit::error("slowly")));
+    assert_eq!(world.run(end), Ok(()));
+    assert_eq!(world.time.now(), seconds(2));
+}

@@ -271,3 +271,12 @@ fn names_are_taken_once() {
     names.register(&one, "late", ()).unwrap();
     assert!(names.owner("late").is_none(), "who has ended has no names");
 }
+
+#[test]
+fn what_a_start_gives_says_whom_it_started() {
+    let world = World::new();
+    let supervisor = world.started(Strategy::OneForOne);
+    let started = world.run(supervisor.start_child(world.child("a"))).unwrap();
+    let pid = started.pid.clone().unwrap();
+    assert_eq!(format!("{started:?}"), format!("Started(Some({pid:?}))"));
+}

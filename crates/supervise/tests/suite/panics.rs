@@ -367,3 +367,16 @@ fn a_destructor_that_kills_its_own_process_changes_nothing() {
     pid.kill(abnormal());
     assert_eq!(pid.exit_reason(), Some(abnormal()));
 }
+
+#[test]
+fn the_first_of_two_is_the_exit() {
+    let world = World::new();
+    let tasks = TaskSupervisor::new("tasks");
+    world.run(tasks.start(&world.system)).unwrap();
+    let second = PanicsWhenDropped("second");
+    faults::arm("task poll", 1);
+    let exit = world.run(tasks.spawn("task", move |_| async move { drop(second) })).unwrap_err();
+    faults::clear();
+    let panic = exit.panic().expect("it panicked");
+    assert_eq!((&*panic.message, panic.in_destructor), ("injected fault at task poll", false));
+}

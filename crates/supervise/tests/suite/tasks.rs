@@ -402,3 +402,15 @@ fn a_handle_says_whose_it_is() {
     let handle = TaskSupervisor::new("tasks").spawn("sum", |_| async {});
     assert_eq!(format!("{handle:?}"), "TaskHandle(sum)");
 }
+
+#[test]
+fn there_is_room_where_a_place_is_free_and_no_queue() {
+    let world = World::new();
+    let tasks = TaskSupervisor::new("tasks").limit(1).queue(0);
+    world.run(tasks.start(&world.system)).unwrap();
+    assert!(tasks.has_room());
+    let task = tasks.spawn("task", |ctx| async move { ctx.sleep(seconds(1)).await.is_ok() });
+    assert!(!tasks.has_room());
+    assert_eq!(world.run(task), Ok(true));
+    assert!(tasks.has_room());
+}
