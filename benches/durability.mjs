@@ -5,19 +5,24 @@ import { join } from "node:path";
 import { root } from "../scripts/paths.mjs";
 import { launchOnProfile } from "../tests/support/browsers.mjs";
 import { pageOf } from "../tests/support/page.mjs";
-import { serveFolder } from "../tests/support/static.mjs";
+import { startSandbox } from "../tests/support/sandbox.mjs";
 
 const cleanups = [];
 const t = { after: (cleanup) => cleanups.unshift(cleanup) };
 try {
-  await commits();
+  const sandbox = await startSandbox(t, [
+    "--static",
+    await pageOf(t, join(root, "benches/durability/page.mjs")),
+  ]);
+  const page = await pageOn(sandbox.url);
+  await commits(page);
+  await steps(page, sandbox.url);
 } finally {
   for (const cleanup of cleanups) await cleanup();
 }
 
 /** Interleaved, so that whatever else the machine does meets both. */
-async function commits() {
-  const page = await pageOn(await serveFolder(t, await pageOf(t, join(root, "benches/durability/page.mjs"))));
+async function commits(page) {
   console.log("a commit of the journal, and a bare strict put of the same bytes, in ms:");
   console.log("body           journal p50   p95    put p50    p95   ratio of p50, p95");
   for (const [bytes, times] of [
@@ -36,6 +41,20 @@ async function commits() {
         `${ratio(0.5)}, ${ratio(0.95)}`,
     );
   }
+}
+
+/** Interleaved as well. */
+async function steps(page, url) {
+  const times = 200;
+  const runs = await page.evaluate((args) => globalThis.steps(...args), [url, times]);
+  const [disk, memory] = runs.map(({ took }) => took.reduce((sum, ms) => sum + ms, 0) / times);
+  console.log(`\n${times} steps of the real model, 4 x 64 tokens each:`);
+  runs.forEach(({ persistence, took }) => {
+    console.log(
+      `${persistence.padEnd(10)} ${quantile(took, 0.5).toFixed(1)} ms a step (p50), ${quantile(took, 0.95).toFixed(1)} (p95)`,
+    );
+  });
+  console.log(`in sum the first took ${(disk / memory).toFixed(3)} times as long`);
 }
 
 async function pageOn(url) {

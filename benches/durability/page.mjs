@@ -1,5 +1,8 @@
-// Times a commit as the journal makes it, and a bare strict put of as many bytes, one after the other.
+// Times a commit as the journal makes it beside a bare strict put of as many bytes, and a training run whose calls are
+// on the disk beside one whose calls are in memory.
+import { init, ServiceClient } from "tinkex";
 import { IndexedDbStore } from "../../js/store/indexeddb.ts";
+import { MemoryStore } from "../../js/store/memory.ts";
 
 /** A request's record beside its body, in bytes. */
 const HEAD = 200;
@@ -28,7 +31,36 @@ globalThis.commits = async (bytes, times) => {
   indexedDB.deleteDatabase("bare");
   return { journaled, put };
 };
+
+/** A step of the one, a step of the other: the times of each, in ms. */
+globalThis.steps = async (baseURL, times) => {
+  await init();
+  const runs = [];
+  for (const store of [undefined, new MemoryStore()]) {
+    const service = new ServiceClient({ apiKey: "tml-a-bench", baseURL, ...(store && { store }) });
+    const training = await service.createLoraTrainingClient("tinkex/sandbox-1m", { rank: 8, seed: 1 });
+    runs.push({ training, persistence: service.persistence, took: [] });
+  }
+  for (let n = 0; n < times; n++) {
+    const data = Array.from({ length: 4 }, () => datum(64));
+    for (const { training, took } of runs) {
+      took.push(
+        await timed(async () => {
+          const loss = training.forwardBackward(data, "cross_entropy");
+          await training.optimStep({ learningRate: 1e-3 });
+          await loss;
+        }),
+      );
+    }
+  }
+  return runs.map(({ persistence, took }) => ({ persistence, took }));
+};
 document.title = "ready";
+
+function datum(length) {
+  const tokens = Array.from({ length: length + 1 }, () => 1 + Math.floor(Math.random() * 200));
+  return { modelInput: tokens.slice(0, -1), lossFnInputs: { targetTokens: tokens.slice(1) } };
+}
 
 async function timed(work) {
   const began = performance.now();

@@ -23,6 +23,7 @@ import {
   StoreError,
   type StoreOp,
 } from "./store.js";
+import { Turns } from "./turns.js";
 
 /**
  * A store in a directory, which is made when it isn't there: a directory for each server and account. Several processes
@@ -71,8 +72,7 @@ class FileStore implements Store {
   readonly #directory: string;
   readonly #warn: (message: string) => void;
   #own: Own | undefined;
-  #last: Promise<unknown> = Promise.resolve();
-  #closed = false;
+  readonly #turns = new Turns();
 
   constructor(directory: string, warn: (message: string) => void) {
     this.#directory = directory;
@@ -113,19 +113,14 @@ class FileStore implements Store {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
-    await this.#last;
+    await this.#turns.close();
     await this.#letGo();
   }
 
-  /** One after the other, in the order of the calls. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#closed) return Promise.reject(new StoreError("closed", "the store was closed"));
-    const done = this.#last.then(work).catch((thrown: unknown) => {
+    return this.#turns.take(work).catch((thrown: unknown) => {
       throw thrown instanceof StoreError ? thrown : refused(this.#directory, thrown);
     });
-    this.#last = done.catch(() => undefined);
-    return done;
   }
 
   /** Gives what was written. */

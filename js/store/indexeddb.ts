@@ -10,6 +10,7 @@ import {
   type Store,
   StoreError,
 } from "./store.js";
+import { Turns } from "./turns.js";
 
 /** One step of the schema, and the version that a database has after it. */
 export type SchemaStep = [version: number, step: (database: IDBDatabase, upgrade: IDBTransaction) => void];
@@ -42,8 +43,8 @@ export class IndexedDbStore implements Store {
   readonly #name: string;
   readonly #warn: (message: string) => void;
   readonly #schema: readonly SchemaStep[];
+  readonly #turns = new Turns();
   #connection: Promise<IDBDatabase> | undefined;
-  #closed = false;
 
   constructor(name: string, warn: (message: string) => void, schema = SCHEMA) {
     this.#name = name;
@@ -53,7 +54,7 @@ export class IndexedDbStore implements Store {
 
   /** Rejects as "unavailable" where pages have no IndexedDB: private windows of some browsers, sandboxed frames. */
   async open(): Promise<void> {
-    await this.#database();
+    await this.#turns.take(() => this.#database());
   }
 
   load(prefix: string): Promise<[string, Uint8Array][]> {
@@ -93,16 +94,17 @@ export class IndexedDbStore implements Store {
     });
   }
 
-  async forget(): Promise<void> {
-    if (this.#closed) throw closed();
-    await this.#disconnect();
-    for (const suffix of DATABASES) {
-      await answered(indexedDB.deleteDatabase(this.#name + suffix)).catch(refuse);
-    }
+  forget(): Promise<void> {
+    return this.#turns.take(async () => {
+      await this.#disconnect();
+      for (const suffix of DATABASES) {
+        await answered(indexedDB.deleteDatabase(this.#name + suffix)).catch(refuse);
+      }
+    });
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
+    await this.#turns.close();
     await this.#disconnect();
   }
 
@@ -110,41 +112,43 @@ export class IndexedDbStore implements Store {
    * Runs `body`, which asks for all that it needs before it returns: a transaction that is not asked anything ends. What
    * fails for no final reason is tried again on a new connection; a commit that is made twice is one.
    */
-  async #transact<T>(
+  #transact<T>(
     mode: IDBTransactionMode,
     durability: IDBTransactionDurability,
     body: (records: IDBObjectStore, fences: IDBObjectStore, refuse: (reason: Error) => void) => () => T,
   ): Promise<T> {
-    for (let tries = 1; ; tries++) {
-      const connection = this.#database();
-      const database = await connection;
-      try {
-        return await new Promise((resolve, reject) => {
-          const transaction = database.transaction([RECORDS, FENCES], mode, { durability });
-          const [records, fences] = [transaction.objectStore(RECORDS), transaction.objectStore(FENCES)];
-          const abort = (reason: Error) => {
-            reject(reason);
-            transaction.abort();
-          };
-          try {
-            const result = body(records, fences, abort);
-            transaction.oncomplete = () => resolve(result());
-            transaction.onabort = () => reject(transaction.error ?? new Error("the browser gives no reason"));
-          } catch (thrown) {
-            abort(thrown as Error);
-          }
-        });
-      } catch (thrown) {
-        if (tries === TRIES || isFinal(thrown)) refuse(thrown);
-        database.close();
-        this.#lost(connection);
+    return this.#turns.take(async () => {
+      for (let tries = 1; ; tries++) {
+        const connection = this.#database();
+        const database = await connection;
+        try {
+          return await new Promise((resolve, reject) => {
+            const transaction = database.transaction([RECORDS, FENCES], mode, { durability });
+            const [records, fences] = [transaction.objectStore(RECORDS), transaction.objectStore(FENCES)];
+            const abort = (reason: Error) => {
+              reject(reason);
+              transaction.abort();
+            };
+            try {
+              const result = body(records, fences, abort);
+              transaction.oncomplete = () => resolve(result());
+              transaction.onabort = () =>
+                reject(transaction.error ?? new Error("the browser gives no reason"));
+            } catch (thrown) {
+              abort(thrown as Error);
+            }
+          });
+        } catch (thrown) {
+          if (tries === TRIES || isFinal(thrown)) refuse(thrown);
+          database.close();
+          this.#lost(connection);
+        }
       }
-    }
+    });
   }
 
   /** The promise is there before anything is waited for, so there are never two connections. */
   #database(): Promise<IDBDatabase> {
-    if (this.#closed) return Promise.reject(closed());
     if (!this.#connection) {
       const connection = this.#connect(() => this.#lost(connection));
       this.#connection = connection;
@@ -265,10 +269,6 @@ function refuse(thrown: unknown): never {
     default:
       throw new StoreError("aborted", `the browser did not write it: ${words(thrown)}`, thrown);
   }
-}
-
-function closed(): StoreError {
-  return new StoreError("closed", "the store was closed");
 }
 
 function nameOf(thrown: unknown): string {

@@ -10,6 +10,7 @@ import {
   StoreError,
   type StoreOp,
 } from "./store.js";
+import { Turns } from "./turns.js";
 
 /** What a commit does in one transaction. A Durable Object's storage has it as it is. */
 export interface SmallValues {
@@ -51,7 +52,7 @@ class SmallValueStore implements Store {
   readonly persistence: Persistence = "custom";
   readonly #storage: SmallValueStorage;
   readonly #most: number;
-  #closed = false;
+  readonly #turns = new Turns();
 
   constructor(storage: SmallValueStorage, most: number) {
     if (!(most > 0)) throw new RangeError(`maxValueBytes is more than ${OVERHEAD}`);
@@ -80,12 +81,11 @@ class SmallValueStore implements Store {
     });
   }
 
-  async commit(batch: Batch): Promise<void> {
-    await this.#transact(async (transaction) => {
+  commit(batch: Batch): Promise<void> {
+    return this.#transact(async (transaction) => {
       checkFence(batch, (await transaction.get(FENCE + batch.fence)) as number | undefined);
       for (const op of batch.ops) await this.#apply(transaction, op);
-    });
-    if (batch.durability === "strict") await this.#storage.sync?.();
+    }, batch.durability);
   }
 
   forget(): Promise<void> {
@@ -95,8 +95,7 @@ class SmallValueStore implements Store {
   }
 
   close(): Promise<void> {
-    this.#closed = true;
-    return Promise.resolve();
+    return this.#turns.close();
   }
 
   async #apply(transaction: SmallValues, op: StoreOp): Promise<void> {
@@ -120,15 +119,21 @@ class SmallValueStore implements Store {
     }
   }
 
-  async #transact<T>(work: (transaction: SmallValues) => Promise<T>): Promise<T> {
-    if (this.#closed) throw new StoreError("closed", "the store was closed");
-    try {
-      return await this.#storage.transaction(work);
-    } catch (thrown) {
-      if (thrown instanceof StoreError) throw thrown;
-      const why = thrown instanceof Error ? thrown.message : String(thrown);
-      throw new StoreError("aborted", `the storage did not write it: ${why}`, thrown);
-    }
+  #transact<T>(
+    work: (transaction: SmallValues) => Promise<T>,
+    durability: Batch["durability"] = "relaxed",
+  ): Promise<T> {
+    return this.#turns.take(async () => {
+      try {
+        const result = await this.#storage.transaction(work);
+        if (durability === "strict") await this.#storage.sync?.();
+        return result;
+      } catch (thrown) {
+        if (thrown instanceof StoreError) throw thrown;
+        const why = thrown instanceof Error ? thrown.message : String(thrown);
+        throw new StoreError("aborted", `the storage did not write it: ${why}`, thrown);
+      }
+    });
   }
 }
 

@@ -57,6 +57,20 @@ const faults = {
     same((await store.load("")).length, ops.length);
   },
 
+  async "a commit that must be made again still comes before those that were called after it"() {
+    const store = new IndexedDbStore(fresh(), quiet);
+    const epoch = await store.claim("f");
+    let times = 1;
+    const failing = function (transaction, ...args) {
+      if (times-- > 0) throw new DOMException("The database connection is closing.", "InvalidStateError");
+      return transaction.apply(this, args);
+    };
+    await patched(IDBDatabase.prototype, "transaction", failing, () =>
+      Promise.all([1, 2, 3].map((n) => write(store, epoch, [put("a", n)]))),
+    );
+    same(await text(store), { a: [3] });
+  },
+
   async "a connection that is closing, or lost its server, is made again"() {
     const store = new IndexedDbStore(fresh(), quiet);
     const epoch = await store.claim("f");
