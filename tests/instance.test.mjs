@@ -9,7 +9,7 @@ import { complaints, launchChromium } from "./support/browsers.mjs";
 import { pageOf } from "./support/page.mjs";
 import { startSandbox } from "./support/sandbox.mjs";
 
-const traps = 100;
+const traps = process.env.TINKEX_FULL ? 100 : 25;
 
 test(`${traps} traps under load in Node: every promise settles, and each step is applied once`, async (t) => {
   const folder = await pageOf(t, join(root, "tests/pages/traps.mjs"), { faults: true });

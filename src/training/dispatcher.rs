@@ -1,19 +1,17 @@
 //! The shell around a model's [`Lane`]: takes calls in, carries out what the lane asks for, tells it what came of it.
 //!
-//! What is sent was written before, in one strict commit; request ids and results are written without waiting, since
-//! sending again finds them. Each request that is sent or polled is a task; the dispatcher holds its handle, so a panic
-//! in one becomes an event of the lane, and the lane decides what follows.
+//! What is sent was written before (`writing`). Each request that is sent or polled is a task; the dispatcher holds its
+//! handle, so a panic in one becomes an event of the lane, and the lane decides what follows.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Records, Ticket};
+use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Ticket};
 use tinkex_journal::record::{Answer, Encoding, Failed};
 use tinkex_protocol::{ModelId, RequestId, SeqId};
 use tinkex_supervise::{Address, Context, Exit, Mailbox, Reply, TaskSupervisor, faults};
@@ -22,11 +20,11 @@ use super::Name;
 use super::held::Held;
 use super::method::{Ask, nothing};
 use crate::error::{Error, Outcome};
-use crate::platform::{Level, uuid};
+use crate::platform::uuid;
 use crate::request::Caller;
 use crate::request::retrieve::{Payload, retrieve};
 use crate::request::submit::{Denied, submit};
-use crate::store::{Durability, Journal, Op};
+use crate::store::{Journal, Op};
 use crate::transport::{Call, Transport};
 
 /// What a training client tells its dispatcher.
@@ -70,12 +68,9 @@ pub struct Dispatcher {
     pub running: FuturesUnordered<LocalBoxFuture<'static, Done>>,
     /// What happened and is not yet taken in.
     pub news: VecDeque<Event<Error>>,
-    /// What is to be written with whatever is written next, or in [`LATER`] at the latest.
+    /// What is to be written with whatever is written next, or soon by itself.
     pub later: Vec<Op>,
 }
-
-/// Request ids and deletions wait so long for a commit to go with: most calls end before, and cost no commit for these.
-const LATER: Duration = Duration::from_millis(250);
 
 /// What something that runs beside the dispatcher ends with.
 pub enum Done {
@@ -234,43 +229,6 @@ impl Dispatcher {
         self.news.push_back(Event::Finished(ticket, part));
     }
 
-    fn keep(&mut self, ticket: Ticket, part: usize, answer: Answer) {
-        let held = self.calls.iter().find(|held| held.ticket == ticket);
-        // What fills a number is no answer to what was asked for.
-        if let Some(held) = held.filter(|held| !held.spoiled) {
-            let ops = held.answered(self.model.as_str(), part, &answer);
-            match answer {
-                Answer::Taken(_) => self.later(ops),
-                Answer::Result(..) | Answer::Failed(_) => self.relaxed(ops),
-            }
-        }
-    }
-
-    fn later(&mut self, ops: Vec<Op>) {
-        if self.later.is_empty() && !ops.is_empty() {
-            let late = self.transport.platform().timer(LATER);
-            self.running.push(late.map(|()| Done::Late).boxed_local());
-        }
-        self.later.extend(ops);
-    }
-
-    /// Writes without waiting, and with it what was to be written later.
-    fn relaxed(&mut self, ops: Vec<Op>) {
-        let mut all = std::mem::take(&mut self.later);
-        all.extend(ops);
-        if !all.is_empty() {
-            let committed = self.journal.commit(Durability::Relaxed, all);
-            self.running.push(committed.map(Done::Kept).boxed_local());
-        }
-    }
-
-    /// A relaxed write that failed costs work after a crash and nothing else; so it is only said.
-    fn kept(&self, kept: Result<(), Error>) {
-        if let Err(error) = kept {
-            self.transport.platform().log(Level::Warn, &format!("a record was not kept: {error}"));
-        }
-    }
-
     fn progress(&mut self, ticket: Ticket, outcome: Outcome) {
         if let Some(caller) = self.find(ticket).and_then(|held| held.caller.as_ref()) {
             caller.progress().set(outcome);
@@ -309,95 +267,6 @@ impl Dispatcher {
             }
         }
         self.sweep();
-    }
-
-    fn forget(&mut self, ticket: Ticket, records: Records) {
-        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
-        let mut erased = Vec::new();
-        match records {
-            Records::Done => {
-                held.done = true;
-                held.ask = None;
-                held.parts.iter_mut().for_each(|part| part.body = None);
-                return;
-            }
-            // Nothing can be deleted that was never written.
-            Records::None | Records::Unused => {
-                let mut ops = held.deleted(self.model.as_str());
-                if !ops.is_empty() {
-                    ops.push(self.journal.model_op(&self.model, self.lane.next_number()));
-                    erased = ops;
-                }
-            }
-            Records::Left => {}
-        }
-        if held.resumed && held.ended.is_some() {
-            // Whoever asks for it hears how it ended; its records are not its own any more.
-            held.parts.clear();
-            held.done = true;
-        } else {
-            self.calls.retain(|held| held.ticket != ticket);
-        }
-        self.later(erased);
-    }
-
-    /// The records of what is done and seen go; of what is done and never will be, only the memory.
-    fn sweep(&mut self) {
-        let mut ops = Vec::new();
-        let model = self.model.as_str();
-        self.calls.retain(|held| {
-            let over = held.done && held.seen;
-            if over {
-                ops.extend(held.deleted(model));
-            }
-            let left = held.done && !held.resumed && held.key == 0;
-            !over && !left
-        });
-        self.later(ops);
-    }
-
-    fn seen(&mut self, key: u32) {
-        if let Some(held) = self.calls.iter_mut().find(|held| held.key == key) {
-            held.seen = true;
-            self.sweep();
-        }
-    }
-
-    /// Gives the parts of a call their numbers, makes their bytes, which are final from here on, and writes them down.
-    fn write(&mut self, ticket: Ticket, first: Number, again: bool) -> Result<(), Error> {
-        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return Ok(()) };
-        let Some(ask) = &held.ask else {
-            let message = "its number was used by a request that the server had refused: make the call again";
-            return Err(Error::protocol(message));
-        };
-        let model = self.model.as_str();
-        // Under the number that it had before, if the server would not have it there.
-        let mut ops = held.deleted(model);
-        let mut sampler = None;
-        if let Ask::NewSampler(nth) = ask {
-            let (number, op) = self.journal.sampler_number(*nth);
-            sampler = Some(number);
-            ops.extend(op);
-        }
-        for (i, part) in held.parts.iter_mut().enumerate() {
-            let number = SeqId::new(first + i as u64);
-            part.body = Some(ask.body(i, &self.model, number, sampler)?);
-            part.idempotency_key = uuid(&**self.transport.platform());
-        }
-        held.first = first;
-        ops.extend(held.written(model, &self.journal.owner(), again));
-        ops.push(self.journal.model_op(&self.model, first + held.parts.len() as u64));
-        if let Some(caller) = &held.caller {
-            caller.progress().sent();
-        }
-        let later = std::mem::take(&mut self.later);
-        let committed = self.journal.commit(Durability::Strict, [later.clone(), ops].concat());
-        let done = move |result| match result {
-            Ok(()) => Done::Event(Event::Written(ticket)),
-            Err(error) => Done::NotWritten(ticket, error, later),
-        };
-        self.running.push(committed.map(done).boxed_local());
-        Ok(())
     }
 
     fn send(&mut self, ticket: Ticket, part: usize, filler: bool) {

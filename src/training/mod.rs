@@ -3,6 +3,7 @@
 pub mod dispatcher;
 pub mod held;
 pub mod method;
+mod writing;
 
 use std::cell::Cell;
 use std::future::{Future, ready};

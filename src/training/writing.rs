@@ -1,0 +1,148 @@
+//! What a dispatcher writes down of its calls, and when that goes again.
+//!
+//! A call is one strict commit, before it is sent. Its result is a relaxed one, made at once: a server may forget it.
+//! Request ids and deletions go with the next commit, or soon by themselves.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tinkex_journal::lane::{Event, Number, Records, Ticket};
+use tinkex_journal::record::Answer;
+use tinkex_protocol::SeqId;
+
+use super::dispatcher::{Dispatcher, Done};
+use super::method::Ask;
+use crate::error::Error;
+use crate::platform::{Level, uuid};
+use crate::store::{Durability, Op};
+
+/// Request ids and deletions wait so long for a commit to go with: most calls end before, and cost no commit for these.
+const LATER: Duration = Duration::from_millis(250);
+
+impl Dispatcher {
+    /// Gives the parts of a call their numbers, makes their bytes, which are final from here on, and writes them down.
+    pub(super) fn write(&mut self, ticket: Ticket, first: Number, again: bool) -> Result<(), Error> {
+        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return Ok(()) };
+        let Some(ask) = &held.ask else {
+            let message = "its number was used by a request that the server had refused: make the call again";
+            return Err(Error::protocol(message));
+        };
+        let model = self.model.as_str();
+        // Under the number that it had before, if the server would not have it there.
+        let mut ops = held.deleted(model);
+        let mut sampler = None;
+        if let Ask::NewSampler(nth) = ask {
+            let (number, op) = self.journal.sampler_number(*nth);
+            sampler = Some(number);
+            ops.extend(op);
+        }
+        for (i, part) in held.parts.iter_mut().enumerate() {
+            let number = SeqId::new(first + i as u64);
+            part.body = Some(ask.body(i, &self.model, number, sampler)?);
+            part.idempotency_key = uuid(&**self.transport.platform());
+        }
+        held.first = first;
+        ops.extend(held.written(model, &self.journal.owner(), again));
+        ops.push(self.journal.model_op(&self.model, first + held.parts.len() as u64));
+        if let Some(caller) = &held.caller {
+            caller.progress().sent();
+        }
+        let later = std::mem::take(&mut self.later);
+        let committed = self.journal.commit(Durability::Strict, [later.clone(), ops].concat());
+        let done = move |result| match result {
+            Ok(()) => Done::Event(Event::Written(ticket)),
+            Err(error) => Done::NotWritten(ticket, error, later),
+        };
+        self.running.push(committed.map(done).boxed_local());
+        Ok(())
+    }
+
+    pub(super) fn keep(&mut self, ticket: Ticket, part: usize, answer: Answer) {
+        let held = self.calls.iter().find(|held| held.ticket == ticket);
+        // What fills a number is no answer to what was asked for.
+        if let Some(held) = held.filter(|held| !held.spoiled) {
+            let ops = held.answered(self.model.as_str(), part, &answer);
+            match answer {
+                Answer::Taken(_) => self.later(ops),
+                Answer::Result(..) | Answer::Failed(_) => self.relaxed(ops),
+            }
+        }
+    }
+
+    pub(super) fn later(&mut self, ops: Vec<Op>) {
+        if self.later.is_empty() && !ops.is_empty() {
+            let late = self.transport.platform().timer(LATER);
+            self.running.push(late.map(|()| Done::Late).boxed_local());
+        }
+        self.later.extend(ops);
+    }
+
+    /// Writes without waiting, and with it what was to be written later.
+    pub(super) fn relaxed(&mut self, ops: Vec<Op>) {
+        let mut all = std::mem::take(&mut self.later);
+        all.extend(ops);
+        if !all.is_empty() {
+            let committed = self.journal.commit(Durability::Relaxed, all);
+            self.running.push(committed.map(Done::Kept).boxed_local());
+        }
+    }
+
+    /// A relaxed write that failed costs work after a crash and nothing else; so it is only said.
+    pub(super) fn kept(&self, kept: Result<(), Error>) {
+        if let Err(error) = kept {
+            self.transport.platform().log(Level::Warn, &format!("a record was not kept: {error}"));
+        }
+    }
+
+    pub(super) fn forget(&mut self, ticket: Ticket, records: Records) {
+        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
+        let mut erased = Vec::new();
+        match records {
+            Records::Done => {
+                held.done = true;
+                held.ask = None;
+                held.parts.iter_mut().for_each(|part| part.body = None);
+                return;
+            }
+            // Nothing can be deleted that was never written.
+            Records::None | Records::Unused => {
+                let mut ops = held.deleted(self.model.as_str());
+                if !ops.is_empty() {
+                    ops.push(self.journal.model_op(&self.model, self.lane.next_number()));
+                    erased = ops;
+                }
+            }
+            Records::Left => {}
+        }
+        if held.resumed && held.ended.is_some() {
+            // Whoever asks for it hears how it ended; its records are not its own any more.
+            held.parts.clear();
+            held.done = true;
+        } else {
+            self.calls.retain(|held| held.ticket != ticket);
+        }
+        self.later(erased);
+    }
+
+    /// The records of what is done and seen go; of what is done and never will be, only the memory.
+    pub(super) fn sweep(&mut self) {
+        let mut ops = Vec::new();
+        let model = self.model.as_str();
+        self.calls.retain(|held| {
+            let over = held.done && held.seen;
+            if over {
+                ops.extend(held.deleted(model));
+            }
+            let left = held.done && !held.resumed && held.key == 0;
+            !over && !left
+        });
+        self.later(ops);
+    }
+
+    pub(super) fn seen(&mut self, key: u32) {
+        if let Some(held) = self.calls.iter_mut().find(|held| held.key == key) {
+            held.seen = true;
+            self.sweep();
+        }
+    }
+}
