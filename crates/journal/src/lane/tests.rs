@@ -299,6 +299,28 @@ fn a_call_that_waited_long_enough_hears_so_and_its_request_goes_on() {
     assert_eq!(script.finished(0, 1), ["forget a"]);
 }
 
+#[test]
+fn of_a_call_that_is_spoiled_a_result_under_way_is_waited_for_no_more() {
+    let mut script = Script::new();
+    script.call(2);
+    script.written(0);
+    assert_eq!(script.answered(0, 2), ["send a1", "poll a2"]);
+    assert_eq!(script.refused(0, 1), ["fail a unknown", "fill a1"]);
+    assert_eq!(script.answered(0, 1), ["forget a"], "nobody waits for what part 2 gives");
+}
+
+#[test]
+fn a_bar_that_comes_late_takes_nothing_from_a_part_that_is_done() {
+    let mut script = Script::new();
+    script.call(2);
+    script.written(0);
+    script.answered(0, 2);
+    script.answered(0, 1);
+    script.finished(0, 2);
+    script.lane.step(Event::Barred(script.tickets[0], 1, "401"));
+    assert_eq!(script.finished(0, 1), ["forget a"]);
+}
+
 fn resumed(ticket: u64, parts: &[ResumedPart]) -> Resumed {
     Resumed { ticket: Ticket(ticket), parts: parts.to_vec(), spoiled: false }
 }

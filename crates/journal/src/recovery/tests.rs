@@ -212,6 +212,18 @@ fn a_call_whose_first_part_is_damaged_is_still_one_call() {
 }
 
 #[test]
+fn a_part_without_those_before_it_still_holds_their_numbers() {
+    let body = 5u64.to_le_bytes();
+    let disk = Disk::default().next(6).written(2, 0, 1).head(5, head(5, 2, 3, &body)).body(5, &body);
+    let recovered = disk.recover();
+    let shape: Vec<_> = recovered.calls.iter().map(|call| (call.first, call.parts.len())).collect();
+    assert_eq!(shape, [(2, 1), (3, 3)]);
+    // It says that more were before it than there are numbers.
+    let recovered = Disk::default().next(3).head(2, head(2, 4, 5, b"x")).body(2, b"x").recover();
+    assert_eq!((recovered.calls[0].first, recovered.calls[0].parts.len()), (1, 2));
+}
+
+#[test]
 fn a_lost_call_that_the_server_has_whole_is_done() {
     let disk = Disk::default().next(2).written(1, 0, 1).answer(1, taken());
     let recovered = disk.damage(&Place::Request.key(MODEL, 1)).recover();
