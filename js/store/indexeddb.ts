@@ -50,6 +50,7 @@ export class IndexedDbStore implements Store {
     this.#name = name;
     this.#warn = warn;
     this.#schema = schema;
+    globalThis.addEventListener?.("pagehide", this.#onPageHide);
   }
 
   /** Rejects as "unavailable" where pages have no IndexedDB: private windows of some browsers, sandboxed frames. */
@@ -104,9 +105,15 @@ export class IndexedDbStore implements Store {
   }
 
   async close(): Promise<void> {
+    globalThis.removeEventListener?.("pagehide", this.#onPageHide);
     await this.#turns.close();
     await this.#disconnect();
   }
+
+  /** A page that may come back holds nobody up meanwhile. */
+  readonly #onPageHide = (event: PageTransitionEvent) => {
+    if (event.persisted) void this.#disconnect();
+  };
 
   /**
    * Runs `body`, which asks for all that it needs before it returns: a transaction that is not asked anything ends. What

@@ -23,7 +23,10 @@ export async function openStore(namespace: string, warn: (message: string) => vo
     return store;
   } catch (thrown) {
     if (!(thrown instanceof StoreError && thrown.kind === "unavailable")) throw thrown;
-    warn(`${thrown.message}. Calls are kept in memory: a reload loses those under way`);
+    const why = typeof indexedDB === "undefined" ? "There is no IndexedDB here" : thrown.message;
+    warn(
+      `${why}. Calls are kept in memory and end with this page or process; the option \`store\` names another place`,
+    );
     return new MemoryStore();
   }
 }

@@ -203,6 +203,20 @@ const faults = {
     await rejects(write(store, epoch, [put("a")]), "fenced");
   },
 
+  async "a page that is put aside lets go, and goes on when it is back"() {
+    const name = fresh();
+    const said = [];
+    const store = new IndexedDbStore(name, (message) => said.push(message));
+    const epoch = await store.claim("f");
+    dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
+    await Promise.resolve();
+    (await raw(name, 1001)).close();
+    same(said, []);
+    await write(store, epoch, [put("a", 1)]);
+    same(await text(store), { a: [1] });
+    await store.close();
+  },
+
   async "a database of a newer version is refused and left as it is"() {
     const name = fresh();
     const before = new IndexedDbStore(name, quiet);
