@@ -5,15 +5,16 @@ import { armTrap, lives } from "../support/faulty-instance.mjs";
 const base = "tinkex/tiny";
 const data = [{ modelInput: [11, 12, 13], lossFnInputs: { targetTokens: [12, 13, 14] } }];
 
-/** Where an instance dies: wherever its processes go on. */
+/** Where an instance dies: wherever its processes go on, at one of so many passages. */
 const places = [
-  ["task poll", "/requests/"],
-  ["task poll", "/requests/result of"],
-  ["task poll", "/calls/"],
-  ["task drop", "/requests/"],
-  ["dispatcher", ""],
-  ["desk", ""],
-  ["heartbeat", ""],
+  ["task poll", "/requests/", 6],
+  ["task poll", "/requests/result of", 6],
+  ["task poll", "/calls/", 6],
+  ["task drop", "/requests/", 6],
+  ["dispatcher", "", 6],
+  ["desk", "", 6],
+  // It comes every ten seconds.
+  ["heartbeat", "", 1],
 ];
 
 // Deaths are counted by a clock, and these come quicker than an owner puts up with: each is ten seconds after the last.
@@ -63,8 +64,8 @@ globalThis.run = async (seed, traps, baseURL = globalThis.location?.origin) => {
   const first = lives();
   while (lives() - first < traps && !over) {
     const life = lives();
-    const [place, within] = places[dice() % places.length];
-    armTrap(place, within, 1 + (dice() % 6));
+    const [place, within, passages] = places[dice() % places.length];
+    armTrap(place, within, 1 + (dice() % passages));
     // A heartbeat comes when it is due; one that is due comes with the next answer.
     skipped += 10_000;
     const given = Date.now() + 20_000;
