@@ -12,6 +12,8 @@ export const wasmInputs = [
   "src",
   "crates/supervise",
   "crates/protocol",
+  "crates/journal",
+  "crates/wasm",
   "crates/gloo-timers",
   "Cargo.toml",
   "Cargo.lock",
