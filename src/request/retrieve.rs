@@ -137,7 +137,7 @@ impl Polls {
                     self.bad_requests += 1;
                     transport.backoff(self.bad_requests)
                 }
-                429 | 500.. => {
+                409 | 429 | 500.. => {
                     self.failures += 1;
                     transport.backoff(self.failures)
                 }

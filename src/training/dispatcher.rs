@@ -127,7 +127,8 @@ impl Dispatcher {
                 Wake::Done(Done::Result(ticket, part, payload)) => self.finished(ticket, part, payload),
                 Wake::Done(Done::NotWritten(ticket, error, later)) => {
                     // By themselves: deleting makes room on a disk that is full.
-                    self.relaxed(later);
+                    // A request's id may be older than what was written meanwhile; sending again finds it.
+                    self.relaxed(later.into_iter().filter(|op| matches!(op, Op::Delete(_))).collect());
                     self.happened(Event::NotWritten(ticket, error));
                 }
                 Wake::Done(Done::Kept(kept)) => self.kept(kept),

@@ -1,0 +1,94 @@
+//! What befalls a world, and when.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use tinkex_supervise::faults;
+
+use crate::world::World;
+
+/// Blows of fate in one world, at most.
+const MOST: u64 = 12;
+
+/// Lets things happen for a while, and then lets calm return.
+pub async fn befall(world: &Rc<World>) {
+    let World { dice, runtime, network, disk, server, .. } = &**world;
+    faults::clear();
+    network.set_stormy(true);
+    disk.set_stormy(true);
+    let mut armed = 0;
+    for _ in 0..1 + dice.roll(MOST) {
+        runtime.timer(dice.up_to_ms(2_500)).await;
+        match dice.roll(11) {
+            0..=2 => world.page().trap(dice.roll(250)),
+            3 => {
+                if dice.happens(300) {
+                    a_commit_is_under_way(world).await;
+                }
+                world.page().kill();
+                runtime.timer(dice.up_to_ms(1_000)).await;
+                world.open_page();
+            }
+            4 => {
+                world.kill_pages();
+                disk.lose_power();
+                runtime.timer(dice.up_to_ms(1_000)).await;
+                world.open_page();
+            }
+            5 => {
+                world.tally.fault("page: a second one takes over");
+                world.open_page();
+            }
+            6 if !server.is_away() => {
+                server.die();
+                let back = server.clone();
+                let away = runtime.timer(dice.up_to_ms(5_000));
+                runtime.spawn(away.map(move |()| back.come_back()).boxed_local());
+            }
+            7 => {
+                disk.set_full(true);
+                let disk = disk.clone();
+                let full = runtime.timer(dice.up_to_ms(3_000));
+                runtime.spawn(full.map(move |()| disk.set_full(false)).boxed_local());
+            }
+            8 => {
+                // A call in parts of which one is refused is not given up durably yet: after a crash, parts of it could go
+                // out again beside what was sent in their place.
+                let refuses = world.plan.is_whole() && dice.happens(500);
+                network.shut(Some(if refuses { 401 } else { 402 }));
+                let network = network.clone();
+                let shut = runtime.timer(dice.up_to_ms(3_000));
+                runtime.spawn(shut.map(move |()| network.shut(None)).boxed_local());
+            }
+            9 => {
+                armed += 1;
+                let within = dice.pick(&["/dispatcher", "/requests/"]);
+                faults::arm_within(dice.pick(&["task poll", "task drop"]), within, 1 + dice.roll(4));
+            }
+            _ => {
+                let calm = dice.happens(300);
+                network.set_stormy(!calm);
+            }
+        }
+    }
+    for _ in faults::armed()..armed {
+        world.tally.fault("instance: one of its tasks panics");
+    }
+    faults::clear();
+    // Longer than anything that was begun above.
+    runtime.timer(Duration::from_secs(6)).await;
+    network.set_stormy(false);
+    disk.set_stormy(false);
+}
+
+/// Waits for the moment when the page has something written, for a while.
+async fn a_commit_is_under_way(world: &World) {
+    for _ in 0..500 {
+        if world.page().has_waiting() {
+            return;
+        }
+        world.runtime.timer(Duration::from_millis(1)).await;
+    }
+}

@@ -1,0 +1,143 @@
+//! What has happened, and how often: so that what is said to be tried was tried.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use tinkex_supervise::Runtime;
+
+/// Everything that goes wrong here.
+pub const FAULTS: [&str; 39] = [
+    "network: a request is lost",
+    "network: a reply is lost",
+    "network: a request arrives twice",
+    "network: a request arrives after a later one",
+    "network: a reply comes after the client's patience",
+    "network: an aborted request arrives all the same",
+    "network: a poll is held",
+    "status 400 of a proxy",
+    "status 401",
+    "status 402",
+    "status 408",
+    "status 408 of what was taken",
+    "status 409",
+    "status 410 of a result",
+    "status 429",
+    "status 500",
+    "status 500 of what was taken",
+    "status 503",
+    "status 503 of what was taken",
+    "server: dies",
+    "server: dies with work under way",
+    "server: returns from its records",
+    "disk: refuses a commit",
+    "disk: is full",
+    "disk: can't be read",
+    "disk: refuses a claim",
+    "disk: damages a record",
+    "disk: loses a relaxed write",
+    "disk: loses power",
+    "fence: a commit comes too late",
+    "instance: one of its tasks panics",
+    "instance: dies",
+    "instance: dies with a commit under way",
+    "instance: takes its page's calls up again",
+    "page: is killed",
+    "page: is killed with a commit under way",
+    "page: goes on from what is pending",
+    "page: a second one takes over",
+    "page: gives a call up",
+];
+
+/// The life of a request as its surroundings see it. `born` is a call without a number, `dead` what nobody holds while its
+/// page or instance is gone.
+pub const TRANSITIONS: [(&str, &str); 18] = [
+    ("called", "written"),
+    ("called", "not written"),
+    ("called", "lost with its page"),
+    ("called", "rejected with its instance"),
+    ("called", "given up"),
+    ("written", "sent"),
+    ("written", "come back"),
+    ("sent", "sent again"),
+    ("sent", "answered"),
+    ("sent", "refused"),
+    ("sent", "come back"),
+    ("answered", "polled"),
+    ("answered", "come back"),
+    ("polled", "polled again"),
+    ("polled", "finished"),
+    ("finished", "come back"),
+    ("finished", "settled"),
+    ("settled", "forgotten"),
+];
+
+thread_local! {
+    /// Whether everything is told as it happens.
+    static TELLS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets every world of this thread tell what happens in it.
+pub fn tell_all() {
+    TELLS.set(true);
+}
+
+#[derive(Default)]
+pub struct Tally {
+    clock: Option<Rc<dyn Runtime>>,
+    faults: RefCell<BTreeMap<&'static str, u64>>,
+    transitions: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
+}
+
+impl Tally {
+    pub fn new(clock: Rc<dyn Runtime>) -> Tally {
+        Tally { clock: Some(clock), ..Tally::default() }
+    }
+
+    /// A line of the story.
+    pub fn tell(&self, what: fmt::Arguments) {
+        if TELLS.get()
+            && let Some(clock) = &self.clock
+        {
+            println!("{:>10.4}  {what}", clock.now().as_secs_f64());
+        }
+    }
+
+    pub fn fault(&self, fault: &'static str) {
+        debug_assert!(FAULTS.contains(&fault), "{fault}");
+        self.tell(format_args!("{fault}"));
+        *self.faults.borrow_mut().entry(fault).or_default() += 1;
+    }
+
+    /// `what` is the request, or as much as is known of it.
+    pub fn transition(&self, what: &str, from: &'static str, to: &'static str) {
+        debug_assert!(TRANSITIONS.contains(&(from, to)), "{from} → {to}");
+        self.tell(format_args!("{what}: {from} → {to}"));
+        *self.transitions.borrow_mut().entry((from, to)).or_default() += 1;
+    }
+
+    pub fn add(&self, other: &Tally) {
+        for (fault, count) in &*other.faults.borrow() {
+            *self.faults.borrow_mut().entry(fault).or_default() += count;
+        }
+        for (transition, count) in &*other.transitions.borrow() {
+            *self.transitions.borrow_mut().entry(*transition).or_default() += count;
+        }
+    }
+
+    /// One line for each, and the least of all counts.
+    pub fn table(&self) -> (Vec<String>, u64) {
+        let (faults, transitions) = (self.faults.borrow(), self.transitions.borrow());
+        let mut rows: Vec<(String, u64)> = Vec::new();
+        for fault in FAULTS {
+            rows.push((fault.to_owned(), faults.get(fault).copied().unwrap_or(0)));
+        }
+        for transition in TRANSITIONS {
+            let (from, to) = transition;
+            rows.push((format!("{from} → {to}"), transitions.get(&transition).copied().unwrap_or(0)));
+        }
+        let least = rows.iter().map(|(_, count)| *count).min().unwrap_or(0);
+        (rows.into_iter().map(|(name, count)| format!("{count:>9}  {name}")).collect(), least)
+    }
+}

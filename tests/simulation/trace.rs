@@ -1,0 +1,163 @@
+//! The life of each request, as its surroundings see it: what its client says to the disk and the network.
+//!
+//! A request is known by its bytes, which are its own: they have its number in them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tinkex::platform::{HttpRequest, HttpResponse};
+use tinkex::store::Op;
+use tinkex_journal::record::{Answer, Head, Record};
+
+use crate::tally::Tally;
+
+pub struct Trace {
+    tally: Rc<Tally>,
+    requests: RefCell<Vec<Request>>,
+}
+
+struct Request {
+    /// The end of its keys: model and number.
+    key: String,
+    /// Its call, as the page calls it.
+    label: String,
+    body: Rc<[u8]>,
+    /// As the server calls it.
+    id: Option<String>,
+    state: &'static str,
+}
+
+impl Trace {
+    pub fn new(tally: Rc<Tally>) -> Trace {
+        Trace { tally, requests: RefCell::default() }
+    }
+
+    /// A batch is on the disk.
+    pub fn committed(&self, ops: &[Op]) {
+        let mut requests = self.requests.borrow_mut();
+        for op in ops {
+            match op {
+                Op::Put(key, head) if key.starts_with("request/") => {
+                    let Ok(Head { label, .. }) = Head::from_bytes(key, head) else { continue };
+                    self.tally.transition(key, "called", "written");
+                    let key = key["request/".len()..].to_owned();
+                    requests.retain(|known| known.key != key);
+                    requests.push(Request { key, label, body: Rc::default(), id: None, state: "written" });
+                }
+                Op::Put(key, body) if key.starts_with("body/") => {
+                    if let Some(request) = find(&mut requests, key) {
+                        request.body = body.clone();
+                    }
+                }
+                Op::Put(key, answer) if key.starts_with("answer/") => {
+                    let Some(request) = find(&mut requests, key) else { continue };
+                    match Answer::from_bytes(key, answer) {
+                        Ok(Answer::Taken(id)) => request.id = Some(id),
+                        Ok(_) if request.state == "polled" => self.step(request, "finished"),
+                        _ => {}
+                    }
+                }
+                Op::Delete(key) if key.starts_with("request/") => {
+                    if find(&mut requests, key).is_some_and(|request| request.state == "settled") {
+                        self.tally.transition(key, "settled", "forgotten");
+                    }
+                    let key = key["request/".len()..].to_owned();
+                    requests.retain(|known| known.key != key);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Which request it is, where it is one of a model, for the story.
+    pub fn name(&self, request: &HttpRequest) -> String {
+        let requests = self.requests.borrow();
+        let known = requests.iter().find(|known| Some(&known.body) == request.body.as_ref());
+        known.map_or_else(String::new, |known| format!(" {} of {}", known.key, known.label))
+    }
+
+    pub fn sent(&self, request: &HttpRequest) {
+        let mut requests = self.requests.borrow_mut();
+        if request.url.ends_with("/retrieve_future") {
+            let body = request.body.as_deref().unwrap_or_default();
+            let of = |known: &&mut Request| {
+                known
+                    .id
+                    .as_ref()
+                    .is_some_and(|id| String::from_utf8_lossy(body).contains(&format!("\"{id}\"")))
+            };
+            match requests.iter_mut().find(of) {
+                Some(known) if known.state == "answered" => self.step(known, "polled"),
+                Some(known) if known.state == "polled" => {
+                    self.tally.transition(&known.key, "polled", "polled again");
+                }
+                _ => {}
+            }
+            return;
+        }
+        let Some(known) = requests.iter_mut().find(|known| Some(&known.body) == request.body.as_ref()) else {
+            return;
+        };
+        match known.state {
+            "written" => self.step(known, "sent"),
+            "sent" => self.tally.transition(&known.key, "sent", "sent again"),
+            _ => {}
+        }
+    }
+
+    pub fn answered(&self, request: &HttpRequest, response: &HttpResponse) {
+        let mut requests = self.requests.borrow_mut();
+        let taken = response.is_success().then(|| response.text());
+        let known = requests.iter_mut().find(|known| Some(&known.body) == request.body.as_ref());
+        if let (Some(known), Some(text)) = (known, taken)
+            && known.state == "sent"
+        {
+            self.step(known, "answered");
+            let id = text.split("\"request_id\":\"").nth(1).and_then(|rest| rest.split('"').next());
+            known.id = known.id.take().or(id.map(str::to_owned));
+        }
+    }
+
+    /// The page has the result of a call.
+    pub fn settled(&self, label: &str) {
+        for request in self.requests.borrow_mut().iter_mut().filter(|request| request.label == label) {
+            if request.state == "polled" {
+                // Its record is still on its way.
+                self.step(request, "finished");
+            }
+            if request.state == "finished" {
+                self.step(request, "settled");
+            }
+        }
+    }
+
+    /// What the requests of a model were found in when they came back; `finished`: those that have a result.
+    pub fn come_back(&self, first: u64, finished: bool) {
+        for request in &mut *self.requests.borrow_mut() {
+            let number = request.key.rsplit('/').next().and_then(|digits| digits.parse().ok());
+            if number == Some(first) {
+                let state = match request.state {
+                    _ if finished => "finished",
+                    "polled" => "answered",
+                    state => state,
+                };
+                let state = if state == "settled" { "finished" } else { state };
+                self.tally.transition(&request.key, state, "come back");
+                // It is sent or asked for once more.
+                if state == "answered" {
+                    request.state = "answered";
+                }
+            }
+        }
+    }
+
+    fn step(&self, request: &mut Request, to: &'static str) {
+        self.tally.transition(&request.key, request.state, to);
+        request.state = to;
+    }
+}
+
+fn find<'a>(requests: &'a mut [Request], key: &str) -> Option<&'a mut Request> {
+    let key = key.split_once('/').map(|(_, key)| key)?;
+    requests.iter_mut().find(|request| request.key == key)
+}
