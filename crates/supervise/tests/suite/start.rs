@@ -256,3 +256,22 @@ fn a_supervisor_runs_once_at_a_time() {
     world.run(dynamic.stop());
     assert!(world.run(dynamic.start(&world.system)).is_ok());
 }
+
+#[test]
+fn the_end_of_a_child_waits_until_its_supervisor_is_up() {
+    let world = World::new();
+    let slow = ChildSpec::new("slow", |ctx| async move {
+        ctx.sleep(seconds(2)).await?;
+        ctx.ready();
+        ctx.shutdown().await;
+        Ok::<_, Exit>(())
+    });
+    let supervisor = world.supervisor(Strategy::OneForOne).with(slow);
+    let start = supervisor.start(&world.system);
+    world.settle();
+    let end = supervisor.terminate_child("slow");
+    world.run(start).expect("it starts, whole");
+    assert_eq!(world.time.now(), seconds(2));
+    assert_eq!(world.run(end), Ok(()));
+    assert_eq!(supervisor.count_children().active, 0);
+}
