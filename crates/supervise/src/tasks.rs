@@ -1,30 +1,28 @@
 //! Tasks: pieces of work with one result each, bounded in number, none of which can end unseen.
 
+mod life;
+
 use std::{
     any::Any,
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    pin::Pin,
     rc::Rc,
-    task::{Context as TaskContext, Poll},
+    task::Poll,
 };
 
 use crate::{
-    cancel::CancelledFuture,
     context::Context,
-    deadlines::{Deadlines, TimerId},
     exit::Exit,
     handle::{TaskHandle, Ticket},
     map::Map,
     pid::{Kind, Pid},
     process::{self, Body, Owner, Process, Start},
     report::Report,
-    runtime::LocalBoxFuture,
     seat::start_root,
     spec::{ChildSpec, Shutdown},
     stream::TaskStream,
     system::System,
-    waiters::{Key, Waiters},
+    waiters::Waiters,
 };
 
 /// Keeps tasks: starts them while there is a place, queues them while there is room, ends them when it ends.
@@ -223,70 +221,6 @@ impl TaskSupervisor {
             })
         });
         TaskHandle { ticket: self.0.enqueue(name, linked, body), value, supervisor: self.clone() }
-    }
-
-    /// The process of the supervisor.
-    fn run(self, ctx: Context) -> LocalBoxFuture<'static, Exit> {
-        if !self.0.open(ctx.pid()) {
-            return Box::pin(async { Exit::from("this task supervisor runs already") });
-        }
-        let reaper = Reaper(self.0.clone());
-        let waiting = self.clone();
-        ctx.show_queue("running", move || self.running());
-        ctx.show_queue("queued", move || waiting.queued());
-        ctx.ready();
-        reaper.0.start_queued();
-        let asked = Some(ctx.shutdown());
-        let deadlines = Deadlines::new(ctx.system().clone());
-        Box::pin(Run { reaper, asked, key: None, deadlines })
-    }
-}
-
-/// The life of its process: takes tasks until it is asked to stop, then waits for those that run.
-struct Run {
-    reaper: Reaper,
-    /// Until it was asked to stop.
-    asked: Option<CancelledFuture>,
-    key: Option<Key>,
-    deadlines: Deadlines,
-}
-
-impl Future for Run {
-    type Output = Exit;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Exit> {
-        let Self { reaper: Reaper(tasks), asked, key, deadlines } = &mut *self;
-        if let Some(future) = asked {
-            if Pin::new(future).poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            *asked = None;
-            tasks.close();
-            match tasks.shutdown.get() {
-                Shutdown::BrutalKill => return Poll::Ready(Exit::Shutdown),
-                Shutdown::After(time) => deadlines.set(TimerId { key: 0, nth: 0 }, time),
-                Shutdown::Infinity => {}
-            }
-            for pid in tasks.pids() {
-                pid.ask_to_stop();
-            }
-        }
-        if tasks.state.borrow().running.is_empty() {
-            tasks.moved.leave(key.take());
-            return Poll::Ready(Exit::Shutdown);
-        }
-        tasks.moved.wait(key, cx.waker());
-        deadlines.poll_next(cx).map(|_| Exit::Shutdown)
-    }
-}
-
-/// However the supervisor ends, no task outlives it.
-struct Reaper(Rc<Tasks>);
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        self.0.close();
-        self.0.kill_all();
     }
 }
 
