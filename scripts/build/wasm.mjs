@@ -34,7 +34,16 @@ export async function buildWasm({ features = [], out = wasmPackOut, to = pkg } =
   await run(
     "wasm-pack",
     [
-      ...["build", join(root, "crates", "wasm"), "--target", "web", "--mode", "no-install", "--profile", "wasm"],
+      ...[
+        "build",
+        join(root, "crates", "wasm"),
+        "--target",
+        "web",
+        "--mode",
+        "no-install",
+        "--profile",
+        "wasm",
+      ],
       ...["--out-dir", out, "--out-name", "tinkex", "--no-pack", "--no-opt"],
       ...(features.length > 0 ? ["--", "--features", features.join()] : []),
     ],
