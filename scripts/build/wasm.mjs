@@ -20,7 +20,11 @@ export const wasmEnv = {
   CARGO_UNSTABLE_BUILD_STD: "std,panic_unwind",
   // The standard library's own choice of small algorithms (sorting, printing numbers), and none of its backtraces.
   CARGO_UNSTABLE_BUILD_STD_FEATURES: "panic-unwind,optimize_for_size",
-  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: "-Cpanic=unwind -Cllvm-args=-wasm-use-legacy-eh=true",
+  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: [
+    ...["-Cpanic=unwind", "-Cllvm-args=-wasm-use-legacy-eh=true"],
+    // Generic code of the standard library is compiled with ours, where the optimizer sees what can't unwind.
+    "-Zshare-generics=no",
+  ].join(" "),
 };
 
 /** Compiles the client into the folder `to`; what lies on the way there goes into `out`. */
@@ -55,7 +59,8 @@ export async function buildWasm({ features = [], out = wasmPackOut, to = pkg } =
   const small = join(out, "small.wasm");
   await run(process.execPath, [
     join(root, "node_modules", "binaryen", "bin", "wasm-opt"),
-    ...["-Os", "--strip-debug", "--strip-producers", large, "-o", small],
+    // What can't throw needs no cleaning up behind it, which shows better after a first round.
+    ...["-Os", "--generate-global-effects", "-Os", "--strip-debug", "--strip-producers", large, "-o", small],
   ]);
   mkdirSync(to, { recursive: true });
   // Copied under another name first: whoever reads the package meanwhile sees the old wasm or the new one.
