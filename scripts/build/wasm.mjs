@@ -24,6 +24,8 @@ export const wasmEnv = {
     ...["-Cpanic=unwind", "-Cllvm-args=-wasm-use-legacy-eh=true"],
     // Generic code of the standard library is compiled with ours, where the optimizer sees what can't unwind.
     "-Zshare-generics=no",
+    // `{:?}` writes nothing in the wasm: it is for those who debug, and the client's own words don't use it.
+    "-Zfmt-debug=none",
   ].join(" "),
 };
 

@@ -281,7 +281,7 @@ impl Service {
         if names.iter().any(|name| name == base_model) {
             return error;
         }
-        let message = format!("{base_model:?} isn't served here; take one of: {}", names.join(", "));
+        let message = format!("\"{base_model}\" isn't served here; take one of: {}", names.join(", "));
         Error::invalid("baseModel", message).with_outcome(Outcome::Refused)
     }
 }
@@ -289,6 +289,6 @@ impl Service {
 fn check_path(path: &str) -> Result<(), Error> {
     match path.parse::<TinkerPath>() {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::invalid("path", format!("{path:?} is no checkpoint's path: {error}"))),
+        Err(error) => Err(Error::invalid("path", format!("\"{path}\" is no checkpoint's path: {error}"))),
     }
 }
