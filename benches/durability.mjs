@@ -43,12 +43,12 @@ async function commits(page) {
   }
 }
 
-/** Interleaved as well. */
+/** In turns as well. */
 async function steps(page, url) {
   const times = 200;
   const runs = await page.evaluate((args) => globalThis.steps(...args), [url, times]);
   const [disk, memory] = runs.map(({ took }) => took.reduce((sum, ms) => sum + ms, 0) / times);
-  console.log(`\n${times} steps of the real model, 4 x 64 tokens each:`);
+  console.log(`\n${times} steps of the real model, 8 x 64 tokens each:`);
   runs.forEach(({ persistence, took }) => {
     console.log(
       `${persistence.padEnd(10)} ${quantile(took, 0.5).toFixed(1)} ms a step (p50), ${quantile(took, 0.95).toFixed(1)} (p95)`,

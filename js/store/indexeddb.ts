@@ -37,6 +37,8 @@ const BLOCKED_FOR = 2_000;
 /** A database that can't be opened, or has lost its stores, is left for whoever can read it; the next one is begun. */
 const DATABASES = ["", " 2", " 3"];
 const TRIES = 3;
+/** So long a relaxed commit waits for another one to go with, in ms: a transaction costs a page more than what is in it. */
+const SOON = 10;
 
 export class IndexedDbStore implements Store {
   readonly persistence: Persistence = "indexeddb";
@@ -45,6 +47,8 @@ export class IndexedDbStore implements Store {
   readonly #schema: readonly SchemaStep[];
   readonly #turns = new Turns();
   #connection: Promise<IDBDatabase> | undefined;
+  #waiting: { batch: Batch; settle: (written: Promise<void>) => void }[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(name: string, warn: (message: string) => void, schema = SCHEMA) {
     this.#name = name;
@@ -59,6 +63,7 @@ export class IndexedDbStore implements Store {
   }
 
   load(prefix: string): Promise<[string, Uint8Array][]> {
+    this.#flush();
     return this.#transact("readonly", "relaxed", (records) => {
       const keys = records.getAllKeys(under(prefix));
       const values = records.getAll(under(prefix));
@@ -67,6 +72,7 @@ export class IndexedDbStore implements Store {
   }
 
   claim(fence: string): Promise<number> {
+    this.#flush();
     // Relaxed: what ends the machine before it is on the disk ends whoever held the epoch before as well.
     return this.#transact("readwrite", "relaxed", (_, fences) => {
       let epoch: number;
@@ -77,6 +83,34 @@ export class IndexedDbStore implements Store {
   }
 
   commit(batch: Batch): Promise<void> {
+    return new Promise((settle) => {
+      this.#waiting.push({ batch, settle });
+      if (batch.durability === "strict") this.#flush();
+      else this.#timer ??= setTimeout(() => this.#flush(), SOON);
+    });
+  }
+
+  /** Those that follow each other under the same epoch are one transaction. */
+  #flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (let next; (next = waiting.shift());) {
+      const { fence, epoch } = next.batch;
+      const together = [next];
+      while (waiting[0]?.batch.fence === fence && waiting[0].batch.epoch === epoch) {
+        together.push(waiting.shift() as typeof next);
+      }
+      const written = this.#write({
+        ...(together.at(-1) as typeof next).batch,
+        ops: together.flatMap(({ batch }) => batch.ops),
+      });
+      together.forEach(({ settle }) => settle(written));
+    }
+  }
+
+  #write(batch: Batch): Promise<void> {
     return this.#transact("readwrite", batch.durability, (records, fences, refuse) => {
       const epoch = fences.get(batch.fence) as IDBRequest<number | undefined>;
       // The ops don't wait for the epoch: should it be another one, all of them are undone.
@@ -96,6 +130,7 @@ export class IndexedDbStore implements Store {
   }
 
   forget(): Promise<void> {
+    this.#flush();
     return this.#turns.take(async () => {
       await this.#disconnect();
       for (const suffix of DATABASES) {
@@ -106,12 +141,14 @@ export class IndexedDbStore implements Store {
 
   async close(): Promise<void> {
     globalThis.removeEventListener?.("pagehide", this.#onPageHide);
+    this.#flush();
     await this.#turns.close();
     await this.#disconnect();
   }
 
   /** A page that may come back holds nobody up meanwhile. */
   readonly #onPageHide = (event: PageTransitionEvent) => {
+    this.#flush();
     if (event.persisted) void this.#disconnect();
   };
 

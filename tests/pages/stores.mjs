@@ -37,6 +37,33 @@ const faults = {
     ]);
   },
 
+  async "relaxed commits go with the next one under their epoch, in one transaction, or soon by themselves"() {
+    const store = new IndexedDbStore(fresh(), quiet);
+    const [f, g] = [await store.claim("f"), await store.claim("g")];
+    const seen = [];
+    const counting = function (transaction, ...args) {
+      seen.push(args[2].durability);
+      return transaction.apply(this, args);
+    };
+    await patched(IDBDatabase.prototype, "transaction", counting, async () => {
+      await Promise.all([
+        write(store, f, [put("a", 1), put("b", 1)], "f", "relaxed"),
+        write(store, f, [{ type: "delete", key: "a" }, put("b", 2)], "f", "relaxed"),
+        write(store, f, [put("b", 3)]),
+      ]);
+      same(seen.splice(0), ["strict"]);
+      await Promise.all([
+        write(store, f, [put("c", 1)], "f", "relaxed"),
+        write(store, g, [put("c", 2)], "g", "relaxed"),
+        rejects(write(store, f + 1, [put("c", 3)], "f", "relaxed"), "fenced"),
+      ]);
+      same(seen.splice(0), ["relaxed", "relaxed", "relaxed"]);
+      // Whoever asks sees what was written before.
+      write(store, f, [put("d", 4)], "f", "relaxed");
+      same(await text(store), { b: [3], c: [2], d: [4] });
+    });
+  },
+
   async "an aborted transaction is made again, and one that always aborts leaves nothing behind"() {
     const store = new IndexedDbStore(fresh(), quiet);
     const epoch = await store.claim("f");
