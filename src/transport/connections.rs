@@ -3,7 +3,7 @@
 //!
 //! Each request asks for a *permit* of its class and keeps it until its answer is whole. Within a class permits go
 //! in the order in which they were asked for. Polls that are held give way when others of their class wait
-//! ([`Permit::give_way`]), so that one slow result does not keep the ready ones waiting.
+//! ([`Permit::others_wait`]), so that one slow result does not keep the ready ones waiting.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

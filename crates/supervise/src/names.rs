@@ -90,7 +90,7 @@ impl Names {
 
 impl fmt::Display for NameTaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the name {} is taken by {:?}", self.name, self.owner)
+        write!(f, "the name {} is taken by {}", self.name, self.owner.name())
     }
 }
 

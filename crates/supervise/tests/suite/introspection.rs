@@ -260,6 +260,7 @@ fn names_are_taken_once() {
     names.register(&one, "other", "text").unwrap();
     let taken = names.register(&two, "name", 2_u8).unwrap_err();
     assert_eq!(taken, NameTaken { name: "name".into(), owner: one.clone() });
+    assert_eq!(taken.to_string(), format!("the name name is taken by {}", one.name()));
     assert_eq!(names.find::<u8>("name"), Some(1));
     assert_eq!(names.find::<u16>("name"), None, "another type");
     assert_eq!(names.owner("name"), Some(one.clone()));
