@@ -3,6 +3,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`bindings`] | the wasm boundary: the only place, with the browser's half of `platform`, that knows a `JsValue` |
+//! | [`wire`] | the client's values in JavaScript's terms: arguments and results |
 //! | [`service`] | the supervision tree of one service, its session and its clients |
 //! | [`training`], [`sampling`] | what can be done with a model and with a sampler |
 //! | [`session`] | the service's settings, the session, its heartbeat |
@@ -21,5 +22,6 @@ pub mod session;
 pub mod store;
 pub mod training;
 pub mod transport;
+pub mod wire;
 
 pub use error::{Error, Kind, Outcome};

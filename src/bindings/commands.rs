@@ -10,7 +10,6 @@ use tinkex_supervise::{Context, Exit, Pid, TaskHandle, TaskSupervisor};
 
 use super::desk::{Answer, OnPage, OpenCall};
 use super::host::Promise;
-use super::{arguments, results};
 use crate::error::{Error, Outcome};
 use crate::platform::plain::{Given, Plain, Wrong};
 use crate::request::Progress;
@@ -18,6 +17,7 @@ use crate::sampling::SamplingClient;
 use crate::service::{Made, Service};
 use crate::training::method::{Ask, Output};
 use crate::training::{Asked, Name, TrainingClient};
+use crate::wire::{arguments, results};
 
 /// The clients of a service, by the numbers that JavaScript has for them.
 #[derive(Clone, Default)]
@@ -252,7 +252,8 @@ fn of_training(
         }
         _ => return Err(unknown(method)),
     };
-    let name = Name { key: promise.key(), label: given.optional_text("label").unwrap_or_default() };
+    let label = given.optional_text("label").unwrap_or_default();
+    let name = Name { key: promise.key(), label, ..Name::default() };
     given.wrong().check()?;
     Ok(output(clients.clone(), service.clone(), training.ask(ask, name, progress)))
 }

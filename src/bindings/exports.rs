@@ -6,7 +6,6 @@ use std::rc::Rc;
 use tinkex_supervise::{Address, Report, ReportContext, TaskHandle};
 use wasm_bindgen::prelude::*;
 
-use super::arguments;
 use super::desk::{Desk, Message};
 use super::host::{Host, Promise, ServiceHost};
 use super::supervision::{rows, tell};
@@ -14,6 +13,7 @@ use crate::error::{Error, Outcome};
 use crate::platform::browser::Browser;
 use crate::platform::plain::{Given, Wrong};
 use crate::service::Service;
+use crate::wire::arguments;
 
 struct Instance {
     host: Host,

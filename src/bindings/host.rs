@@ -7,10 +7,10 @@ use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
 use super::desk::Answer;
-use super::results::failure;
 use crate::error::Error;
 use crate::platform::browser::Outside;
 use crate::request::Progress;
+use crate::wire::results::failure;
 
 #[wasm_bindgen]
 extern "C" {

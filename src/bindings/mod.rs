@@ -17,9 +17,6 @@
 //! Calls are answered through the host: `settle(key, value)` or `fail(key, error)`. The call `spawn` is the task of a
 //! function of the page: `run(key)` lets the page start it.
 
-pub mod arguments;
-pub mod results;
-
 #[cfg(target_arch = "wasm32")]
 mod commands;
 #[cfg(target_arch = "wasm32")]

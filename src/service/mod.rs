@@ -36,7 +36,7 @@ use crate::platform::Platform;
 use crate::request::Progress;
 use crate::sampling::SamplingClient;
 use crate::session::{Choice, Labels, Session};
-use crate::store::{Durability, Store, words};
+use crate::store::{Durability, Fence, Store, words};
 use crate::training::dispatcher::Message;
 use crate::transport::retry::Policy;
 use crate::transport::{self, Call, Transport};
@@ -60,12 +60,21 @@ pub struct Settings {
     pub session: Choice,
 }
 
+/// What the trees of one server and account share.
+#[derive(Clone)]
+pub struct Shared {
+    pub system: System,
+    pub transport: Transport,
+    pub store: Rc<dyn Store>,
+    pub labels: Labels,
+}
+
 /// The handle of one service. Clones are the same service.
 #[derive(Clone)]
 pub struct Service(Rc<Inner>);
 
 struct Inner {
-    system: System,
+    shared: Shared,
     session: Session,
     calls: TaskSupervisor,
     tasks: TaskSupervisor,
@@ -106,22 +115,8 @@ impl Service {
     ) -> Service {
         let system = System::new(platform.clone().as_runtime());
         let transport = Transport::new(platform, settings.transport);
-        let session = Session::new(transport, store, settings.labels, settings.session);
-        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
-        let tasks = TaskSupervisor::new("tasks").limit(MAX_TASKS).queue(MAX_CALLS);
-        let clients = DynamicSupervisor::new("clients");
-        let service = Service(Rc::new(Inner {
-            system: system.clone(),
-            session: session.clone(),
-            calls: calls.clone(),
-            tasks: tasks.clone(),
-            clients: clients.clone(),
-            models: RefCell::default(),
-            root: RefCell::new(None),
-        }));
-        let heartbeats = ChildSpec::new("session", move |ctx| session.clone().heartbeats(ctx));
-        let root = Supervisor::new("service").intensity(RESTARTS, RESTART_PERIOD);
-        let mut root = root.with(calls.child()).with(tasks.child()).with(heartbeats).with(clients.child());
+        let shared = Shared { system: system.clone(), transport, store, labels: settings.labels };
+        let (service, mut root) = Service::tree(shared, "service", settings.session, None);
         if let Some(desk) = desk(&service) {
             root = root.with(desk);
         }
@@ -131,12 +126,43 @@ impl Service {
         service
     }
 
+    /// A session and its clients, and the tree that is to be started for them. `fence`: see [`Session::new`].
+    pub fn tree(
+        shared: Shared,
+        name: impl Into<Rc<str>>,
+        choice: Choice,
+        fence: Option<Fence>,
+    ) -> (Service, Supervisor) {
+        let Shared { transport, store, labels, .. } = shared.clone();
+        let session = Session::new(transport, store, fence, labels, choice);
+        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
+        let tasks = TaskSupervisor::new("tasks").limit(MAX_TASKS).queue(MAX_CALLS);
+        let clients = DynamicSupervisor::new("clients");
+        let service = Service(Rc::new(Inner {
+            shared,
+            session: session.clone(),
+            calls: calls.clone(),
+            tasks: tasks.clone(),
+            clients: clients.clone(),
+            models: RefCell::default(),
+            root: RefCell::new(None),
+        }));
+        let heartbeats = ChildSpec::new("session", move |ctx| session.clone().heartbeats(ctx));
+        let root = Supervisor::new(name).intensity(RESTARTS, RESTART_PERIOD);
+        let root = root.with(calls.child()).with(tasks.child()).with(heartbeats).with(clients.child());
+        (service, root)
+    }
+
     pub fn session(&self) -> &Session {
         &self.0.session
     }
 
+    pub fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
     pub fn system(&self) -> &System {
-        &self.0.system
+        &self.0.shared.system
     }
 
     /// Where calls of the service itself run as tasks.

@@ -6,7 +6,7 @@
 //! before it is used.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::lock::Mutex;
-use tinkex_journal::record::{self, Record, SESSIONS, unescaped};
+use tinkex_journal::record::{self, Record, SESSIONS, session_key, unescaped};
 use tinkex_journal::recovery::Found;
 use tinkex_protocol::Map;
 use tinkex_protocol::SessionId;
@@ -27,7 +27,7 @@ use tinkex_supervise::{Context, Exit, faults};
 
 use crate::error::{Error, Outcome};
 use crate::platform::{Level, uuid};
-use crate::store::{Journal, Store, words};
+use crate::store::{Fence, Journal, Store, words};
 use crate::transport::connections::Class;
 use crate::transport::retry::Policy;
 use crate::transport::{Call, SDK_VERSION, Transport};
@@ -65,6 +65,9 @@ pub enum Resume {
     This(SessionId),
 }
 
+/// What the names of runs begin with, as owners of sessions: only the run itself takes those up again.
+pub const OF_A_RUN: &str = "run/";
+
 /// A service's session, made or taken up again when it is first needed. Clones share it.
 #[derive(Clone)]
 pub struct Session(Rc<Inner>);
@@ -72,6 +75,8 @@ pub struct Session(Rc<Inner>);
 struct Inner {
     transport: Transport,
     store: Rc<dyn Store>,
+    /// Under which its journal is written, where that is not the session's own.
+    fence: Option<Fence>,
     labels: Labels,
     choice: Choice,
     /// One asks, the others wait for its answer; a failure is not kept, so the next caller asks again.
@@ -100,11 +105,19 @@ enum State {
 }
 
 impl Session {
-    pub fn new(transport: Transport, store: Rc<dyn Store>, labels: Labels, choice: Choice) -> Session {
+    /// `fence`: under which its journal is written; its own where there is none.
+    pub fn new(
+        transport: Transport,
+        store: Rc<dyn Store>,
+        fence: Option<Fence>,
+        labels: Labels,
+        choice: Choice,
+    ) -> Session {
         let creation_key = uuid(&**transport.platform());
-        Session(Rc::new(Inner {
-            transport,
+        let session = Rc::new(Inner {
+            transport: transport.clone(),
             store,
+            fence,
             labels,
             choice,
             flags: Mutex::new(None),
@@ -115,7 +128,16 @@ impl Session {
             samplers: Cell::new(0),
             last_beat: Cell::new(Duration::ZERO),
             sleeping: RefCell::new(None),
-        }))
+        });
+        let known = Rc::downgrade(&session);
+        transport.on_answer(Box::new(move || {
+            let session = known.upgrade().map(Session);
+            session.is_some_and(|session| {
+                session.wake();
+                true
+            })
+        }));
+        Session(session)
     }
 
     pub fn transport(&self) -> &Transport {
@@ -199,6 +221,9 @@ impl Session {
             if record.owner == *owner {
                 return Some(id.into());
             }
+            if record.owner.starts_with(OF_A_RUN) {
+                continue;
+            }
             if newest.as_ref().is_none_or(|(created, _)| *created <= record.created) {
                 newest = Some((record.created, id.into()));
             }
@@ -214,8 +239,8 @@ impl Session {
     fn resume(&self, id: SessionId) -> LocalBoxFuture<'static, Result<Journal, Error>> {
         let session = self.clone();
         async move {
-            let Inner { store, transport, choice, .. } = &*session.0;
-            let journal = Journal::open(store.clone(), id.clone(), &choice.owner, None).await?;
+            let Inner { transport, .. } = &*session.0;
+            let journal = session.open(id.clone(), None).await?;
             let Err(error) = transport.send(beat(id.clone()).policy(Policy::Plain)).await else {
                 return Ok(journal);
             };
@@ -244,13 +269,24 @@ impl Session {
         let mut call = Call::post_json("create_session", &ask).class(Class::Control).policy(Policy::Plain);
         call.idempotency_key = Some(self.0.creation_key.clone());
         async move {
-            let Inner { store, transport, choice, .. } = &*session.0;
+            let transport = &session.0.transport;
             let made: CreateSessionResponse = transport.fetch(call).await?;
             session.say(&made);
             let created = transport.platform().unix_time().as_millis() as u64;
-            Journal::open(store.clone(), made.session_id, &choice.owner, Some(created)).await
+            session.open(made.session_id, Some(created)).await
         }
         .boxed_local()
+    }
+
+    /// The journal of a session, from now on under the fence that is this one's.
+    fn open(&self, id: SessionId, created: Option<u64>) -> LocalBoxFuture<'static, Result<Journal, Error>> {
+        let Inner { store, fence, choice, .. } = &*self.0;
+        let owner = choice.owner.clone();
+        let claimed = match fence {
+            Some(fence) => ready(Ok(fence.clone())).boxed_local(),
+            None => Fence::claim(store.clone(), session_key(id.as_str())),
+        };
+        async move { Journal::open(claimed.await?, id, &owner, created).await }.boxed_local()
     }
 
     /// What the server has to say to whoever makes a session.
@@ -307,12 +343,6 @@ impl Session {
     /// The process that keeps the session alive.
     pub async fn heartbeats(self, ctx: Context) -> Result<(), Exit> {
         ctx.ready();
-        let session = Rc::downgrade(&self.0);
-        self.0.transport.on_answer(Box::new(move || {
-            if let Some(session) = session.upgrade() {
-                Session(session).wake();
-            }
-        }));
         loop {
             let waiting = ctx.waiting_for("the next heartbeat");
             let pause = self.until_next_beat();

@@ -9,7 +9,7 @@ use tinkex_journal::record::{self, MODELS, Place, Record, model_key, session_key
 use tinkex_journal::recovery::{Found, Recovered, aside, recover};
 use tinkex_protocol::{ModelId, ModelSeqId, SamplingSessionSeqId, SessionId};
 
-use super::{Batch, Durability, Op, Store, StoreErrorKind};
+use super::{Durability, Fence, Op};
 use crate::error::Error;
 
 /// Samplers are numbered without a write for each: so many numbers are written down ahead.
@@ -20,45 +20,41 @@ const SAMPLERS_AHEAD: u64 = 64;
 pub struct Journal(Rc<Inner>);
 
 struct Inner {
-    store: Rc<dyn Store>,
+    fence: Fence,
     session: SessionId,
-    /// The session's key, and its fence.
     key: String,
-    epoch: u64,
     /// As it was written last.
     record: RefCell<record::Session>,
     /// Where this service's own count of models and samplers begins.
     first_model: u64,
     first_sampler: u64,
-    /// Somebody else holds the session now, or has deleted it.
-    lost: RefCell<Option<Error>>,
     /// A write failed: what of `record` is on the disk isn't known.
     unsure: Cell<bool>,
 }
 
 impl Journal {
-    /// Claims the session and writes it down as `owner`'s. `created`: it is new, since this time (ms since 1970).
+    /// Writes the session down as `owner`'s, under a fence that is his. `created`: it is new, since this time (ms since
+    /// 1970).
     pub fn open(
-        store: Rc<dyn Store>,
+        fence: Fence,
         session: SessionId,
         owner: &str,
         created: Option<u64>,
     ) -> LocalBoxFuture<'static, Result<Journal, Error>> {
-        Journal::claim(store, session, owner.to_owned(), created).boxed_local()
+        Journal::begin(fence, session, owner.to_owned(), created).boxed_local()
     }
 
-    async fn claim(
-        store: Rc<dyn Store>,
+    async fn begin(
+        fence: Fence,
         session: SessionId,
         owner: String,
         created: Option<u64>,
     ) -> Result<Journal, Error> {
         let key = session_key(session.as_str());
-        let epoch = store.claim(&key).await?;
         // Read when it is ours: until then its last owner may have written it.
         let known = match created {
             Some(_) => None,
-            None => store.load(&key).await?.into_iter().find(|(found, _)| *found == key),
+            None => fence.store().load(&key).await?.into_iter().find(|(found, _)| *found == key),
         };
         let record = match (known, created) {
             (Some((key, bytes)), _) => {
@@ -75,14 +71,12 @@ impl Journal {
         };
         let record = record::Session { owner, ..record };
         let journal = Journal(Rc::new(Inner {
-            store,
+            fence,
             session,
             key,
-            epoch,
             first_model: record.next_model,
             first_sampler: record.next_sampler,
             record: RefCell::new(record),
-            lost: RefCell::new(None),
             unsure: Cell::new(false),
         }));
         journal.commit(Durability::Strict, vec![journal.session_op()]).await?;
@@ -99,23 +93,19 @@ impl Journal {
 
     /// Why nothing of this session can be written here any more.
     pub fn lost(&self) -> Option<Error> {
-        self.0.lost.borrow().clone()
+        self.0.fence.lost()
     }
 
     /// Writes all of it or nothing.
     pub fn commit(&self, durability: Durability, ops: Vec<Op>) -> LocalBoxFuture<'static, Result<(), Error>> {
         let inner = self.0.clone();
-        let batch = Batch { fence: inner.key.clone(), epoch: inner.epoch, durability, ops };
-        let committed = inner.store.commit(batch);
+        let committed = inner.fence.commit(durability, ops);
         async move {
-            let Err(error) = committed.await else { return Ok(()) };
-            inner.unsure.set(true);
-            let fenced = error.kind == StoreErrorKind::Fenced;
-            let error = Error::from(error);
-            if fenced {
-                inner.lost.borrow_mut().get_or_insert_with(|| error.clone());
+            let committed = committed.await;
+            if committed.is_err() {
+                inner.unsure.set(true);
             }
-            Err(error)
+            committed
         }
         .boxed_local()
     }
@@ -164,7 +154,8 @@ impl Journal {
 
     /// What is kept of a model. What can't be read is set aside; none where the model isn't known here.
     pub async fn recover(&self, model: &ModelId) -> Result<Option<Recovered>, Error> {
-        let Inner { store, session, .. } = &*self.0;
+        let Inner { fence, session, .. } = &*self.0;
+        let store = fence.store();
         let id = model.as_str();
         let key = model_key(id);
         let record = store.load(&key).await?.into_iter().find(|(found, _)| *found == key);
@@ -194,7 +185,7 @@ impl Journal {
     /// What is kept of this session's models: of each its calls, and how many of them are finished and not seen.
     pub async fn inventory(&self) -> Result<Vec<Kept>, Error> {
         let mut kept = Vec::new();
-        for (key, bytes) in self.0.store.load(MODELS).await? {
+        for (key, bytes) in self.0.fence.store().load(MODELS).await? {
             let model = key.strip_prefix(MODELS).and_then(unescaped);
             let (Some(model), Ok(record)) = (model, record::Model::from_bytes(&key, &bytes)) else {
                 continue;
@@ -202,7 +193,7 @@ impl Journal {
             if record.session != self.0.session.as_str() {
                 continue;
             }
-            let heads = self.0.store.load(&Place::Request.prefix(&model)).await?;
+            let heads = self.0.fence.store().load(&Place::Request.prefix(&model)).await?;
             let calls = heads.into_iter().filter_map(|(key, bytes)| {
                 let head = record::Head::from_bytes(&key, &bytes).ok()?;
                 (head.part == 0).then_some(head.method)

@@ -1,6 +1,7 @@
 //! Where records are kept, as the client sees it: batches that happen whole or not at all, under fences that say who may
 //! write. JavaScript keeps the stores (`js/store/`), so that they outlive an instance; tests bring a simulated disk.
 
+mod fence;
 mod journal;
 
 use std::rc::Rc;
@@ -8,6 +9,7 @@ use std::rc::Rc;
 use futures_util::future::LocalBoxFuture;
 use tinkex_journal::recovery::Found;
 
+pub use fence::Fence;
 pub use journal::{Journal, put, words};
 
 /// The records of one namespace: a server and an account. Held as `Rc<dyn Store>`.

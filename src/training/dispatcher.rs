@@ -40,8 +40,8 @@ pub enum Message {
         key: u32,
         caller: Caller,
     },
-    /// The caller of this key knows what came of its call.
-    Seen(u32),
+    /// The caller of this key knows what came of its call; with its records' going this is written.
+    Seen(u32, Vec<Op>),
     /// Answered when all that came before is done.
     Barrier(Reply<()>),
 }
@@ -139,7 +139,7 @@ impl Dispatcher {
             match message {
                 Message::Call(_, incoming) => incoming.caller.settle(Err(self.ending(Outcome::NotSent))),
                 Message::Await { caller, .. } => caller.settle(Err(self.ending(Outcome::Journaled))),
-                Message::Seen(key) => self.seen(key),
+                Message::Seen(key, with) => self.seen(key, with),
                 Message::LetGo(_) | Message::Impatient(..) | Message::Barrier(_) => {}
             }
         }
@@ -161,7 +161,7 @@ impl Dispatcher {
     fn hear(&mut self, message: Message) {
         match message {
             Message::Call(ticket, Incoming { ask, name, caller }) => {
-                let held = Held::new(ticket, ask, name.label, name.key, caller);
+                let held = Held::new(ticket, ask, name, caller);
                 let parts = held.parts.len();
                 self.calls.push(held);
                 let effects = self.lane.call(ticket, parts);
@@ -183,7 +183,7 @@ impl Dispatcher {
                 }
                 self.sweep();
             }
-            Message::Seen(key) => self.seen(key),
+            Message::Seen(key, with) => self.seen(key, with),
             Message::Barrier(done) => {
                 self.relaxed(Vec::new());
                 let _ = done.send(());
@@ -205,7 +205,12 @@ impl Dispatcher {
     /// Something came of a request: it is written down first, where it is worth it.
     fn happened(&mut self, event: Event<Error>) {
         match &event {
-            Event::Written(ticket) => self.progress(*ticket, Outcome::Journaled),
+            Event::Written(ticket) => {
+                self.progress(*ticket, Outcome::Journaled);
+                if let Some(written) = self.find(*ticket).and_then(|held| held.written.take()) {
+                    let _ = written.send(());
+                }
+            }
             Event::NotWritten(ticket, _) => self.progress(*ticket, Outcome::NotSent),
             Event::Answered(ticket, part, request) => {
                 self.keep(*ticket, *part, Answer::Taken(request.clone()));

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use tinkex_journal::lane::{Number, Ticket};
 use tinkex_journal::record::{Answer, Encoding, Head, Place, check};
 use tinkex_journal::recovery::{self, Recovered};
+use tinkex_supervise as supervise;
 
+use super::Name;
 use super::method::{Ask, Method};
 use crate::error::{Error, Outcome};
 use crate::request::retrieve::Payload;
@@ -35,6 +37,9 @@ pub struct Held {
     pub ask: Option<Ask>,
     pub label: String,
     pub key: u32,
+    /// What is written with it; gone once it was, so that it isn't written again over what came later.
+    pub with: Vec<Op>,
+    pub written: Option<supervise::Reply<()>>,
     /// 0 before it has one.
     pub first: Number,
     pub parts: Vec<Part>,
@@ -63,7 +68,8 @@ pub struct Part {
 }
 
 impl Held {
-    pub fn new(ticket: Ticket, ask: Ask, label: String, key: u32, caller: Caller) -> Held {
+    pub fn new(ticket: Ticket, ask: Ask, name: Name, caller: Caller) -> Held {
+        let Name { key, label, with, written } = name;
         let method = ask.method();
         let path: Rc<str> = method.path().into();
         let part = |data| Part { path: path.clone(), data, ..Part::default() };
@@ -74,6 +80,8 @@ impl Held {
             ask: Some(ask),
             label,
             key,
+            with,
+            written,
             first: 0,
             caller: Some(caller),
             ended: None,
@@ -117,6 +125,8 @@ impl Held {
             ask: None,
             label: head.map(|head| head.label).unwrap_or_default(),
             key: 0,
+            with: Vec::new(),
+            written: None,
             first: call.first,
             parts,
             caller: None,

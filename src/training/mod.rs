@@ -18,11 +18,12 @@ use tinkex_protocol::metrics::Metrics;
 use tinkex_protocol::{
     Datum, EncodedForwardBackward, ForwardBackwardOutput, LossCall, ModelId, SamplingSessionId,
 };
-use tinkex_supervise::{Address, TaskSupervisor};
+use tinkex_supervise::{self as supervise, Address, TaskSupervisor};
 
 use crate::error::{Error, Outcome};
 use crate::request::{Progress, Reply, caller};
 use crate::session::Session;
+use crate::store::Op;
 use crate::transport::Call;
 use dispatcher::{Incoming, Message};
 use method::{Ask, Method, Output};
@@ -48,12 +49,16 @@ struct Inner {
 }
 
 /// By what a call is known to whoever made it.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Name {
     /// The key of its promise; 0 for none, and then its result counts as seen when it is given.
     pub key: u32,
     /// JSON text; empty for none.
     pub label: String,
+    /// What is written with it, in the same commit.
+    pub with: Vec<Op>,
+    /// Told when it is written; dropped when it could not be.
+    pub written: Option<supervise::Reply<()>>,
 }
 
 impl TrainingClient {
@@ -102,8 +107,13 @@ impl TrainingClient {
 
     /// The caller of this key has seen what came of its call: nothing of it need be kept.
     pub fn seen(&self, key: u32) {
+        self.seen_with(key, Vec::new());
+    }
+
+    /// The same; `with` is written in the commit that deletes it.
+    pub fn seen_with(&self, key: u32, with: Vec<Op>) {
         // A client that has ended leaves it in the journal: it will come back as finished.
-        let _ = self.0.dispatcher.send(Message::Seen(key));
+        let _ = self.0.dispatcher.send(Message::Seen(key, with));
     }
 
     /// Takes a call's place in the order.

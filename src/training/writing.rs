@@ -44,6 +44,7 @@ impl Dispatcher {
         held.first = first;
         ops.extend(held.written(model, &self.journal.owner(), again));
         ops.push(self.journal.model_op(&self.model, first + held.parts.len() as u64));
+        ops.append(&mut held.with);
         if let Some(caller) = &held.caller {
             caller.progress().sent();
         }
@@ -139,7 +140,9 @@ impl Dispatcher {
         self.later(ops);
     }
 
-    pub(super) fn seen(&mut self, key: u32) {
+    /// `with` goes with the deletion of its records.
+    pub(super) fn seen(&mut self, key: u32, with: Vec<Op>) {
+        self.later(with);
         if let Some(held) = self.calls.iter_mut().find(|held| held.key == key) {
             held.seen = true;
             self.sweep();

@@ -43,6 +43,9 @@ pub struct Settings {
     pub max_connections: usize,
 }
 
+/// Is told of an answer; gives false when it is to be told of no more.
+pub type Hear = Box<dyn Fn() -> bool>;
+
 /// One call to the service, as the parts above describe it.
 pub struct Call {
     pub method: &'static str,
@@ -124,7 +127,7 @@ struct Inner {
     reached: Cell<bool>,
     billing: Cell<Billing>,
     /// Told of every answer.
-    on_answer: RefCell<Option<Box<dyn Fn()>>>,
+    on_answer: RefCell<Vec<Hear>>,
 }
 
 /// The clock of a pause for billing is one for all calls, as the account is one.
@@ -153,8 +156,8 @@ impl Transport {
     }
 
     /// `hear` is told of every answer, whatever it is.
-    pub fn on_answer(&self, hear: Box<dyn Fn()>) {
-        *self.0.on_answer.borrow_mut() = Some(hear);
+    pub fn on_answer(&self, hear: Hear) {
+        self.0.on_answer.borrow_mut().push(hear);
     }
 
     /// Sends the call, again where its policy says so, and gives the first answer that is final: a 2xx.
@@ -264,9 +267,7 @@ impl Transport {
             match either.await {
                 Either::Left((Ok(answer), _)) => {
                     transport.0.reached.set(true);
-                    if let Some(hear) = &*transport.0.on_answer.borrow() {
-                        hear();
-                    }
+                    transport.0.on_answer.borrow_mut().retain(|hear| hear());
                     Ok(answer)
                 }
                 Either::Left((Err(failure), _)) => Err(Silence::Failed(failure)),

@@ -23,7 +23,7 @@ fn ask(client: &TrainingClient, call: u32) -> Ask {
 }
 
 fn name(call: u32) -> Name {
-    Name { key: call + 1, label: call.to_string() }
+    Name { key: call + 1, label: call.to_string(), ..Name::default() }
 }
 
 /// Takes the client of a model up again, in a task of the service.

@@ -169,7 +169,7 @@ fn leaving_never_finishes_a_session_and_finish_does_once_everything_was_seen() {
     let service = world.service();
     world.time.block_on(async {
         let client = model(&service).await.expect("the server is up").client;
-        let name = Name { key: 1, label: String::new() };
+        let name = Name { key: 1, ..Name::default() };
         client
             .ask(Ask::OptimStep(adam()), name, &Progress::default())
             .output()

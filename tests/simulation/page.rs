@@ -268,7 +268,11 @@ impl Page {
             let (key, promise) = (self.next_key(), notes.borrow_mut().next_try(call));
             self.promises.borrow_mut().insert(key, Some(promise));
             let label = promise.label();
-            let asked = client.ask(plan.ask(call, client), Name { key, label }, &Progress::default());
+            let asked = client.ask(
+                plan.ask(call, client),
+                Name { key, label, ..Name::default() },
+                &Progress::default(),
+            );
             let settled = instance.run(async move { (key, asked.output().await) });
             settling.push(settled.map(Result::ok).boxed_local());
             if dice.happens(100) {
@@ -281,7 +285,8 @@ impl Page {
     fn call_beside(&self, instance: &Instance, client: &TrainingClient) {
         let World { dice, tally, runtime, .. } = &*self.world;
         let (progress, key) = (Progress::default(), self.next_key());
-        let asked = client.ask(Plan::extra(client), Name { key, label: EXTRA.into() }, &progress);
+        let asked =
+            client.ask(Plan::extra(client), Name { key, label: EXTRA.into(), ..Name::default() }, &progress);
         let patience = runtime.timer(dice.up_to_ms(300));
         let (tally, client) = (tally.clone(), client.clone());
         drop(instance.run(async move {
