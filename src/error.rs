@@ -177,6 +177,12 @@ impl Error {
         error.with_outcome(Outcome::Unknown)
     }
 
+    /// A call in several parts that an earlier life gave up, since the server refused one of them.
+    pub fn given_up(refusal: Failed) -> Error {
+        let what = "a part of this call was refused, so it was given up; the server may train on parts that it took before";
+        Error::from(refusal).context(what).with_outcome(Outcome::Unknown)
+    }
+
     /// What an exit of a task means to the caller whose work it was.
     pub fn from_exit(exit: &Exit, outcome: Outcome) -> Error {
         match exit {

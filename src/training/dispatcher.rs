@@ -250,17 +250,16 @@ impl Dispatcher {
                     }
                 }
                 Effect::Send { ticket, part } => self.send(ticket, part, false),
-                Effect::Fill { ticket, part } => {
-                    if let Some(held) = self.find(ticket) {
-                        held.spoiled = true;
-                    }
-                    self.send(ticket, part, true);
-                }
+                Effect::GiveUp { ticket, part, error } => self.give_up(ticket, part, &error),
+                Effect::Fill { ticket, part } => self.send(ticket, part, true),
                 Effect::Poll { ticket, part, request } => self.poll(ticket, part, RequestId::new(request)),
                 Effect::Settle { ticket, result } => {
                     let result = result.map_err(|failure| match failure {
                         Failure::As(error) => error,
                         Failure::With(error, outcome) => error.with_outcome(outcome),
+                        Failure::InPart(error) => error
+                            .context("a part of this call was refused, and the server trains on others")
+                            .with_outcome(Outcome::Unknown),
                         Failure::Behind(error) => error
                             .context("an earlier request of this model can't go on")
                             .with_outcome(Outcome::NotSent),
@@ -276,10 +275,13 @@ impl Dispatcher {
     }
 
     fn send(&mut self, ticket: Ticket, part: usize, filler: bool) {
-        let Some(held) = self.calls.iter().find(|held| held.ticket == ticket) else { return };
+        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
         let number = SeqId::new(held.number(part));
         let kind = held.method.kind().as_str();
-        let written = &held.parts[part];
+        let parts = held.parts.len();
+        let written = &mut held.parts[part];
+        // Whoever is not let in can't tell then what the server has of the call.
+        let unclear = std::mem::replace(&mut written.sent, true) || filler || parts > 1;
         let (path, body, key) = match (filler, &written.body) {
             (false, Some(body)) => {
                 (written.path.to_string(), Ok(body.clone()), written.idempotency_key.clone())
@@ -294,7 +296,6 @@ impl Dispatcher {
             Err(error) => return self.news.push_back(Event::Crashed(ticket, part, error)),
         };
         let name = format!("{} {number}", if filler { "place of" } else { kind });
-        let unclear = held.resumed;
         let (transport, impatient) = (self.transport.clone(), self.impatient(ticket));
         let mut call = Call::post(path, body);
         call.idempotency_key = Some(key);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tinkex_journal::lane::{Number, Ticket};
-use tinkex_journal::record::{Answer, Encoding, Head, Place, check};
+use tinkex_journal::record::{Answer, Encoding, Failed, Head, Place, check};
 use tinkex_journal::recovery::{self, Recovered};
 use tinkex_supervise as supervise;
 
@@ -49,8 +49,8 @@ pub struct Held {
     pub seen: bool,
     /// The lane is done with it; its records wait to be seen.
     pub done: bool,
-    /// A record of it was damaged: what it asked for is not known.
-    pub lost: bool,
+    /// Why it came back without what it asked for: it was given up, or a record of it was damaged.
+    pub lost: Option<Error>,
     /// What is left of it only holds its numbers.
     pub spoiled: bool,
     /// It was sent in an earlier life.
@@ -63,6 +63,8 @@ pub struct Part {
     /// Final once written.
     pub body: Option<Body>,
     pub idempotency_key: String,
+    /// It may have been sent, in this life or an earlier one.
+    pub sent: bool,
     pub data: u32,
     pub result: Option<Payload>,
 }
@@ -87,7 +89,7 @@ impl Held {
             ended: None,
             seen: false,
             done: false,
-            lost: false,
+            lost: None,
             spoiled: false,
             resumed: false,
         }
@@ -96,7 +98,11 @@ impl Held {
     /// A call from the journal; `at`: its place among those, which is its ticket.
     fn resumed(at: usize, call: recovery::Call) -> Held {
         let head = call.head().cloned();
-        let (lost, done) = (call.is_lost(), call.is_finished());
+        let (spoiled, done) = (call.is_lost(), call.is_finished());
+        let lost = match call.refused() {
+            Some(refusal) => Some(Error::given_up(refusal.clone())),
+            None => spoiled.then(Error::lost_record),
+        };
         let method = head.as_ref().and_then(|head| Method::of_name(&head.method));
         let mut ended = done.then_some(Ok(()));
         let parts = call.parts.into_iter().map(|part| {
@@ -107,7 +113,7 @@ impl Held {
                     ended = Some(Err(Error::from(failed)));
                     None
                 }
-                Some(Answer::Taken(_)) | None => None,
+                Some(Answer::Taken(_) | Answer::Refused(_)) | None => None,
             };
             let Some(head) = part.head else { return Part::default() };
             let body = part.body.map(|bytes| match head.encoding {
@@ -115,7 +121,8 @@ impl Held {
                 Encoding::Protobuf => Body::Protobuf(bytes.into()),
             });
             let path = head.path.into();
-            Part { path, body, idempotency_key: head.idempotency_key, data: head.data, result }
+            let idempotency_key = head.idempotency_key;
+            Part { path, body, idempotency_key, sent: true, data: head.data, result }
         });
         let parts = parts.collect();
         Held {
@@ -134,7 +141,7 @@ impl Held {
             seen: false,
             done,
             lost,
-            spoiled: lost,
+            spoiled,
             resumed: true,
         }
     }
@@ -195,9 +202,16 @@ impl Held {
         ops
     }
 
+    /// The ops that give it up, since the server refused a part.
+    pub fn given_up(&self, model: &str, part: usize, why: &Error) -> Vec<Op> {
+        let bodies = (0..self.parts.len()).map(|part| Op::Delete(Place::Body.key(model, self.number(part))));
+        let why = put(Place::Answer.key(model, self.number(part)), &Answer::Refused(Failed::from(why)));
+        bodies.chain([why]).collect()
+    }
+
     /// Tells the caller, or keeps it for one who comes.
     pub fn settle(&mut self, result: Result<(), Error>) {
-        let result = if self.lost { Err(Error::lost_record()) } else { result };
+        let result = self.lost.clone().map_or(result, Err);
         let Some(caller) = self.caller.take() else {
             self.ended = Some(result);
             return;

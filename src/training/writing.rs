@@ -40,6 +40,7 @@ impl Dispatcher {
             let number = SeqId::new(first + i as u64);
             part.body = Some(ask.body(i, &self.model, number, sampler)?);
             part.idempotency_key = uuid(&**self.transport.platform());
+            part.sent = false;
         }
         held.first = first;
         ops.extend(held.written(model, &self.journal.owner(), again));
@@ -58,6 +59,21 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Writes down that a call goes on no more, since the server refused a part. After a crash nothing of it is sent as it
+    /// was: beside what stands in the place of other parts, the server would train on it.
+    pub(super) fn give_up(&mut self, ticket: Ticket, part: usize, why: &Error) {
+        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
+        held.spoiled = true;
+        held.parts.iter_mut().for_each(|part| part.body = None);
+        let ops = held.given_up(self.model.as_str(), part, why);
+        let committed = self.journal.commit(Durability::Strict, ops);
+        let done = move |result| match result {
+            Ok(()) => Done::Event(Event::GivenUp(ticket)),
+            Err(error) => Done::Event(Event::NotGivenUp(ticket, error)),
+        };
+        self.running.push(committed.map(done).boxed_local());
+    }
+
     pub(super) fn keep(&mut self, ticket: Ticket, part: usize, answer: Answer) {
         let held = self.calls.iter().find(|held| held.ticket == ticket);
         // What fills a number is no answer to what was asked for.
@@ -65,7 +81,7 @@ impl Dispatcher {
             let ops = held.answered(self.model.as_str(), part, &answer);
             match answer {
                 Answer::Taken(_) => self.later(ops),
-                Answer::Result(..) | Answer::Failed(_) => self.relaxed(ops),
+                _ => self.relaxed(ops),
             }
         }
     }
@@ -122,7 +138,10 @@ impl Dispatcher {
         } else {
             self.calls.retain(|held| held.ticket != ticket);
         }
-        self.later(erased);
+        if !erased.is_empty() {
+            // At once and by itself: without the model's record a number that is free would be left out.
+            self.relaxed(erased);
+        }
     }
 
     /// The records of what is done and seen go; of what is done and never will be, only the memory.

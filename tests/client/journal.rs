@@ -486,3 +486,108 @@ fn a_call_cut_into_parts_comes_back_as_one() {
     assert_eq!(steps_of(&world).len(), 4);
     second.close();
 }
+
+/// A pass over three data, of each of which this world's server makes a request.
+fn in_three_parts(client: &TrainingClient) -> Ask {
+    let data = (0..3).flat_map(batch).collect();
+    client.cut(data, &cross_entropy()).expect("the batch has data")
+}
+
+#[test]
+fn a_call_in_parts_of_which_the_server_took_none_is_refused() {
+    let world = World::small_chunks(14);
+    let service = world.service();
+    world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        world.refuse_next(422, 2);
+        let asked = client.ask(in_three_parts(&client), name(0), &Progress::default());
+        let error = asked.output().await.expect_err("both that were sent were refused");
+        assert_eq!((error.status(), error.outcome()), (Some(422), Outcome::Refused));
+        client.optim_step(adam(), &Progress::default()).await.expect("no number was left out");
+    });
+    assert_eq!(steps_of(&world).last().map(String::as_str), Some("optim_step 4"));
+    service.close();
+}
+
+#[test]
+fn a_call_in_parts_that_was_given_up_is_not_sent_after_a_crash_and_says_why() {
+    let world = World::small_chunks(15);
+    let (first, instance) = world.mortal("first", Resume::None);
+    let id = world.time.block_on(async {
+        let client = model(&first).await.expect("the server is up").client;
+        world.refuse_next(422, 1);
+        let _asked = client.ask(in_three_parts(&client), name(0), &Progress::default());
+        while world.disk.keys_of("answer/").is_empty() {
+            world.runtime_timer(Duration::from_millis(1)).await;
+        }
+        // What was to stand in its place gets nowhere.
+        world.set_up(false);
+        client.model().clone()
+    });
+    instance.die_after(0);
+    assert_eq!(world.disk.keys_of("request/").len(), 3, "its numbers are held");
+    assert_eq!(world.disk.keys_of("body/"), [""; 0], "there is nothing to send as it was");
+    world.set_up(true);
+    let second = world.service_of("second", Resume::Newest);
+    world.time.block_on(async {
+        let client = resume(&second, &id).await.expect("the session is alive");
+        let asked = client.result(1, 1, &Progress::default()).expect("it came back");
+        let error = asked.output().await.expect_err("it was given up");
+        assert_eq!((error.status(), error.outcome()), (Some(422), Outcome::Unknown));
+        assert!(error.message().starts_with("a part of this call was refused"), "{error}");
+        client.optim_step(adam(), &Progress::default()).await.expect("no number was left out");
+    });
+    assert_eq!(steps_of(&world).last().map(String::as_str), Some("optim_step 4"));
+    second.close();
+}
+
+#[test]
+fn a_key_that_expires_before_a_call_in_parts_leaves_it_to_whoever_resumes() {
+    let world = World::small_chunks(16);
+    let first = world.service();
+    let id = world.time.block_on(async {
+        let client = model(&first).await.expect("the server is up").client;
+        world.refuse_all(Some(401));
+        let asked = client.ask(in_three_parts(&client), name(0), &Progress::default());
+        let error = asked.output().await.expect_err("the key has expired");
+        assert_eq!((error.status(), error.outcome()), (Some(401), Outcome::Journaled));
+        client.model().clone()
+    });
+    first.close();
+    world.time.run_until_stalled();
+    world.refuse_all(None);
+    let second = world.service_of("second", Resume::Newest);
+    world.time.block_on(async {
+        let client = resume(&second, &id).await.expect("the session is alive");
+        let asked = client.result(1, 1, &Progress::default()).expect("it came back");
+        asked.output().await.expect("it is let in");
+    });
+    assert_eq!(steps_of(&world).len(), 3);
+    second.close();
+}
+
+#[test]
+fn a_number_that_is_free_is_the_next_ones_even_if_a_call_between_could_not_be_written() {
+    let world = World::new(17);
+    let (first, instance) = world.mortal("first", Resume::None);
+    let id = world.time.block_on(async {
+        let client = model(&first).await.expect("the server is up").client;
+        world.refuse_next(422, 1);
+        let refused = client.ask(ask(&client, 0), name(0), &Progress::default()).output().await;
+        assert_eq!(refused.expect_err("the server said no").outcome(), Outcome::Refused);
+        world.disk.refuse(Some(StoreErrorKind::Aborted));
+        let unwritten = client.ask(ask(&client, 0), name(1), &Progress::default()).output().await;
+        assert_eq!(unwritten.expect_err("the disk said no").outcome(), Outcome::NotSent);
+        world.disk.refuse(None);
+        world.runtime_timer(Duration::from_secs(1)).await;
+        client.model().clone()
+    });
+    instance.die_after(0);
+    let second = world.service_of("second", Resume::Newest);
+    world.time.block_on(async {
+        let client = resume(&second, &id).await.expect("the session is alive");
+        client.optim_step(adam(), &Progress::default()).await.expect("it is next");
+    });
+    assert_eq!(steps_of(&world), ["optim_step 1"]);
+    second.close();
+}

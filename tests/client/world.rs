@@ -86,6 +86,8 @@ struct Server {
     up: bool,
     silent: bool,
     refuses: Option<u16>,
+    /// So many more.
+    refusals: usize,
     holds: HashMap<HoldId, tinkex_supervise::Reply<Response>>,
     requests: usize,
     sent: Vec<String>,
@@ -119,6 +121,7 @@ impl World {
                 up: true,
                 silent: false,
                 refuses: None,
+                refusals: 0,
                 holds: HashMap::new(),
                 requests: 0,
                 sent: Vec::new(),
@@ -177,7 +180,16 @@ impl World {
 
     /// Every request is answered with this status.
     pub fn refuse_all(&self, status: Option<u16>) {
-        self.server.borrow_mut().refuses = status;
+        let mut server = self.server.borrow_mut();
+        server.refuses = status;
+        server.refusals = usize::MAX;
+    }
+
+    /// The next requests are answered with this status.
+    pub fn refuse_next(&self, status: u16, requests: usize) {
+        let mut server = self.server.borrow_mut();
+        server.refuses = Some(status);
+        server.refusals = requests;
     }
 
     /// How many requests have reached the server.
@@ -233,7 +245,7 @@ impl World {
             let status = [408, 429, 500, 503][self.draw(4) as usize];
             return Ok(HttpResponse { status, ..HttpResponse::default() });
         }
-        if let Some(status) = self.server.borrow().refuses {
+        if let Some(status) = self.server.borrow_mut().refusal() {
             return Ok(HttpResponse { status, body: b"{}".to_vec(), ..HttpResponse::default() });
         }
         let response = self.answer(&request).await;
@@ -296,6 +308,11 @@ impl World {
 }
 
 impl Server {
+    fn refusal(&mut self) -> Option<u16> {
+        self.refusals = self.refusals.checked_sub(1)?;
+        self.refuses
+    }
+
     fn work(&mut self, now: Duration) {
         while let Some(work) = self.core.take_work(now) {
             self.core.complete(now, work.run(1));

@@ -46,6 +46,8 @@ struct Inner {
 pub struct Handle {
     disk: Disk,
     page: Rc<Connection>,
+    /// What it claimed last.
+    epoch: Rc<Cell<u64>>,
 }
 
 /// What a page has begun and the disk has not done.
@@ -89,8 +91,8 @@ impl Disk {
         }))
     }
 
-    pub fn handle(&self, page: Rc<Connection>) -> Rc<dyn Store> {
-        Rc::new(Handle { disk: self.clone(), page })
+    pub fn handle(&self, page: Rc<Connection>, epoch: Rc<Cell<u64>>) -> Rc<dyn Store> {
+        Rc::new(Handle { disk: self.clone(), page, epoch })
     }
 
     pub fn set_stormy(&self, stormy: bool) {
@@ -235,7 +237,10 @@ impl Store for Handle {
 
     fn claim(&self, fence: &str) -> LocalBoxFuture<'static, Result<u64, StoreError>> {
         let fence = fence.to_owned();
-        self.begin(self.disk.0.dice.up_to_ms(5), move |disk| disk.claim(&fence))
+        let known = self.epoch.clone();
+        self.begin(self.disk.0.dice.up_to_ms(5), move |disk| {
+            disk.claim(&fence).inspect(|epoch| known.set(*epoch))
+        })
     }
 
     fn commit(&self, batch: Batch) -> LocalBoxFuture<'static, Result<(), StoreError>> {

@@ -54,10 +54,7 @@ pub async fn befall(world: &Rc<World>) {
                 runtime.spawn(full.map(move |()| disk.set_full(false)).boxed_local());
             }
             8 => {
-                // A call in parts of which one is refused is not given up durably yet: after a crash, parts of it could go
-                // out again beside what was sent in their place.
-                let refuses = world.plan.is_whole() && dice.happens(500);
-                network.shut(Some(if refuses { 401 } else { 402 }));
+                network.shut(Some(dice.pick(&[401, 402])));
                 let network = network.clone();
                 let shut = runtime.timer(dice.up_to_ms(3_000));
                 runtime.spawn(shut.map(move |()| network.shut(None)).boxed_local());

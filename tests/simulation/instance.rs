@@ -25,6 +25,8 @@ struct Inner {
     network: Network,
     dice: Rc<Dice>,
     alive: Cell<bool>,
+    /// Under which it holds its session.
+    epoch: Rc<Cell<u64>>,
     /// After so many polls it dies.
     polls_left: Cell<Option<u64>>,
     /// Its tasks, to be called in when it dies.
@@ -43,6 +45,7 @@ impl Instance {
             network,
             dice,
             alive: Cell::new(true),
+            epoch: Rc::default(),
             polls_left: Cell::new(None),
             wakers: RefCell::default(),
             left: RefCell::default(),
@@ -53,6 +56,10 @@ impl Instance {
 
     pub fn is_alive(&self) -> bool {
         self.0.alive.get()
+    }
+
+    pub fn epoch(&self) -> Rc<Cell<u64>> {
+        self.0.epoch.clone()
     }
 
     /// Lets it die after so many more polls, or now.
@@ -147,7 +154,7 @@ impl Runtime for Instance {
 impl Platform for Instance {
     fn http(&self, request: HttpRequest) -> LocalBoxFuture<'static, Result<HttpResponse, HttpFailure>> {
         match self.is_alive() {
-            true => self.0.network.send(request),
+            true => self.0.network.send(request, self.0.epoch.get()),
             false => futures_util::future::pending().boxed_local(),
         }
     }

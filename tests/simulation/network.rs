@@ -1,6 +1,7 @@
 //! The network between pages and the server. A request's way is its own: whoever sent it may be gone before it arrives.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ struct Inner {
     stormy: Cell<bool>,
     /// The status with which everything is answered at present.
     shut: Cell<Option<u16>>,
+    /// Which requests of a model are refused for good, by the key that each of them keeps.
+    refused: RefCell<HashMap<String, bool>>,
     sent: Cell<u64>,
     /// The latest that has arrived, by the order of sending.
     arrived: Cell<u64>,
@@ -55,6 +58,7 @@ impl Network {
             server,
             stormy: Cell::new(false),
             shut: Cell::new(None),
+            refused: RefCell::default(),
             sent: Cell::new(0),
             arrived: Cell::new(0),
         }))
@@ -69,13 +73,14 @@ impl Network {
         self.0.shut.set(status);
     }
 
-    /// Sends a request. Dropping the future aborts it, which the request may or may not notice.
-    pub fn send(&self, request: HttpRequest) -> LocalBoxFuture<'static, Exchanged> {
+    /// Sends a request. Dropping the future aborts it, which the request may or may not notice. `epoch`: under which its
+    /// sender holds its session.
+    pub fn send(&self, request: HttpRequest, epoch: u64) -> LocalBoxFuture<'static, Exchanged> {
         let (reply, answer) = reply();
         let network = self.clone();
         let number = self.0.sent.get() + 1;
         self.0.sent.set(number);
-        self.0.trace.sent(&request);
+        self.0.trace.sent(&request, epoch);
         let carried = async move {
             let exchanged = network.carry(number, &request, &reply).await;
             if let Ok(response) = &exchanged {
@@ -151,6 +156,10 @@ impl Network {
             tally.fault("status 410 of a result");
             return Some(answer(410, r#"{"detail": "this result is gone"}"#));
         }
+        if self.is_refused_for_good(request) {
+            tally.fault("status 422");
+            return Some(answer(422, r#"{"detail": "this can't be trained on"}"#));
+        }
         if !self.happens(100) {
             return None;
         }
@@ -164,6 +173,14 @@ impl Network {
         ]);
         tally.fault(fault);
         Some(answer(status, body))
+    }
+
+    /// A server that refuses a request refuses the same one always.
+    fn is_refused_for_good(&self, request: &HttpRequest) -> bool {
+        let Some(key) = header(request, "x-idempotency-key") else { return false };
+        let is_of_the_plan = || !self.0.trace.name(request).is_empty();
+        let mut refused = self.0.refused.borrow_mut();
+        *refused.entry(key).or_insert_with(|| is_of_the_plan() && self.happens(25))
     }
 
     /// An answer that a gateway did not wait for, or lost.
@@ -199,10 +216,13 @@ fn answer(status: u16, body: &str) -> HttpResponse {
     HttpResponse { status, body: body.as_bytes().to_vec(), ..HttpResponse::default() }
 }
 
+fn header(request: &HttpRequest, name: &str) -> Option<String> {
+    request.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+}
+
 /// The request as the server reads it.
 fn asked(request: &HttpRequest) -> Request {
-    let header =
-        |name: &str| request.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+    let header = |name: &str| header(request, name);
     Request {
         method: if request.method == "GET" { Method::Get } else { Method::Post },
         path: request.url.strip_prefix("http://sandbox").expect("all goes to the sandbox").to_owned(),

@@ -129,7 +129,7 @@ impl Page {
             *self.instance.borrow_mut() = Some(instance.clone());
             self.world.instances.borrow_mut().push(instance.clone());
             tally.tell(format_args!("{} opens service {}", self.name, self.services.get()));
-            let store = disk.handle(self.connection.clone());
+            let store = disk.handle(self.connection.clone(), instance.epoch());
             let service = Service::open(Rc::new(instance.clone()), store, self.settings(), |_| None);
             self.world.systems.borrow_mut().push((instance.clone(), service.system().clone()));
             let used = pin!(self.use_service(&instance, &service));
@@ -264,7 +264,7 @@ impl Page {
             let open: Vec<usize> =
                 self.promises.borrow().values().flatten().map(|promise| promise.call).collect();
             let is_due = |call: &&usize| !notes.borrow().done.contains_key(call) && !open.contains(call);
-            let Some(&call) = plan.order.iter().find(is_due) else { return };
+            let Some(call) = (0..plan.len()).find(|call| is_due(&call)) else { return };
             let (key, promise) = (self.next_key(), notes.borrow_mut().next_try(call));
             self.promises.borrow_mut().insert(key, Some(promise));
             let label = promise.label();
@@ -343,11 +343,18 @@ impl Page {
                 // What follows it is not to be made before it.
                 Err(error)
             }
+            Outcome::Unknown if error.status() == Some(422) => {
+                notes.borrow_mut().given_up.extend(promise);
+                runtime.timer(dice.up_to_ms(200)).await;
+                client.seen(key);
+                Err(error)
+            }
             // The journal knows, or will: what of it comes back goes on, what does not was never sent.
             Outcome::Journaled | Outcome::Unknown => Err(error),
             Outcome::Refused => {
                 tally.transition(&label, "sent", "refused");
                 runtime.timer(dice.up_to_ms(200)).await;
+                client.seen(key);
                 Err(error)
             }
         }

@@ -13,17 +13,19 @@ pub const PLANS: u64 = 4;
 /// Data of a pass are cut into requests of two, as the server of this world wants it.
 const DATA_A_REQUEST: usize = 2;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Call {
-    Pass { data: usize },
+    /// Over these of its data.
+    Pass {
+        data: Vec<usize>,
+    },
     Step,
     Save,
 }
 
-/// The calls of a training run, by number, and the order in which they are made.
+/// The calls of a training run in their order, each under the number by which its requests are known.
 pub struct Plan {
-    calls: Vec<Call>,
-    pub order: Vec<usize>,
+    calls: Vec<(usize, Call)>,
 }
 
 /// A request: which call of the plan it belongs to, and which of its data it begins with. Ordered as they are numbered.
@@ -35,44 +37,52 @@ pub const EXTRA: &str = "extra";
 const EXTRA_CALL: usize = 63;
 
 impl Plan {
-    /// A plan, in this order of its calls or in that of their numbers.
-    pub fn new(number: u64, order: Option<Vec<usize>>) -> Plan {
-        const ONE: Call = Call::Pass { data: 1 };
-        const TWO_PARTS: Call = Call::Pass { data: 3 };
-        const THREE_PARTS: Call = Call::Pass { data: 5 };
+    pub fn new(number: u64) -> Plan {
+        let pass = |data: usize| Call::Pass { data: (0..data).collect() };
+        let (one, two_parts, three_parts) = (|| pass(1), || pass(3), || pass(5));
         let calls = match number % PLANS {
-            0 => vec![ONE, Call::Step, ONE, ONE, Call::Step, Call::Save, ONE, Call::Step],
-            1 => vec![TWO_PARTS, Call::Step, ONE, Call::Step, TWO_PARTS, Call::Step],
-            2 => vec![ONE, THREE_PARTS, Call::Step, Call::Save, TWO_PARTS, Call::Step],
+            0 => vec![one(), Call::Step, one(), one(), Call::Step, Call::Save, one(), Call::Step],
+            1 => vec![two_parts(), Call::Step, one(), Call::Step, two_parts(), Call::Step],
+            2 => vec![one(), three_parts(), Call::Step, Call::Save, two_parts(), Call::Step],
             _ => vec![
                 Call::Save,
-                ONE,
+                one(),
                 Call::Step,
-                TWO_PARTS,
-                TWO_PARTS,
+                two_parts(),
+                two_parts(),
                 Call::Step,
-                ONE,
+                one(),
                 Call::Step,
                 Call::Save,
             ],
         };
-        Plan { order: order.unwrap_or_else(|| (0..calls.len()).collect()), calls }
+        Plan { calls: calls.into_iter().enumerate().collect() }
+    }
+
+    /// The calls that were applied, in the order in which they were; of those that were given up what was applied.
+    pub fn of(&self, applied: &[Vec<Part>]) -> Plan {
+        let call = |parts: &Vec<Part>| {
+            let (number, call) = &self.calls[parts[0].0];
+            let of_parts = |datum: &usize| parts.iter().any(|part| part.1 == datum - datum % DATA_A_REQUEST);
+            let call = match call {
+                Call::Pass { data } => Call::Pass { data: data.iter().copied().filter(of_parts).collect() },
+                call => call.clone(),
+            };
+            (*number, call)
+        };
+        Plan { calls: applied.iter().map(call).collect() }
     }
 
     pub fn len(&self) -> usize {
         self.calls.len()
     }
 
-    /// Whether each of its calls is one request.
-    pub fn is_whole(&self) -> bool {
-        (0..self.len()).all(|number| self.parts(number).len() == 1)
-    }
-
     pub fn ask(&self, number: usize, client: &TrainingClient) -> Ask {
-        match self.calls[number] {
-            Call::Pass { data } => pass(number, data, false, client),
+        let (number, call) = &self.calls[number];
+        match call {
+            Call::Pass { data } => pass(*number, data, false, client),
             Call::Step => {
-                let learning_rate = 0.01 + number as f64 / 1024.0;
+                let learning_rate = 0.01 + *number as f64 / 1024.0;
                 Ask::OptimStep(AdamParams { learning_rate, ..AdamParams::default() })
             }
             Call::Save => Ask::SaveState(Save { name: format!("save-{number}"), ..Save::default() }),
@@ -81,13 +91,16 @@ impl Plan {
 
     /// A forward pass beside the plan.
     pub fn extra(client: &TrainingClient) -> Ask {
-        pass(EXTRA_CALL, 1, true, client)
+        pass(EXTRA_CALL, &[0], true, client)
     }
 
     /// The requests of a call.
     pub fn parts(&self, number: usize) -> Vec<Part> {
-        let data = if let Call::Pass { data } = self.calls[number] { data } else { 1 };
-        (0..data).step_by(DATA_A_REQUEST).map(|first| Part(number, first)).collect()
+        let (number, call) = &self.calls[number];
+        match call {
+            Call::Pass { data } => data.chunks(DATA_A_REQUEST).map(|data| Part(*number, data[0])).collect(),
+            Call::Step | Call::Save => vec![Part(*number, 0)],
+        }
     }
 }
 
@@ -118,7 +131,7 @@ pub fn part_of(line: &serde_json::Value) -> Option<Part> {
 }
 
 /// Data that differ from call to call. The last weight of each tells which it is.
-fn pass(number: usize, data: usize, forward_only: bool, client: &TrainingClient) -> Ask {
+fn pass(number: usize, data: &[usize], forward_only: bool, client: &TrainingClient) -> Ask {
     let datum = |i: usize| {
         let token = |at: usize| ((number * 31 + i * 17 + at * 7) % 500) as i64;
         let mark = (number * 8 + i) as f32 / 1024.0;
@@ -133,5 +146,5 @@ fn pass(number: usize, data: usize, forward_only: bool, client: &TrainingClient)
         }
     };
     let call = LossCall { forward_only, ..LossCall::new("cross_entropy") };
-    client.cut((0..data).map(datum).collect(), &call).expect("there are data")
+    client.cut(data.iter().copied().map(datum).collect(), &call).expect("there are data")
 }

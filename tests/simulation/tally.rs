@@ -8,7 +8,7 @@ use std::rc::Rc;
 use tinkex_supervise::Runtime;
 
 /// Everything that goes wrong here.
-pub const FAULTS: [&str; 39] = [
+pub const FAULTS: [&str; 40] = [
     "network: a request is lost",
     "network: a reply is lost",
     "network: a request arrives twice",
@@ -23,6 +23,7 @@ pub const FAULTS: [&str; 39] = [
     "status 408 of what was taken",
     "status 409",
     "status 410 of a result",
+    "status 422",
     "status 429",
     "status 500",
     "status 500 of what was taken",
@@ -52,7 +53,7 @@ pub const FAULTS: [&str; 39] = [
 
 /// The life of a request as its surroundings see it. `born` is a call without a number, `dead` what nobody holds while its
 /// page or instance is gone.
-pub const TRANSITIONS: [(&str, &str); 18] = [
+pub const TRANSITIONS: [(&str, &str); 20] = [
     ("called", "written"),
     ("called", "not written"),
     ("called", "lost with its page"),
@@ -63,11 +64,13 @@ pub const TRANSITIONS: [(&str, &str); 18] = [
     ("sent", "sent again"),
     ("sent", "answered"),
     ("sent", "refused"),
+    ("sent", "given up"),
     ("sent", "come back"),
     ("answered", "polled"),
     ("answered", "come back"),
     ("polled", "polled again"),
     ("polled", "finished"),
+    ("given up", "come back"),
     ("finished", "come back"),
     ("finished", "settled"),
     ("settled", "forgotten"),

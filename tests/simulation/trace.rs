@@ -7,7 +7,10 @@ use std::rc::Rc;
 
 use tinkex::platform::{HttpRequest, HttpResponse};
 use tinkex::store::Op;
-use tinkex_journal::record::{Answer, Head, Record};
+use tinkex::training::method::nothing;
+use tinkex::transport::Body;
+use tinkex_journal::record::{Answer, Head, Record, unescaped};
+use tinkex_protocol::{ModelId, SeqId};
 
 use crate::tally::Tally;
 
@@ -25,6 +28,8 @@ struct Request {
     /// As the server calls it.
     id: Option<String>,
     state: &'static str,
+    /// The epoch of whoever sent something in its place.
+    filled: Option<u64>,
 }
 
 impl Trace {
@@ -42,7 +47,14 @@ impl Trace {
                     self.tally.transition(key, "called", "written");
                     let key = key["request/".len()..].to_owned();
                     requests.retain(|known| known.key != key);
-                    requests.push(Request { key, label, body: Rc::default(), id: None, state: "written" });
+                    requests.push(Request {
+                        key,
+                        label,
+                        body: Rc::default(),
+                        id: None,
+                        state: "written",
+                        filled: None,
+                    });
                 }
                 Op::Put(key, body) if key.starts_with("body/") => {
                     if let Some(request) = find(&mut requests, key) {
@@ -53,6 +65,7 @@ impl Trace {
                     let Some(request) = find(&mut requests, key) else { continue };
                     match Answer::from_bytes(key, answer) {
                         Ok(Answer::Taken(id)) => request.id = Some(id),
+                        Ok(Answer::Refused(_)) => self.step(request, "given up"),
                         Ok(_) if request.state == "polled" => self.step(request, "finished"),
                         _ => {}
                     }
@@ -76,7 +89,7 @@ impl Trace {
         known.map_or_else(String::new, |known| format!(" {} of {}", known.key, known.label))
     }
 
-    pub fn sent(&self, request: &HttpRequest) {
+    pub fn sent(&self, request: &HttpRequest, epoch: u64) {
         let mut requests = self.requests.borrow_mut();
         if request.url.ends_with("/retrieve_future") {
             let body = request.body.as_deref().unwrap_or_default();
@@ -96,8 +109,14 @@ impl Trace {
             return;
         }
         let Some(known) = requests.iter_mut().find(|known| Some(&known.body) == request.body.as_ref()) else {
+            if let Some(known) = requests.iter_mut().find(|known| known.is_filled_by(request)) {
+                known.filled = Some(epoch);
+            }
             return;
         };
+        // Whoever held the session before may not know.
+        let filled = known.filled.is_some_and(|filled| filled < epoch);
+        assert!(!filled, "{} is sent as it was, and was filled in an earlier life", known.key);
         match known.state {
             "written" => self.step(known, "sent"),
             "sent" => self.tally.transition(&known.key, "sent", "sent again"),
@@ -131,17 +150,24 @@ impl Trace {
         }
     }
 
-    /// What the requests of a model were found in when they came back; `finished`: those that have a result.
+    /// What the requests of a call were found in when it came back; `first`: its first number, `finished`: it has a result.
     pub fn come_back(&self, first: u64, finished: bool) {
-        for request in &mut *self.requests.borrow_mut() {
-            let number = request.key.rsplit('/').next().and_then(|digits| digits.parse().ok());
-            if number == Some(first) {
+        let requests = &mut *self.requests.borrow_mut();
+        let is_first = |request: &Request| request.number() == Some(first);
+        let Some(label) = requests.iter().find(|request| is_first(request)).map(|first| first.label.clone())
+        else {
+            return;
+        };
+        for request in requests.iter_mut().filter(|request| request.label == label) {
+            if request.state == "given up" {
+                self.tally.transition(&request.key, "given up", "come back");
+            } else if is_first(request) {
                 let state = match request.state {
                     _ if finished => "finished",
                     "polled" => "answered",
+                    "settled" => "finished",
                     state => state,
                 };
-                let state = if state == "settled" { "finished" } else { state };
                 self.tally.transition(&request.key, state, "come back");
                 // It is sent or asked for once more.
                 if state == "answered" {
@@ -154,6 +180,20 @@ impl Trace {
     fn step(&self, request: &mut Request, to: &'static str) {
         self.tally.transition(&request.key, request.state, to);
         request.state = to;
+    }
+}
+
+impl Request {
+    fn number(&self) -> Option<u64> {
+        self.key.rsplit('/').next().and_then(|digits| digits.parse().ok())
+    }
+
+    /// Whether it is sent in the place of this one.
+    fn is_filled_by(&self, request: &HttpRequest) -> bool {
+        let model = self.key.split_once('/').and_then(|(model, _)| unescaped(model));
+        let (Some(model), Some(number)) = (model, self.number()) else { return false };
+        let filler = nothing(&ModelId::new(model), SeqId::new(number));
+        matches!((filler, &request.body), (Ok(Body::Protobuf(bytes)), Some(body)) if bytes == *body)
     }
 }
 

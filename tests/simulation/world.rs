@@ -2,7 +2,7 @@
 //! when it is over.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,11 +48,13 @@ pub struct Notes {
     pub model: Option<ModelId>,
     /// Calls of the plan that are done, and which try it was.
     pub done: BTreeMap<usize, u64>,
+    /// Tries of which the server refused a part.
+    pub given_up: BTreeSet<Try>,
     tries: u64,
 }
 
 /// One making of a call of the plan; counted over all calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Try {
     pub call: usize,
     pub count: u64,
@@ -84,34 +86,32 @@ struct Trained {
 }
 
 impl Trained {
-    /// The calls that were applied, in their order.
-    fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = self.parts.iter().map(|part| part.0).collect();
-        order.dedup();
-        order
+    /// What was applied of calls, one after the other. The first part is sent when the server has the others.
+    fn calls(&self) -> Vec<Vec<Part>> {
+        self.parts.chunk_by(|part, next| part < next && part.0 == next.0).map(<[Part]>::to_vec).collect()
     }
 }
 
 thread_local! {
-    /// What undisturbed runs have come to, by plan and order of its calls.
-    static UNDISTURBED: RefCell<HashMap<(u64, Vec<usize>), Trained>> = RefCell::default();
+    /// What undisturbed runs have come to, by plan and what was applied of it.
+    static UNDISTURBED: RefCell<HashMap<(u64, Vec<Part>), Trained>> = RefCell::default();
 }
 
 /// Lets one world run. Panics where something does not hold.
 pub fn run(seed: u64) -> Rc<Tally> {
     let plan = seed % PLANS;
-    let (trained, tally) = live(seed, Plan::new(plan, None), true);
-    assert_eq!(trained, undisturbed(plan, trained.order()), "as if nothing had gone wrong");
+    let (trained, tally) = live(seed, Plan::new(plan), true);
+    assert_eq!(trained, undisturbed(plan, &trained), "as if nothing had gone wrong");
     tally
 }
 
-/// What comes of calls in this order, when nothing goes wrong.
-fn undisturbed(plan: u64, order: Vec<usize>) -> Trained {
-    let key = (plan, order);
+/// What comes of the same calls in the same order, when nothing goes wrong.
+fn undisturbed(plan: u64, trained: &Trained) -> Trained {
+    let key = (plan, trained.parts.clone());
     if let Some(known) = UNDISTURBED.with_borrow(|known| known.get(&key).cloned()) {
         return known;
     }
-    let (trained, _) = live(0, Plan::new(plan, Some(key.1.clone())), false);
+    let (trained, _) = live(0, Plan::new(plan).of(&trained.calls()), false);
     UNDISTURBED.with_borrow_mut(|known| known.insert(key, trained.clone()));
     trained
 }
@@ -137,7 +137,10 @@ fn live(seed: u64, plan: Plan, disturbed: bool) -> (Trained, Rc<Tally>) {
         }
     });
     let trained = world.trained();
-    world.check(&trained);
+    if disturbed {
+        world.check_calls(&trained.calls());
+    }
+    world.check_rest();
     let tally = world.tally.clone();
     world.end();
     assert_eq!((time.live_tasks(), time.live_timers()), (0, 0), "nothing is left running");
@@ -219,19 +222,32 @@ impl World {
         Trained { parts, state: hash["state_hash"].to_string() }
     }
 
-    fn check(&self, trained: &Trained) {
-        let order = trained.order();
-        let parts: Vec<Part> = order.iter().flat_map(|&call| self.plan.parts(call)).collect();
-        assert_eq!(trained.parts, parts, "each call is applied as a whole");
-        let mut calls = order.clone();
-        calls.sort_unstable();
-        assert_eq!(calls, (0..self.plan.len()).collect::<Vec<_>>(), "each call is applied once: {order:?}");
-        let done = &self.notes.borrow().done;
+    /// Each call was applied once and as a whole; of tries that were given up, perhaps, parts besides.
+    fn check_calls(&self, calls: &[Vec<Part>]) {
+        let Notes { done, given_up, .. } = &*self.notes.borrow();
+        let (whole, in_part): (Vec<_>, Vec<_>) = calls.iter().partition(|parts| parts[0].1 == 0);
+        let mut order = Vec::new();
+        for parts in whole {
+            let call = parts[0].0;
+            assert_eq!(*parts, self.plan.parts(call), "each call is applied as a whole");
+            order.push(call);
+        }
+        let mut once = order.clone();
+        once.sort_unstable();
+        assert_eq!(once, (0..self.plan.len()).collect::<Vec<_>>(), "each call is applied once: {order:?}");
         let tries: Vec<u64> = order.iter().map(|call| done[call]).collect();
         assert!(
             tries.is_sorted(),
             "calls are applied in the order in which they were made: {order:?}, {tries:?}"
         );
+        for call in 0..self.plan.len() {
+            let applied = in_part.iter().filter(|parts| parts[0].0 == call).count();
+            let given_up = given_up.iter().filter(|given_up| given_up.call == call).count();
+            assert!(applied <= given_up, "call {call} is in part applied {applied} times: {given_up}");
+        }
+    }
+
+    fn check_rest(&self) {
         for (instance, system) in &*self.systems.borrow() {
             if instance.is_alive() {
                 system.assert_accounted();

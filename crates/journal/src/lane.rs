@@ -11,6 +11,7 @@
 //! - Nothing is sent before it is written down.
 //! - A number is given once. It is free again only if the server refused it and nothing with a higher number was sent.
 //! - Of a call in parts, parts 2…n are answered before part 1 is sent, so that the server has them all when it starts.
+//! - When one of them is refused, that is written down before anything is sent in the place of what the server lacks.
 //! - A request that has a number is sent until the server answers it, whether or not its caller still waits.
 //! - One poll at a time, for the oldest request: a model's results come in order.
 //! - Each call is settled at most once, and exactly once if its caller stays; then it is forgotten or left.
@@ -40,6 +41,10 @@ pub enum Event<E> {
     Answered(Ticket, usize, String),
     /// The server will never take this part.
     Refused(Ticket, usize, Refusal<E>),
+    /// It is written down that a call is given up, as [`Effect::GiveUp`] asks.
+    GivenUp(Ticket),
+    /// That could not be written.
+    NotGivenUp(Ticket, E),
     /// Sending or polling goes on, but this caller has waited long enough.
     OutOfPatience(Ticket, E),
     /// The task that sent or polled a part died. The caller hears of it; the request itself goes on.
@@ -71,6 +76,8 @@ pub enum Effect<E> {
     Write { ticket: Ticket, first: Number, again: bool },
     /// Send a part as it was written.
     Send { ticket: Ticket, part: usize },
+    /// Write down that the server refused a part, for this reason, and that no part is to be sent as it was any more.
+    GiveUp { ticket: Ticket, part: usize, error: E },
     /// A number would be left out: send something that changes nothing in its place.
     Fill { ticket: Ticket, part: usize },
     /// Ask for the result of a part.
@@ -101,6 +108,8 @@ pub enum Failure<E> {
     As(E),
     /// As it was reported of a part, and what that means for the whole.
     With(E, Outcome),
+    /// A part was refused for this reason, and the server has others.
+    InPart(E),
     /// An earlier request of this model can't go on, for this reason; nothing can pass it.
     Behind(E),
 }
@@ -116,7 +125,7 @@ pub struct Lane<E> {
     /// The number before was refused and is used anew; should the server have kept it after all, the next is taken.
     number_may_be_used: bool,
     /// In the order in which they were made.
-    calls: VecDeque<Call>,
+    calls: VecDeque<Call<E>>,
     /// Why nothing goes on here any more.
     broken: Option<E>,
 }
@@ -139,16 +148,27 @@ pub enum ResumedPart {
 }
 
 #[derive(Debug)]
-struct Call {
+struct Call<E> {
     ticket: Ticket,
     phase: Phase,
     first: Number,
     parts: Vec<Part>,
     /// Whether somebody still waits for the result.
     awaited: bool,
-    /// A part was refused while others may be with the server: what is left only holds its number.
-    spoiled: bool,
+    aim: Aim<E>,
+    /// The server has a part of it as it was asked for, or may have one from an earlier life.
+    taken: bool,
     crashes: u32,
+}
+
+/// Whether a call is still to become what was asked for.
+#[derive(Debug)]
+enum Aim<E> {
+    Whole,
+    /// This part was refused while others may be with the server. Nothing is sent before that is written down.
+    GivingUp(usize, E),
+    /// What the server doesn't have of it only holds its number. None where it came back like that.
+    Numbers(Option<E>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +199,7 @@ impl<E: Clone> Lane<E> {
     /// A lane whose next request gets the number `next` ([`FIRST`] for a new model). `again`: the one before was refused and
     /// is among `calls`, written anew. Ask [`begin`](Lane::begin) what is to be done.
     pub fn new(next: Number, again: bool, calls: Vec<(Number, Resumed)>) -> Lane<E> {
-        let resumed = |(first, resumed): (Number, Resumed)| Call {
+        let resumed = |(first, resumed): (Number, Resumed)| Call::<E> {
             ticket: resumed.ticket,
             phase: Phase::Written,
             first,
@@ -194,7 +214,8 @@ impl<E: Clone> Lane<E> {
                 })
                 .collect(),
             awaited: true,
-            spoiled: resumed.spoiled,
+            aim: if resumed.spoiled { Aim::Numbers(None) } else { Aim::Whole },
+            taken: true,
             crashes: 0,
         };
         let calls = calls.into_iter().map(resumed).collect();
@@ -216,7 +237,8 @@ impl<E: Clone> Lane<E> {
             first: 0,
             parts: vec![Part::ToSend; parts.max(1)],
             awaited: true,
-            spoiled: false,
+            aim: Aim::Whole,
+            taken: false,
             crashes: 0,
         });
         self.begin()
@@ -233,13 +255,17 @@ impl<E: Clone> Lane<E> {
             }
             Event::Answered(ticket, part, request) => self.answered(ticket, part, request, &mut effects),
             Event::Refused(ticket, part, refusal) => self.refused(ticket, part, refusal, &mut effects),
+            Event::GivenUp(ticket) => self.given_up(ticket),
+            Event::NotGivenUp(ticket, error) => self.not_given_up(ticket, error, &mut effects),
             Event::OutOfPatience(ticket, error) => {
                 self.settle(ticket, Err(Failure::With(error, Outcome::Journaled)), &mut effects);
             }
             Event::Crashed(ticket, part, error) => self.crashed(ticket, part, error, &mut effects),
             Event::Finished(ticket, part) => self.done(ticket, part, &mut effects),
             Event::Failed(ticket, part, error) => {
-                self.settle(ticket, Err(Failure::As(error)), &mut effects);
+                if self.find(ticket).is_some_and(|call| call.is_whole()) {
+                    self.settle(ticket, Err(Failure::As(error)), &mut effects);
+                }
                 self.done(ticket, part, &mut effects);
             }
             Event::Barred(ticket, part, error) => self.barred(ticket, part, error, &mut effects),
@@ -260,7 +286,7 @@ impl<E: Clone> Lane<E> {
         self.next_number
     }
 
-    fn find(&mut self, ticket: Ticket) -> Option<&mut Call> {
+    fn find(&mut self, ticket: Ticket) -> Option<&mut Call<E>> {
         self.calls.iter_mut().find(|call| call.ticket == ticket)
     }
 
@@ -277,8 +303,15 @@ impl<E: Clone> Lane<E> {
         self.number_may_be_used = false;
         let Some(call) = self.find(ticket) else { return };
         match call.parts[part] {
-            Part::Sending if !call.spoiled => call.parts[part] = Part::Answered(request),
-            Part::Sending | Part::Filling => self.done(ticket, part, effects),
+            Part::Sending if call.is_whole() => {
+                call.taken = true;
+                call.parts[part] = Part::Answered(request);
+            }
+            Part::Sending => {
+                call.taken = true;
+                self.done(ticket, part, effects);
+            }
+            Part::Filling => self.done(ticket, part, effects),
             _ => {}
         }
     }
@@ -295,11 +328,13 @@ impl<E: Clone> Lane<E> {
             // Nothing better can be put in its place.
             self.done(ticket, part, effects);
         } else if call.parts.len() > 1 {
-            // Other parts may be with the server already, so this is no clean refusal.
-            call.spoiled = true;
+            // Other parts may be with the server already, so the numbers are used.
             call.parts[part] = Part::ToSend;
-            self.settle(ticket, Err(Failure::With(error, Outcome::Unknown)), effects);
-            self.drop_results_of(ticket, effects);
+            if call.is_whole() {
+                call.aim = Aim::GivingUp(part, error.clone());
+                effects.push(Effect::GiveUp { ticket, part, error });
+                self.drop_results_of(ticket, effects);
+            }
         } else if !last {
             self.settle(ticket, Err(Failure::With(error, Outcome::Unknown)), effects);
             self.remove(ticket, Records::Done, effects);
@@ -317,6 +352,28 @@ impl<E: Clone> Lane<E> {
             self.number_may_be_used = true;
             self.settle(ticket, Err(Failure::As(error)), effects);
             self.remove(ticket, Records::Unused, effects);
+        }
+    }
+
+    fn given_up(&mut self, ticket: Ticket) {
+        if let Some(call) = self.find(ticket)
+            && let Aim::GivingUp(_, error) = &call.aim
+        {
+            call.aim = Aim::Numbers(Some(error.clone()));
+        }
+    }
+
+    fn not_given_up(&mut self, ticket: Ticket, why: E, effects: &mut Vec<Effect<E>>) {
+        let Some(call) = self.find(ticket) else { return };
+        let Aim::GivingUp(part, error) = &call.aim else { return };
+        let (part, error) = (*part, error.clone());
+        call.crashes += 1;
+        if call.crashes <= MAX_CRASHES {
+            effects.push(Effect::GiveUp { ticket, part, error });
+        } else {
+            self.settle(ticket, Err(Failure::With(why.clone(), Outcome::Journaled)), effects);
+            self.broken = Some(why);
+            self.remove(ticket, Records::Left, effects);
         }
     }
 
@@ -361,16 +418,22 @@ impl<E: Clone> Lane<E> {
         let Some(call) = self.find(ticket) else { return };
         call.parts[part] = Part::Done;
         if call.parts.iter().all(|part| *part == Part::Done) {
-            self.settle(ticket, Ok(()), effects);
+            let result = match &call.aim {
+                Aim::Numbers(Some(error)) if call.taken => Err(Failure::InPart(error.clone())),
+                Aim::Numbers(Some(error)) => Err(Failure::As(error.clone())),
+                _ => Ok(()),
+            };
+            self.settle(ticket, result, effects);
             self.remove(ticket, Records::Done, effects);
         }
     }
 
-    /// Nobody waits for the results of a spoiled call.
+    /// Nobody waits for the results of a call that is given up.
     fn drop_results_of(&mut self, ticket: Ticket, effects: &mut Vec<Effect<E>>) {
         let parts = self.find(ticket).map_or(0, |call| call.parts.len());
         for part in 0..parts {
-            let has_answer = |call: &Call| matches!(call.parts[part], Part::Answered(_) | Part::Polling(_));
+            let has_answer =
+                |call: &Call<E>| matches!(call.parts[part], Part::Answered(_) | Part::Polling(_));
             if self.find(ticket).is_some_and(|call| has_answer(call)) {
                 self.done(ticket, part, effects);
             }
@@ -440,19 +503,23 @@ impl<E: Clone> Lane<E> {
     }
 }
 
-impl Call {
+impl<E> Call<E> {
+    fn is_whole(&self) -> bool {
+        matches!(self.aim, Aim::Whole)
+    }
+
     /// Parts 2…n, and part 1 when those are with the server.
-    fn send<E>(&mut self, effects: &mut Vec<Effect<E>>) {
-        if self.phase != Phase::Written {
+    fn send(&mut self, effects: &mut Vec<Effect<E>>) {
+        if self.phase != Phase::Written || matches!(self.aim, Aim::GivingUp(..)) {
             return;
         }
         for i in (0..self.parts.len()).rev() {
             let rest_is_with_the_server = i > 0 || self.parts[1..].iter().all(Part::is_with_the_server);
             if self.parts[i] == Part::ToSend && rest_is_with_the_server {
                 let (ticket, part) = (self.ticket, i);
-                let (state, effect) = match self.spoiled {
-                    true => (Part::Filling, Effect::Fill { ticket, part }),
-                    false => (Part::Sending, Effect::Send { ticket, part }),
+                let (state, effect) = match self.is_whole() {
+                    true => (Part::Sending, Effect::Send { ticket, part }),
+                    false => (Part::Filling, Effect::Fill { ticket, part }),
                 };
                 self.parts[i] = state;
                 effects.push(effect);

@@ -94,6 +94,8 @@ pub enum Answer {
     Taken(String),
     Result(Encoding, Vec<u8>),
     Failed(Failed),
+    /// It won't have it, and its call was given up: no part of that is sent as it was any more.
+    Refused(Failed),
 }
 
 /// A failure, in the words of the client's errors.
@@ -304,6 +306,17 @@ impl<'a> Reader<'a> {
     fn encoding(&mut self) -> Option<Encoding> {
         Some(if self.flag()? { Encoding::Protobuf } else { Encoding::Json })
     }
+
+    fn failed(&mut self) -> Option<Failed> {
+        Some(Failed {
+            kind: self.text()?,
+            detail: self.text()?,
+            message: self.text()?,
+            outcome: self.text()?,
+            status: self.count()?,
+            retryable: self.flag()?,
+        })
+    }
 }
 
 impl Record for Session {
@@ -384,8 +397,8 @@ impl Record for Answer {
                 fields.byte((*encoding == Encoding::Protobuf).into());
                 fields.bytes(bytes);
             }
-            Answer::Failed(failed) => {
-                fields.byte(2);
+            Answer::Failed(failed) | Answer::Refused(failed) => {
+                fields.byte(if matches!(self, Answer::Failed(_)) { 2 } else { 3 });
                 fields.texts(&[&failed.kind, &failed.detail, &failed.message, &failed.outcome]);
                 fields.count(failed.status);
                 fields.byte(failed.retryable.into());
@@ -397,14 +410,8 @@ impl Record for Answer {
         Some(match fields.byte()? {
             0 => Answer::Taken(fields.text()?),
             1 => Answer::Result(fields.encoding()?, fields.bytes()?.to_vec()),
-            2 => Answer::Failed(Failed {
-                kind: fields.text()?,
-                detail: fields.text()?,
-                message: fields.text()?,
-                outcome: fields.text()?,
-                status: fields.count()?,
-                retryable: fields.flag()?,
-            }),
+            2 => Answer::Failed(fields.failed()?),
+            3 => Answer::Refused(fields.failed()?),
             _ => return None,
         })
     }

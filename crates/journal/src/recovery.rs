@@ -2,10 +2,10 @@
 //!
 //! What has no answer is sent again as it was; what has a request id is polled; what has a result is kept for its
 //! caller. A record that can't be read is set aside: a request without its bytes and without an id only holds its
-//! number. A record that a later version wrote stops all of it, and nothing is touched.
+//! number, and so does what the server lacks of a call that was given up. A record that a later version wrote stops all of it, and nothing is touched.
 
 use crate::lane::{FIRST, Lane, Number, Resumed, ResumedPart, Ticket};
-use crate::record::{Answer, DAMAGED, Head, Model, Place, Record, Unreadable, check, model_key};
+use crate::record::{Answer, DAMAGED, Failed, Head, Model, Place, Record, Unreadable, check, model_key};
 
 /// Records by key, as a store gives them.
 pub type Found = Vec<(String, Vec<u8>)>;
@@ -140,14 +140,23 @@ impl Call {
         self.parts.iter().all(|part| match part.answer {
             Some(Answer::Result(..) | Answer::Failed(_)) => true,
             Some(Answer::Taken(_)) => self.is_lost(),
-            None => false,
+            Some(Answer::Refused(_)) | None => false,
         })
     }
 
-    /// A part of it has neither its bytes nor an answer: what was asked for can't be known any more.
+    /// It was given up, or a part of it has neither its bytes nor an answer: what was asked for won't be.
     pub fn is_lost(&self) -> bool {
         self.parts.iter().any(|part| part.head.is_none() || (part.answer.is_none() && part.body.is_none()))
             || self.expects_more()
+            || self.refused().is_some()
+    }
+
+    /// Why it was given up.
+    pub fn refused(&self) -> Option<&Failed> {
+        self.parts.iter().find_map(|part| match &part.answer {
+            Some(Answer::Refused(failed)) => Some(failed),
+            _ => None,
+        })
     }
 
     fn expects_more(&self) -> bool {
@@ -160,7 +169,7 @@ impl Part {
         match &self.answer {
             Some(Answer::Taken(request)) => ResumedPart::Answered(request.clone()),
             Some(Answer::Result(..) | Answer::Failed(_)) => ResumedPart::Done,
-            None => ResumedPart::ToSend,
+            Some(Answer::Refused(_)) | None => ResumedPart::ToSend,
         }
     }
 }

@@ -32,6 +32,10 @@ impl Script {
                     format!("write {} as {first} again", name(ticket))
                 }
                 Effect::Send { ticket, part } => format!("send {}{}", name(ticket), part + 1),
+                Effect::GiveUp { ticket, part, error: REFUSAL } => {
+                    format!("give up {}{}", name(ticket), part + 1)
+                }
+                Effect::GiveUp { error, .. } => panic!("given up for {error}"),
                 Effect::Fill { ticket, part } => format!("fill {}{}", name(ticket), part + 1),
                 Effect::Poll { ticket, part, .. } => format!("poll {}{}", name(ticket), part + 1),
                 Effect::Settle { ticket, result: Ok(()) } => format!("settle {}", name(ticket)),
@@ -40,6 +44,9 @@ impl Script {
                 }
                 Effect::Settle { ticket, result: Err(Failure::With(_, outcome)) } => {
                     format!("fail {} {}", name(ticket), outcome.as_str())
+                }
+                Effect::Settle { ticket, result: Err(Failure::InPart(error)) } => {
+                    format!("fail {} in part {error}", name(ticket))
                 }
                 Effect::Settle { ticket, result: Err(Failure::Behind(_)) } => {
                     format!("fail {} behind", name(ticket))
@@ -81,6 +88,11 @@ impl Script {
 
     fn refused(&mut self, call: usize, part: usize) -> Vec<String> {
         let effects = self.lane.step(Event::Refused(self.tickets[call], part - 1, Refusal::Final(REFUSAL)));
+        self.words(effects)
+    }
+
+    fn given_up(&mut self, call: usize) -> Vec<String> {
+        let effects = self.lane.step(Event::GivenUp(self.tickets[call]));
         self.words(effects)
     }
 
@@ -161,15 +173,58 @@ fn a_number_that_somebody_else_used_fails_the_call_without_sending_it_again() {
 }
 
 #[test]
-fn a_refused_part_leaves_no_hole_and_does_not_train_the_rest() {
+fn a_refused_part_leaves_no_hole_and_the_rest_is_not_sent() {
     let mut script = Script::new();
     script.call(3);
     script.written(0);
-    assert_eq!(script.refused(0, 2), ["fail a unknown", "fill a2"]);
+    assert_eq!(script.refused(0, 2), ["give up a2"]);
     assert_eq!(script.answered(0, 3), [""; 0], "nobody polls for it");
+    assert_eq!(script.given_up(0), ["fill a2"], "once it is written down");
     assert_eq!(script.answered(0, 2), ["fill a1"], "part 1 only holds its number");
     script.call(1);
-    assert_eq!(script.answered(0, 1), ["forget a", "write b as 4"]);
+    assert_eq!(script.answered(0, 1), ["fail a in part 422", "forget a", "write b as 4"]);
+}
+
+#[test]
+fn a_call_of_which_the_server_has_nothing_is_refused_as_a_whole() {
+    let mut script = Script::new();
+    script.call(3);
+    script.written(0);
+    assert_eq!(script.refused(0, 3), ["give up a3"]);
+    assert_eq!(script.refused(0, 2), [""; 0], "one reason is enough");
+    assert_eq!(script.given_up(0), ["fill a3", "fill a2"]);
+    script.answered(0, 2);
+    assert_eq!(script.answered(0, 3), ["fill a1"]);
+    assert_eq!(script.answered(0, 1), ["fail a 422", "forget a"]);
+}
+
+#[test]
+fn a_part_that_came_back_may_be_with_the_server() {
+    let two = [ResumedPart::ToSend, ResumedPart::ToSend];
+    let (mut script, words) = after_a_crash(3, false, vec![(1, resumed(0, &two))]);
+    assert_eq!(words, ["send a2"]);
+    assert_eq!(script.refused(0, 2), ["give up a2"]);
+    assert_eq!(script.given_up(0), ["fill a2"]);
+    assert_eq!(script.answered(0, 2), ["fill a1"]);
+    assert_eq!(script.answered(0, 1), ["fail a in part 422", "forget a"]);
+}
+
+#[test]
+fn nothing_is_filled_while_giving_up_can_not_be_written() {
+    let mut script = Script::new();
+    script.call(2);
+    script.call(1);
+    script.written(0);
+    script.refused(0, 2);
+    let mut full = || {
+        let effects = script.lane.step(Event::NotGivenUp(Ticket(0), "full"));
+        script.words(effects)
+    };
+    for _ in 0..3 {
+        assert_eq!(full(), ["give up a2"]);
+    }
+    assert_eq!(full(), ["fail a journaled", "leave a", "fail b behind", "drop b"]);
+    assert_eq!(full(), [""; 0]);
 }
 
 #[test]
@@ -305,8 +360,15 @@ fn of_a_call_that_is_spoiled_a_result_under_way_is_waited_for_no_more() {
     script.call(2);
     script.written(0);
     assert_eq!(script.answered(0, 2), ["send a1", "poll a2"]);
-    assert_eq!(script.refused(0, 1), ["fail a unknown", "fill a1"]);
-    assert_eq!(script.answered(0, 1), ["forget a"], "nobody waits for what part 2 gives");
+    assert_eq!(script.refused(0, 1), ["give up a1"]);
+    let late = script.lane.step(Event::Failed(script.tickets[0], 1, "late"));
+    assert_eq!(script.words(late), [""; 0], "and it says nothing of the call");
+    assert_eq!(script.given_up(0), ["fill a1"]);
+    assert_eq!(
+        script.answered(0, 1),
+        ["fail a in part 422", "forget a"],
+        "nobody waits for what part 2 gives"
+    );
 }
 
 #[test]
@@ -425,6 +487,7 @@ struct Server {
 /// What is under way outside of the lane.
 enum Doing {
     Write(Ticket),
+    GiveUp(Ticket),
     Send(Ticket, usize, bool),
     Poll(Ticket, usize),
 }
@@ -438,6 +501,7 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
         let mut firsts = std::collections::HashMap::new();
         let mut settled = std::collections::HashSet::<Ticket>::new();
         let mut gone = std::collections::HashSet::<Ticket>::new();
+        let mut given_up = std::collections::HashSet::<Ticket>::new();
         let mut doing: Vec<Doing> = Vec::new();
         let mut calls = Vec::new();
         let mut writes = Vec::new();
@@ -457,6 +521,11 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
                 let event = match doing.swap_remove(dice.below(doing.len())) {
                     Doing::Write(ticket) if dice.below(10) == 0 => Event::NotWritten(ticket, "full"),
                     Doing::Write(ticket) => Event::Written(ticket),
+                    Doing::GiveUp(ticket) if dice.below(10) == 0 => Event::NotGivenUp(ticket, "full"),
+                    Doing::GiveUp(ticket) => {
+                        given_up.insert(ticket);
+                        Event::GivenUp(ticket)
+                    }
                     Doing::Poll(ticket, part) => match dice.below(8) {
                         0 => Event::Failed(ticket, part, "bad"),
                         1 => Event::Crashed(ticket, part, CRASH),
@@ -495,15 +564,28 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
                         firsts.insert(ticket, first);
                         doing.push(Doing::Write(ticket));
                     }
-                    Effect::Send { ticket, part } => doing.push(Doing::Send(ticket, part, false)),
-                    Effect::Fill { ticket, part } => doing.push(Doing::Send(ticket, part, true)),
+                    Effect::Send { ticket, part } => {
+                        assert!(!given_up.contains(&ticket), "seed {seed}: {ticket:?} is sent as it was");
+                        doing.push(Doing::Send(ticket, part, false));
+                    }
+                    Effect::GiveUp { ticket, .. } => doing.push(Doing::GiveUp(ticket)),
+                    Effect::Fill { ticket, part } => {
+                        assert!(given_up.contains(&ticket), "seed {seed}: {ticket:?} is filled too early");
+                        doing.push(Doing::Send(ticket, part, true));
+                    }
                     Effect::Poll { ticket, part, .. } => {
                         let polls = doing.iter().filter(|doing| matches!(doing, Doing::Poll(..))).count();
                         // A poll whose call was settled otherwise may still be under way in the shell.
                         assert!(polls <= calls.len(), "seed {seed}");
                         doing.push(Doing::Poll(ticket, part));
                     }
-                    Effect::Settle { ticket, .. } => {
+                    Effect::Settle { ticket, result } => {
+                        let trained = server.taken.values().any(|(of, _, filler)| *of == ticket && !filler);
+                        match result {
+                            Err(Failure::As(REFUSAL)) => assert!(!trained, "seed {seed}: {ticket:?}"),
+                            Err(Failure::InPart(_)) => assert!(trained, "seed {seed}: {ticket:?}"),
+                            _ => {}
+                        }
                         assert!(settled.insert(ticket), "seed {seed}: {ticket:?} settled twice");
                         assert!(!gone.contains(&ticket), "seed {seed}: {ticket:?} settled with nobody there");
                     }

@@ -72,6 +72,7 @@ fn every_record_comes_back_as_it_was_written_and_no_damage_passes() {
     comes_back(Answer::Result(Encoding::Json, b"{}".to_vec()));
     comes_back(Answer::Result(Encoding::Protobuf, vec![0; 300]));
     comes_back(Answer::Failed(failed()));
+    comes_back(Answer::Refused(failed()));
     comes_back(Answer::Failed(Failed { retryable: false, ..failed() }));
 }
 

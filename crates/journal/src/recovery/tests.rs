@@ -118,16 +118,20 @@ fn what_has_no_answer_is_sent_as_it_was_and_what_has_an_id_is_polled() {
     assert_eq!(effects(&recovered), expected);
 }
 
-#[test]
-fn what_has_a_result_is_kept_and_asked_for_no_more() {
-    let gone_wrong = Answer::Failed(Failed {
+fn gone_wrong() -> Failed {
+    Failed {
         kind: "request_failed".into(),
         status: 0,
         detail: "user".into(),
         message: "no".into(),
         outcome: "refused".into(),
         retryable: false,
-    });
+    }
+}
+
+#[test]
+fn what_has_a_result_is_kept_and_asked_for_no_more() {
+    let gone_wrong = Answer::Failed(gone_wrong());
     let none = head(1, 0, 1, b"");
     let disk = Disk::default().next(3).head(1, none.clone()).head(2, none);
     let recovered = disk.answer(1, result()).answer(2, gone_wrong).recover();
@@ -199,6 +203,18 @@ fn a_call_with_a_lost_part_fills_what_the_server_does_not_have_and_ends() {
     assert_eq!(effects, [Effect::Fill { ticket: Ticket(0), part: 0 }]);
     let effects = lane.step(Event::Answered(Ticket(0), 0, "r".into()));
     assert_eq!(effects.last(), Some(&Effect::Forget { ticket: Ticket(0), records: Records::Done }));
+}
+
+#[test]
+fn a_call_that_was_given_up_only_holds_its_numbers_and_knows_why() {
+    let refusal = Failed { kind: "api".into(), status: 422, ..gone_wrong() };
+    let disk = Disk::default().next(4).written(1, 0, 3).written(2, 1, 3).written(3, 2, 3).answer(3, taken());
+    let disk = disk.answer(2, Answer::Refused(refusal.clone()));
+    // With its bytes or without: those go in the same commit.
+    let recovered = disk.recover();
+    assert_eq!(recovered.calls[0].refused(), Some(&refusal));
+    assert!(recovered.calls[0].is_lost() && !recovered.calls[0].is_finished());
+    assert_eq!(effects(&recovered), [Effect::Fill { ticket: Ticket(0), part: 1 }]);
 }
 
 #[test]
