@@ -2,6 +2,7 @@
 // bytes, so that a Worker may stand in between. Arrays of numbers are raw little-endian bytes of the type that is named.
 
 import type { Outcome, StorageReason } from "./errors.js";
+import type { FromRun, RunMethods, ToRun } from "./run-boundary.js";
 import type { Batch } from "./store/store.js";
 import type {
   ModelInfo,
@@ -145,7 +146,7 @@ interface Labelled {
   label?: string;
 }
 
-export interface ServiceMethods {
+export interface ServiceMethods extends RunMethods {
   getServerCapabilities: Method<Nothing, ServerCapabilities>;
   createLoraTrainingClient: Method<
     {
@@ -226,6 +227,8 @@ export interface Failure {
     | "refused"
     | "storage"
     | "pending"
+    | "data_mismatch"
+    | "step_mismatch"
     | "instance_lost";
   message: string;
   outcome: Outcome;
@@ -280,7 +283,9 @@ export type ToOwner =
   /** The function of a `spawn` has ended, or failed with these words. */
   | { type: "ended"; key: number; failure: string | undefined }
   /** From now on `supervision` tells how the tree of a service is and becomes, or no more. */
-  | { type: "watch"; service: number; on: boolean };
+  | { type: "watch"; service: number; on: boolean }
+  /** To the run that the call of this key has open. With `life` only to that instance, whose question it answers. */
+  | { type: "toRun"; key: number; life?: number; message: ToRun };
 
 /** From the owner to the page. Each call is answered once, by `settled` or `failed`. */
 export type FromOwner =
@@ -289,4 +294,6 @@ export type FromOwner =
   | { type: "log"; service: number; level: LogLevel; message: string }
   /** The function of a `spawn` is to run; said again by each new instance. */
   | { type: "run"; key: number }
-  | { type: "supervision"; service: number; rows: SupervisionRow[] };
+  | { type: "supervision"; service: number; rows: SupervisionRow[] }
+  /** From the run that the call of this key has open. `life` numbers the instance. */
+  | { type: "fromRun"; key: number; life: number; message: FromRun };

@@ -20,11 +20,11 @@ const PER_TARGET = ["weights", "advantages", "logprobs"];
 
 const BYTES_PER_TOKEN = 4;
 
-export function wireData(data: unknown): WireDatum[] {
-  if (!Array.isArray(data)) refuse("data", data, "an array of datums");
-  if (!data.length) refuse("data", data, "at least one datum");
+export function wireData(data: unknown, field = "data"): WireDatum[] {
+  if (!Array.isArray(data)) refuse(field, data, "an array of datums");
+  if (!data.length) refuse(field, data, "at least one datum");
   // By index, so that a hole in the array is seen as what it is.
-  return Array.from(data, (datum: unknown, i) => wireDatum(datum, `data[${i}]`));
+  return Array.from(data, (datum: unknown, i) => wireDatum(datum, `${field}[${i}]`));
 }
 
 /** Token ids, or chunks of them. */
@@ -37,7 +37,7 @@ export const wirePrompt: Check<WireChunk[]> = (prompt, field) => {
   return chunks;
 };
 
-function wireDatum(datum: unknown, field: string): WireDatum {
+export function wireDatum(datum: unknown, field: string): WireDatum {
   const given = choices(datum as Datum, { modelInput: wirePrompt, lossFnInputs: every }, field);
   const modelInput = given.modelInput ?? refuse(`${field}.modelInput`, undefined, "the datum's token ids");
   const lossFnInputs = wireInputs(given.lossFnInputs, `${field}.lossFnInputs`, lengthOf(modelInput));

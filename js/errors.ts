@@ -305,6 +305,22 @@ export class PendingCallsError extends TinkexError {
   }
 }
 
+/** The data that a run was opened with is not the data that it was started with. Nothing of the run was touched. */
+export class DataMismatchError extends TinkexError {
+  static override code = "data_mismatch";
+  static {
+    named(this, "DataMismatchError");
+  }
+}
+
+/** A step function asked for something else than it did before, at the same place of the same step. */
+export class StepMismatchError extends TinkexError {
+  static override code = "step_mismatch";
+  static {
+    named(this, "StepMismatchError");
+  }
+}
+
 /** The WebAssembly instance died (out of memory, stack overflow, a trap), and what it held with it. */
 export class InstanceLostError extends TinkexError {
   static override code = "instance_lost";

@@ -3,7 +3,7 @@
 import type { Methods } from "./boundary.js";
 import { ClosedError } from "./errors.js";
 import { pageFor } from "./init.js";
-import type { Page } from "./page.js";
+import type { Page, Talk } from "./page.js";
 import type { Settings } from "./settings.js";
 import type { KeptIn } from "./store/kept-in.js";
 import type { Run } from "./tasks.js";
@@ -22,6 +22,11 @@ export class Link {
     return this.#settings.store;
   }
 
+  /** Names the place of the records: a server and an account. */
+  get place(): string {
+    return this.#settings.store.namespace;
+  }
+
   /** `name` is the method's as the user knows it. */
   call(
     name: string,
@@ -29,10 +34,10 @@ export class Link {
     method: string,
     args: object,
     signal?: AbortSignal,
-    run?: Run,
+    work?: Run | Talk,
   ): Promise<unknown> {
     const page = pageFor(name);
-    return page.call(this.#open(page), client, method, args, signal, run);
+    return page.call(this.#open(page), client, method, args, signal, work);
   }
 
   watch(name: string, listener: SupervisionListener): () => void {
@@ -74,10 +79,10 @@ export class Handle<M extends Methods<M>> {
     method: K,
     args: M[K]["args"],
     signal?: AbortSignal,
-    run?: Run,
+    work?: Run | Talk,
   ): Promise<M[K]["result"]> {
     this.checkOpen(method);
-    return this.link.call(`${this.#name}.${method}`, this.#client, method, args, signal, run);
+    return this.link.call(`${this.#name}.${method}`, this.#client, method, args, signal, work);
   }
 
   /** Throws `ClosedError` once `close` was called. */

@@ -13,6 +13,7 @@ export {
   ClosedError,
   ConflictError,
   CrashedError,
+  DataMismatchError,
   GoneError,
   InitError,
   InstanceLostError,
@@ -26,6 +27,7 @@ export {
   ProtocolError,
   RateLimitError,
   RequestFailedError,
+  StepMismatchError,
   StorageError,
   type StorageReason,
   TinkexError,
@@ -33,6 +35,8 @@ export {
   UnprocessableEntityError,
 } from "./errors.js";
 export { init } from "./init.js";
+export { TrainingRun } from "./run.js";
+export type * from "./run-types.js";
 export { SamplingClient } from "./sampling.js";
 export { ServiceClient } from "./service.js";
 export { type Batch, type Persistence, type Store, StoreError, type StoreOp } from "./store/store.js";

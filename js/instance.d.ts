@@ -21,6 +21,8 @@ export interface Host {
   fetch(service: number, request: Uint8Array, signal: AbortSignal): Promise<Uint8Array>;
   /** Lets the function of a `spawn` run; `ended` is called when it has ended. */
   run(key: number): void;
+  /** What the run of a `run` call says, as a `FromRun`. */
+  fromRun(key: number, message: Uint8Array): void;
   /** The tree has changed, at most 10 times a second. The rows are objects, and copies. */
   supervision(service: number, rows: SupervisionRow[]): void;
   /** Takes a `StoreOperation` and resolves with a `StoreAnswer`. */
@@ -42,6 +44,8 @@ export interface Instance {
   cancel(key: number): void;
   /** The function of a `spawn` has ended, or failed with these words. */
   ended(key: number, failure?: string): void;
+  /** What the page says to the run of a `run` call: a `ToRun`. */
+  to_run(key: number, message: Uint8Array): void;
   /** Undefined where there is no such service. */
   supervision(service: number): SupervisionRow[] | undefined;
   /** Begins, with the tree as it is, or ends to tell the host how it changes. */

@@ -11,6 +11,7 @@ import type {
   StoreOperation,
   SupervisionRow,
 } from "./boundary.js";
+import type { FromRun } from "./run-boundary.js";
 import type { Host, Instance, InstanceGlobals } from "./instance.js";
 import { decode, encode } from "./plain.js";
 import { type Store, StoreError } from "./store/store.js";
@@ -31,6 +32,7 @@ export interface Listener {
   fail(key: number, failure: Failure): void;
   log(service: number, level: LogLevel, message: string): void;
   run(key: number): void;
+  fromRun(key: number, message: FromRun): void;
   supervision(service: number, rows: SupervisionRow[]): void;
   /** Said once, from inside the call that killed it: nothing may be asked of the instance any more. */
   died(): void;
@@ -151,6 +153,7 @@ export class Life {
       fetch: (service, request, signal) =>
         this.#whileAlive(this.#fetch(service, decode(request) as HttpRequest, signal).then(encode)),
       run: (key) => this.#alive && this.#listener.run(key),
+      fromRun: (key, message) => this.#alive && this.#listener.fromRun(key, decode(message) as FromRun),
       supervision: (service, rows) => this.#alive && this.#listener.supervision(service, rows),
       store: (service, operation) =>
         this.#whileAlive(this.#store(service, decode(operation) as StoreOperation).then(encode)),

@@ -8,6 +8,7 @@ import type {
   JournaledMethod,
   MadeSamplingClient,
   MadeTrainingClient,
+  ServiceMethods,
   ToOwner,
   WireOptions,
 } from "./boundary.js";
@@ -63,6 +64,8 @@ export class Owner {
   readonly #remaking = new Map<number, number>();
   #nextOwnKey = OWN_KEYS;
   #life: Life;
+  /** How many instances there were. */
+  #lives = 0;
   /** When the last restarts were. */
   #restarts: number[] = [];
   /** What happened, when no instance will be made any more. */
@@ -95,6 +98,9 @@ export class Owner {
       case "ended":
         this.#ended(message.key, message.failure);
         break;
+      case "toRun":
+        this.#toRun(message);
+        break;
       case "watch":
         this.#watch(message.service, message.on);
         break;
@@ -122,6 +128,13 @@ export class Owner {
   #ended(key: number, failure: string | undefined): void {
     const pending = this.#pending.get(key);
     if (pending) this.#ask(pending.call.service, (instance) => instance.ended(key, failure));
+  }
+
+  /** An answer to a dead instance's question is nothing to the next one, which asks for itself. */
+  #toRun({ key, life, message }: Extract<ToOwner, { type: "toRun" }>): void {
+    const pending = this.#pending.get(key);
+    if (!pending?.life || (life !== undefined && life !== this.#lives)) return;
+    this.#ask(pending.call.service, (instance) => instance.to_run(key, encode(message)));
   }
 
   /** Asks what has no answer; a crash can only be told to the log. */
@@ -314,11 +327,13 @@ export class Owner {
   }
 
   #newLife(): Life {
+    const life = ++this.#lives;
     const listener: Listener = {
       settle: (key, value) => this.#settle(key, value),
       fail: (key, failure) => this.#fail(key, failure),
       log: (service, level, message) => this.#reply({ type: "log", service, level, message }),
       run: (key) => this.#reply({ type: "run", key }),
+      fromRun: (key, message) => this.#reply({ type: "fromRun", key, life, message }),
       supervision: (service, rows) => this.#reply({ type: "supervision", service, rows }),
       // In a microtask: the dying call is still on the stack, and says only later what killed it.
       died: () => queueMicrotask(() => this.#restart()),
@@ -342,7 +357,7 @@ export class Owner {
       delete pending.life;
       const { call } = pending;
       // What runs on the page goes on there, and the next instance takes it under its supervision.
-      if (this.#terminal === undefined && call.method === "spawn") continue;
+      if (this.#terminal === undefined && REPEATED.has(call.method)) continue;
       if (this.#terminal === undefined && this.#clients.has(call.client)) pending.lost ??= cause;
       else this.#lost(call, this.#terminal ?? cause, "unknown");
     }
@@ -361,6 +376,22 @@ export class Owner {
     for (const key of [...this.#pending.keys()]) this.#pass(key);
   }
 }
+
+/**
+ * Calls that the next instance gets as they are: functions and runs go on, and of a run's commands one more changes nothing
+ * but that there may be a checkpoint more.
+ */
+const REPEATED: ReadonlySet<string> = new Set<keyof ServiceMethods>([
+  "spawn",
+  "run",
+  "pauseRun",
+  "resumeRun",
+  "stopRun",
+  "checkpointRun",
+  "closeRun",
+  "runs",
+  "readRun",
+]);
 
 /** A call of these that the journal does not know was not sent. */
 const JOURNALED: ReadonlySet<string> = new Set<JournaledMethod | "result">([

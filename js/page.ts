@@ -4,6 +4,7 @@
 import type { Failure, FromOwner, LogLevel, ToOwner } from "./boundary.js";
 import { AbortedError } from "./errors.js";
 import { errorOf } from "./failures.js";
+import type { FromRun, ToRun } from "./run-boundary.js";
 import type { Settings } from "./settings.js";
 import type { KeptIn } from "./store/kept-in.js";
 import { type Store, StoreError } from "./store/store.js";
@@ -11,13 +12,21 @@ import { Listeners } from "./supervision.js";
 import type { Run } from "./tasks.js";
 import type { Logger, SupervisionListener } from "./types.js";
 
+/** The page's half of a `run` call: what it says and hears while the call is under way. */
+export interface Talk {
+  /** Called with the way to the run, when the call is made. */
+  begin(say: (message: ToRun) => void): void;
+  /** `life` numbers the instance that says it, and `answer` reaches no other one. */
+  hear(message: FromRun, life: number, answer: (message: ToRun) => void): void;
+}
+
 interface Waiting {
   service: Service | undefined;
   signal: AbortSignal | undefined;
   resolve: (value: unknown) => void;
   reject: (reason: unknown) => void;
-  /** Of a `spawn`: the function. */
-  run: Run | undefined;
+  /** Of a `spawn`: the function; of a `run`: the page's half of it. */
+  work: Run | Talk | undefined;
 }
 
 interface Service {
@@ -60,7 +69,7 @@ export class Page {
     method: string,
     args: object,
     signal?: AbortSignal,
-    run?: Run,
+    work?: Run | Talk,
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
@@ -70,8 +79,9 @@ export class Page {
       // Whoever ends something has heard what he was told before.
       if (method === "close" || method === "finish") this.#seen();
       const key = ++this.#lastKey;
-      this.#waiting.set(key, { service: this.#services.get(service), signal, resolve, reject, run });
+      this.#waiting.set(key, { service: this.#services.get(service), signal, resolve, reject, work });
       if (signal) this.#signals.add(signal, key, () => this.#post({ type: "cancel", key }));
+      if (work && "hear" in work) work.begin((message) => this.#post({ type: "toRun", key, message }));
       this.#post({ type: "call", key, service, client, method, args });
     });
   }
@@ -83,10 +93,17 @@ export class Page {
         this.#tell(message.key);
         break;
       case "run":
-        this.#waiting
-          .get(message.key)
-          ?.run?.start((failure) => this.#post({ type: "ended", key: message.key, failure }));
+        this.#runOf(message.key)?.start((failure) =>
+          this.#post({ type: "ended", key: message.key, failure }),
+        );
         break;
+      case "fromRun": {
+        const { key, life } = message;
+        const work = this.#waiting.get(key)?.work;
+        const answer = (message: ToRun) => this.#post({ type: "toRun", key, life, message });
+        if (work && "hear" in work) work.hear(message.message, life, answer);
+        break;
+      }
       case "supervision":
         this.#listeners.tell(message.service, message.rows);
         break;
@@ -96,8 +113,9 @@ export class Page {
         const failure = withoutSecret(waiting.service, message.failure);
         const cause: unknown = failure.kind === "aborted" ? waiting.signal?.reason : undefined;
         const error = errorOf(failure, cause);
-        if (waiting.run) waiting.run.settle(waiting.resolve, waiting.reject, error);
-        else waiting.reject(error);
+        if (waiting.work && "settle" in waiting.work) {
+          waiting.work.settle(waiting.resolve, waiting.reject, error);
+        } else waiting.reject(error);
         // What goes on without its caller is for whoever resumes it.
         if (failure.outcome !== "journaled") this.#tell(message.key);
         break;
@@ -147,8 +165,13 @@ export class Page {
 
   #settle(key: number, value: unknown): void {
     const waiting = this.#take(key);
-    if (waiting?.run) waiting.run.settle(waiting.resolve, waiting.reject);
+    if (waiting?.work && "settle" in waiting.work) waiting.work.settle(waiting.resolve, waiting.reject);
     else waiting?.resolve(value);
+  }
+
+  #runOf(key: number): Run | undefined {
+    const work = this.#waiting.get(key)?.work;
+    return work && "start" in work ? work : undefined;
   }
 
   #take(key: number): Waiting | undefined {

@@ -1,6 +1,6 @@
 // A model to sample from.
 
-import type { SamplingMethods } from "./boundary.js";
+import type { SamplingMethods, WireSample } from "./boundary.js";
 import { boolean, type Check, choices, integer, number, refuse, signal, texts } from "./checks.js";
 import { wirePrompt } from "./data.js";
 import { Handle, type Link } from "./handle.js";
@@ -30,22 +30,8 @@ export class SamplingClient implements AsyncDisposable {
 
   /** Goes on from the prompt, `numSamples` times. */
   async sample(prompt: Prompt, options: SampleOptions = {}): Promise<SampleOutput> {
-    const { signal: given, ...rest } = choices(options, {
-      numSamples: integer(1, MOST),
-      samplingParams,
-      includePromptLogprobs: boolean,
-      topkPromptLogprobs: integer(0, MOST),
-      signal,
-    });
-    const args = {
-      prompt: wirePrompt(prompt, "prompt"),
-      numSamples: 1,
-      samplingParams: {},
-      includePromptLogprobs: false,
-      topkPromptLogprobs: 0,
-      ...rest,
-    };
-    return sampleOutput(await this.#handle.call("sample", args, given));
+    const { args, signal } = sampleArgs(prompt, options);
+    return sampleOutput(await this.#handle.call("sample", args, signal));
   }
 
   /** The log-probability of each token of the prompt; the first is NaN, as nothing comes before it. */
@@ -65,7 +51,29 @@ export class SamplingClient implements AsyncDisposable {
   }
 }
 
-const samplingParams = (value: unknown, field: string) =>
+export function sampleArgs(
+  prompt: Prompt,
+  options: SampleOptions,
+): { args: WireSample; signal: AbortSignal | undefined } {
+  const { signal: given, ...rest } = choices(options, {
+    numSamples: integer(1, MOST),
+    samplingParams,
+    includePromptLogprobs: boolean,
+    topkPromptLogprobs: integer(0, MOST),
+    signal,
+  });
+  const args = {
+    prompt: wirePrompt(prompt, "prompt"),
+    numSamples: 1,
+    samplingParams: {},
+    includePromptLogprobs: false,
+    topkPromptLogprobs: 0,
+    ...rest,
+  };
+  return { args, signal: given };
+}
+
+export const samplingParams = (value: unknown, field: string) =>
   choices(
     value as SamplingParams,
     {

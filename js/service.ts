@@ -4,6 +4,9 @@ import type { MadeSamplingClient, MadeTrainingClient, ServiceMethods } from "./b
 import { boolean, checkpoint, choices, integer, metadata, refuse, signal, text } from "./checks.js";
 import { ClosedError, InvalidArgumentError } from "./errors.js";
 import { Handle, Link } from "./handle.js";
+import { TrainingRun } from "./run.js";
+import { type Means, meansOf, specOf } from "./run-options.js";
+import type { OpenRunOptions, RunOptions, RunSummary } from "./run-types.js";
 import { SamplingClient } from "./sampling.js";
 import { settingsOf } from "./settings.js";
 import type { Persistence } from "./store/store.js";
@@ -41,6 +44,8 @@ export class ServiceClient implements AsyncDisposable {
   readonly #handle: Handle<ServiceMethods>;
   #sessionId: string | undefined;
   #exactlyOnce: boolean | undefined;
+  /** Those that are open here. */
+  readonly #runs = new Set<TrainingRun>();
 
   /** Throws `InvalidArgumentError`, whose `field` is the option that can't be right. */
   constructor(options: ServiceOptions = {}) {
@@ -131,6 +136,33 @@ export class ServiceClient implements AsyncDisposable {
     return new SamplingClient(this.#handle.link, made);
   }
 
+  /**
+   * Starts a training run, which outlives this page: it is written down before anything is sent. It works here until the page
+   * goes, and then wherever it is opened.
+   *
+   * Rejects with `InvalidArgumentError` where an option can't be right, a datum included, before anything is written.
+   */
+  async startRun(options: RunOptions): Promise<TrainingRun> {
+    const { spec, means } = await specOf(options);
+    const { id } = await this.#handle.call("startRun", spec);
+    return this.#openRun(id, means);
+  }
+
+  /**
+   * Opens a run that is kept here, with the data or the step function that it was started with. It goes on in this page if no
+   * other one has it, and is followed here otherwise. Without data or step it can be followed, read and commanded.
+   *
+   * Rejects with `DataMismatchError` when the data is not the same, and with `InvalidArgumentError` when there is no such run.
+   */
+  async openRun(id: string, options: OpenRunOptions = {}): Promise<TrainingRun> {
+    return this.#openRun(text(id, "id"), await meansOf(options));
+  }
+
+  /** All runs of this server and account that are kept here, the newest first. */
+  async runs(): Promise<RunSummary[]> {
+    return (await this.#handle.call("runs", {})).runs;
+  }
+
   /** Everything that runs for this service, as a tree, and what each part waits for. */
   async supervision(): Promise<SupervisionNode> {
     const tree = treeOf(await this.#handle.call("supervision", {}));
@@ -154,7 +186,9 @@ export class ServiceClient implements AsyncDisposable {
    * when somebody resumes the session, which is not ended.
    */
   async close(): Promise<void> {
+    const runs = [...this.#runs].map((run) => run.close());
     await this.#handle.close();
+    await Promise.all(runs);
   }
 
   /**
@@ -180,6 +214,13 @@ export class ServiceClient implements AsyncDisposable {
     const { signal: given, ...rest } = choices(options, { userMetadata: metadata, signal });
     const args = { path: checkpoint(path, "path"), optimizer, ...rest };
     return this.#training(await this.#handle.call("createTrainingClientFromState", args, given));
+  }
+
+  async #openRun(id: string, means: Means): Promise<TrainingRun> {
+    const run = await TrainingRun.open(this.#handle, id, means);
+    this.#runs.add(run);
+    void run.ended.then(() => this.#runs.delete(run));
+    return run;
   }
 
   #training(made: MadeTrainingClient): TrainingClient {

@@ -45,7 +45,9 @@ import type {
 const SHORTEST_TTL = 3_600; // s, the service's own limits
 const LONGEST_TTL = 10 * 365 * 24 * 3_600; // s
 
-const ADAM: WireOptimStep = {
+export const ttlSeconds = integer(SHORTEST_TTL, LONGEST_TTL);
+
+export const ADAM: WireOptimStep = {
   learningRate: 1e-4,
   beta1: 0.9,
   beta2: 0.95,
@@ -54,8 +56,18 @@ const ADAM: WireOptimStep = {
   gradClipNorm: 0,
 };
 
+/** Of Adam's settings. */
+export const ADAM_CHECKS = {
+  learningRate: number(0),
+  beta1: number(0, 1, true),
+  beta2: number(0, 1, true),
+  eps: number(0),
+  weightDecay: number(0),
+  gradClipNorm: number(0),
+};
+
 const ORDERED = { label, signal };
-const SAVE_OPTIONS = { ttlSeconds: integer(SHORTEST_TTL, LONGEST_TTL), userMetadata: metadata, ...ORDERED };
+const SAVE_OPTIONS = { ttlSeconds, userMetadata: metadata, ...ORDERED };
 
 /**
  * Made by `ServiceClient`. Calls made without an `await` between them are applied in the order in which they were made,
@@ -108,14 +120,7 @@ export class TrainingClient implements AsyncDisposable {
 
   /** Takes one step of Adam with the gradients gathered since the last one, and clears them. */
   async optimStep(params: AdamParams = {}, options: OrderedOptions = {}): Promise<OptimStepOutput> {
-    const given = choices(params, {
-      learningRate: number(0),
-      beta1: number(0, 1, true),
-      beta2: number(0, 1, true),
-      eps: number(0),
-      weightDecay: number(0),
-      gradClipNorm: number(0),
-    });
+    const given = choices(params, ADAM_CHECKS);
     const { signal, ...ordered } = choices(options, ORDERED);
     return this.#handle.call("optimStep", { ...ADAM, ...given, ...ordered }, signal);
   }
@@ -208,7 +213,7 @@ class Pending implements PendingCall {
   }
 }
 
-function forwardArgs(
+export function forwardArgs(
   data: readonly Datum[],
   lossFn: LossFn,
   options: ForwardOptions,

@@ -7,8 +7,8 @@ import type { Persistence, Store } from "./store.js";
 const shared = new Map<string, Promise<Store>>();
 
 export class KeptIn {
+  readonly namespace: string;
   readonly #given: Store | undefined;
-  readonly #namespace: string;
   readonly #warn: (message: string) => void;
   #opened: Store | undefined;
 
@@ -20,7 +20,7 @@ export class KeptIn {
   ) {
     this.#given = given;
     this.#opened = given;
-    this.#namespace = namespaceOf(baseURL, apiKey, account);
+    this.namespace = namespaceOf(baseURL, apiKey, account);
     this.#warn = warn;
   }
 
@@ -31,11 +31,11 @@ export class KeptIn {
 
   async open(): Promise<Store> {
     if (this.#given) return this.#given;
-    let opening = shared.get(this.#namespace);
+    let opening = shared.get(this.namespace);
     if (!opening) {
-      opening = openStore(this.#namespace, this.#warn);
-      shared.set(this.#namespace, opening);
-      opening.catch(() => shared.delete(this.#namespace));
+      opening = openStore(this.namespace, this.#warn);
+      shared.set(this.namespace, opening);
+      opening.catch(() => shared.delete(this.namespace));
     }
     return (this.#opened = await opening);
   }

@@ -12,6 +12,7 @@ import type {
   WireSampleOutput,
   WireTensor,
 } from "../../js/boundary.js";
+import type { RunMethods, StepResults, WireRunSpec } from "../../js/run-boundary.js";
 import {
   type AdamParams,
   APIError,
@@ -23,6 +24,7 @@ import {
   type LoraOptions,
   type OrderedOptions,
   RateLimitError,
+  type RunOptions,
   type SampledSequence,
   type SampleOptions,
   type SampleOutput,
@@ -33,6 +35,7 @@ import {
   type SaveStateOptions,
   ServiceClient,
   type ServiceOptions,
+  type StepContext,
   type SupervisionNode,
   type Tasks,
   type Tensor,
@@ -97,10 +100,35 @@ hold<
 >();
 
 // Every method of the boundary is one that a user can call, but for those by which the owner makes a client again and the
-// page asks for what came back.
-hold<Same<Exclude<keyof ServiceMethods, keyof ServiceClient | keyof Tasks>, "resumeSamplingClient">>();
+// page asks for what came back, and those of a run, whose class has names of its own.
+hold<
+  Same<
+    Exclude<keyof ServiceMethods, keyof ServiceClient | keyof Tasks | keyof RunMethods>,
+    "resumeSamplingClient"
+  >
+>();
+hold<Same<Exclude<keyof RunMethods, keyof ServiceClient>, OfAnOpenRun>>();
 hold<Same<Exclude<keyof TrainingMethods, keyof TrainingClient>, "result">>();
 hold<Same<Exclude<keyof SamplingMethods, keyof SamplingClient>, never>>();
+
+type OfAnOpenRun =
+  "run" | "readRun" | "pauseRun" | "resumeRun" | "stopRun" | "checkpointRun" | "closeRun" | "stepCall";
+
+// What a run is started with has its place in what is written down of it, under this or another name.
+hold<
+  Same<
+    Exclude<keyof RunOptions, keyof WireRunSpec>,
+    "loss" | "step" | "learningRate" // `lossFn`, `version`, `schedule`
+  >
+>();
+hold<Same<Exclude<keyof WireRunSpec, keyof RunOptions>, "kind" | "lossFn" | "buffer" | "schedule">>();
+hold<
+  Same<
+    keyof StepResults | "random" | "now" | "once",
+    Exclude<StepMethods, "saveWeightsAndGetSamplingClient"> | "sampler"
+  >
+>();
+type StepMethods = Exclude<keyof StepContext, "step" | "runId" | "signal">;
 
 /** What users write, and what their compiler tells them. */
 export async function use(signal: AbortSignal): Promise<number> {

@@ -1,0 +1,523 @@
+// One run in several tabs. One of them owns it: it has the seat and the open run. The others follow what it tells, hand it
+// their commands, and take over when the seat is free. Where the owner is silent, they read what is kept; none of them asks
+// the server for anything.
+
+import { APITimeoutError, ClosedError, StorageError, TinkexError } from "./errors.js";
+import { errorOf, failureOf } from "./failures.js";
+import type { Failure } from "./boundary.js";
+import { watchPage } from "./page-life.js";
+import type { RunMethods, WireRunStatus } from "./run-boundary.js";
+import { runEvent } from "./results.js";
+import type { Command, OpenedRun, RunHearer } from "./run-open.js";
+import type { RunCause, RunEnd, RunEvent, RunStatus } from "./run-types.js";
+import type { Seat, Seats } from "./seats.js";
+
+export type ReadRun = RunMethods["readRun"]["result"];
+
+/** What a tab does with the rest of its page. */
+export interface TabWays extends RunHearer {
+  readonly id: string;
+  readonly seats: Seats;
+  channel(): BroadcastChannel;
+  /** What this page would need to own the run; undefined where it has it. */
+  lacks(status: WireRunStatus): "needs_data" | "needs_step" | undefined;
+  open(hearer: RunHearer): OpenedRun;
+  /** From the store: rows of later steps than `after`. */
+  read(after: number): Promise<ReadRun>;
+  ended(end: RunEnd): void;
+}
+
+type TabMessage = { from: string } & (
+  | { type: "hello" }
+  | { type: "status"; status: WireRunStatus }
+  | { type: "event"; event: RunEvent }
+  /** The same again as long as it has no answer: it is done once for its `id`. */
+  | { type: "command"; to: string; id: string; command: Command }
+  | { type: "taken"; id: string }
+  | { type: "answer"; id: string; value?: unknown; failure?: Failure }
+);
+
+/** `unheard` by any owner, or asked of one. */
+interface Asked {
+  readonly command: Command;
+  owner: string | undefined;
+  deadline: number;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+const BEAT = 1_000; // ms
+/** So long without a word, and the owner counts as silent. */
+const SILENCE = 2 * BEAT;
+/** How long a tab waits for the first word of an owner. */
+const GREETING = 300; // ms
+/** So long without a sign from the owner, and a command is given up. */
+const PATIENCE = 10_000; // ms
+/** After being fenced, or failing to open the run: doubled each time. */
+const SHORTEST_REST = 5_000; // ms
+const LONGEST_REST = 600_000; // ms
+/** Answers that are kept for those who ask again. */
+const MOST_SERVED = 100;
+/** Events that are known, so that none is told twice. */
+const MOST_SEEN = 1_000;
+
+export class Tab {
+  readonly #ways: TabWays;
+  readonly #name = `${Math.random()}`.slice(2);
+  readonly #openedAt = Date.now();
+  readonly #asked = new Map<string, Asked>();
+  readonly #served = new Map<string, Promise<TabMessage>>();
+  readonly #seen = new Set<string>();
+  #channel: BroadcastChannel | undefined;
+  #known: WireRunStatus | undefined;
+  #run: OpenedRun | undefined;
+  #seat: Seat | undefined;
+  #end: RunEnd | undefined;
+  /** The owner that was heard last, and when. */
+  #owner: string | undefined;
+  #heardAt = -Infinity;
+  #greeted: () => void = () => undefined;
+  /** Why this page can't own the run at present, though it should. */
+  #trouble: RunCause | undefined;
+  #silentSince = Date.now();
+  #rest = SHORTEST_REST;
+  /** Fires when this page stops asking for the seat. */
+  #wanting = new AbortController();
+  #isBack: Promise<void> | undefined;
+  #comeBack: () => void = () => undefined;
+  #timer: unknown;
+  #unwatch: () => void = () => undefined;
+  #lastCommand = 0;
+  #polling = false;
+
+  constructor(ways: TabWays) {
+    this.#ways = ways;
+  }
+
+  /** Resolves when it is known who owns the run. Rejects where this page would, and can't. */
+  async start(status: WireRunStatus): Promise<void> {
+    this.#learn(status);
+    if (this.#end) return;
+    const channel = (this.#channel = this.#ways.channel());
+    channel.onmessage = ({ data }: MessageEvent<TabMessage>) => this.#hear(data);
+    this.#timer = setInterval(() => this.#tick(), BEAT);
+    (this.#timer as { unref?: () => void }).unref?.();
+    this.#unwatch = watchPage({
+      hidden: () => this.#run?.hidden(),
+      away: () => this.#away(),
+      back: () => this.#back(),
+    });
+    if (this.#canOwn()) {
+      const seat = await this.#ways.seats.takeIfFree();
+      if (seat) {
+        const first = this.#own(seat);
+        void this.#compete(first);
+        await this.#run?.opened;
+        return;
+      }
+      void this.#compete();
+    }
+    await this.#greeting();
+  }
+
+  /** As far as this page knows. */
+  get status(): RunStatus {
+    const known = this.#known as WireRunStatus;
+    const role = this.#end ? "none" : this.#run ? "owner" : "follower";
+    const cause = role === "follower" && known.state === "running" ? this.#orphaned() : undefined;
+    return { ...known, role, ...(cause && { cause }) };
+  }
+
+  /** The same, after a look where nobody tells. */
+  async fresh(): Promise<RunStatus> {
+    if (!this.#end && !this.#run && this.#silent()) await this.#poll();
+    return this.status;
+  }
+
+  /** Does it here or has the owner do it, once. */
+  async command(command: Command): Promise<unknown> {
+    for (;;) {
+      if (this.#end) {
+        throw new ClosedError(
+          this.#end.state === "closed"
+            ? `${command.name} was called after close(): open the run again with openRun()`
+            : `${command.name}: the run is ${this.#end.state}, and takes no commands any more`,
+        );
+      }
+      const run = this.#run;
+      if (run) {
+        await run.opened;
+        return await run.command(command);
+      }
+      if (!this.#canOwn() && this.#silent()) {
+        const seat = await this.#ways.seats.takeIfFree();
+        if (seat) {
+          const owning = this.#own(seat);
+          try {
+            return await this.command(command);
+          } finally {
+            this.#run?.close();
+            await owning;
+          }
+        }
+      }
+      const answer = await this.#ask(command);
+      if (answer !== AGAIN) return answer;
+    }
+  }
+
+  /** Lets the run go: it works on in another tab, or in none. */
+  async close(): Promise<void> {
+    const run = this.#run;
+    this.#finish({ state: "closed" });
+    run?.close();
+    await run?.over.catch(() => undefined);
+    this.#letGo();
+  }
+
+  #canOwn(): boolean {
+    return this.#ways.lacks(this.#known as WireRunStatus) === undefined;
+  }
+
+  /** Asks for the seat, owns the run as long as it may, and asks again. */
+  async #compete(owning?: Promise<boolean>): Promise<void> {
+    for (;;) {
+      if (owning && !(await owning)) await this.#pause();
+      if (this.#end) return;
+      await this.#isBack;
+      const seat = await this.#ways.seats.take(this.#wanting.signal).catch(() => undefined);
+      if (seat && (this.#end || this.#isBack)) seat.release();
+      owning = seat && !this.#end && !this.#isBack ? this.#own(seat) : undefined;
+    }
+  }
+
+  /** Owns the run until that ends; false where it was refused or taken away. */
+  async #own(seat: Seat): Promise<boolean> {
+    this.#seat = seat;
+    const run = this.#ways.open({
+      status: (status) => {
+        if (this.#run !== run) return;
+        this.#learn(status);
+        this.#post({ type: "status", status });
+      },
+      event: (event) => {
+        this.#tell(event);
+        this.#post({ type: "event", event });
+      },
+    });
+    this.#run = run;
+    this.#owner = undefined;
+    this.#handBack();
+    try {
+      const end = await run.over;
+      if (end.state !== "closed") this.#finish(end);
+      else if (end.cause?.kind === "fenced") throw new StorageError(end.cause.message, "fenced");
+      this.#trouble = undefined;
+      this.#rest = SHORTEST_REST;
+      return true;
+    } catch (thrown) {
+      // Its service was closed, and it with that.
+      if (ClosedError.isInstance(thrown)) this.#finish({ state: "closed" });
+      else this.#trouble = troubleOf(thrown, this.#rest);
+      return false;
+    } finally {
+      if (this.#run === run) this.#run = undefined;
+      if (this.#seat === seat) this.#letGo();
+      this.#silentSince = Date.now();
+    }
+  }
+
+  #letGo(): void {
+    this.#seat?.release();
+    this.#seat = undefined;
+  }
+
+  /** Between two tries to own the run; longer while another owner is heard. */
+  async #pause(): Promise<void> {
+    do {
+      await until(this.#wanting.signal, this.#rest);
+      this.#rest = Math.min(2 * this.#rest, LONGEST_REST);
+    } while (!this.#end && !this.#silent());
+  }
+
+  /** A page that is put aside keeps nobody waiting, and holds no lock: with one it could not come back. */
+  #away(): void {
+    if (this.#isBack || this.#end) return;
+    this.#isBack = new Promise((resolve) => (this.#comeBack = resolve));
+    this.#wanting.abort();
+    this.#run?.close();
+    this.#letGo();
+  }
+
+  #back(): void {
+    if (!this.#isBack) return;
+    this.#isBack = undefined;
+    this.#wanting = new AbortController();
+    this.#comeBack();
+    this.#tick();
+  }
+
+  #finish(end: RunEnd): void {
+    if (this.#end) return;
+    this.#end = end;
+    this.#wanting.abort();
+    this.#comeBack();
+    clearInterval(this.#timer as number);
+    this.#unwatch();
+    this.#handBack();
+    // The others are told of the end before the channel goes, and those who asked get their answers.
+    const closing = setTimeout(() => {
+      this.#channel?.close();
+      this.#channel = undefined;
+    }, BEAT);
+    (closing as unknown as { unref?: () => void }).unref?.();
+    this.#ways.ended(end);
+  }
+
+  #learn(status: WireRunStatus): void {
+    if (this.#end) return;
+    this.#known = status;
+    this.#ways.status(status);
+    const { state, cause } = status;
+    // An owner hears of the end from the run itself, when all is written.
+    if (!this.#run && state !== "running" && state !== "paused") {
+      this.#finish({ state, ...(cause && { cause }) });
+    }
+  }
+
+  #tell(event: RunEvent): void {
+    const key = [
+      event.incarnation,
+      event.type,
+      event.step,
+      event.at,
+      "prompt" in event && event.prompt,
+    ].join();
+    if (this.#seen.has(key)) return;
+    this.#seen.add(key);
+    for (const oldest of this.#seen) {
+      if (this.#seen.size <= MOST_SEEN) break;
+      this.#seen.delete(oldest);
+    }
+    this.#ways.event(event);
+  }
+
+  #post(message: TabMessage extends infer M ? (M extends unknown ? Omit<M, "from"> : never) : never): void {
+    this.#channel?.postMessage({ from: this.#name, ...message });
+  }
+
+  #hear(message: TabMessage): void {
+    switch (message.type) {
+      case "hello":
+        if (this.#run && this.#known) this.#post({ type: "status", status: this.#known });
+        break;
+      case "status":
+        this.#heard(message.from);
+        if (!this.#run) this.#learn(message.status);
+        break;
+      case "event":
+        this.#heard(message.from);
+        if (!this.#run) this.#tell(message.event);
+        break;
+      case "command":
+        if (message.to === this.#name) void this.#serve(message.id, message.command);
+        break;
+      case "taken": {
+        const asked = this.#asked.get(message.id);
+        if (asked) asked.deadline = performance.now() + PATIENCE;
+        break;
+      }
+      case "answer": {
+        const asked = this.#asked.get(message.id);
+        this.#asked.delete(message.id);
+        if (message.failure) asked?.reject(errorOf(message.failure));
+        else asked?.resolve(message.value);
+        break;
+      }
+    }
+  }
+
+  #heard(owner: string): void {
+    if (this.#run) return;
+    this.#heardAt = performance.now();
+    const another = this.#owner !== owner;
+    this.#owner = owner;
+    this.#greeted();
+    if (another) for (const id of this.#asked.keys()) this.#press(id);
+  }
+
+  #silent(): boolean {
+    return performance.now() - this.#heardAt >= SILENCE;
+  }
+
+  #greeting(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#greeted = resolve;
+      setTimeout(resolve, GREETING);
+      this.#post({ type: "hello" });
+    });
+  }
+
+  #tick(): void {
+    for (const id of this.#asked.keys()) this.#press(id);
+    if (this.#run || this.#isBack || performance.now() - this.#heardAt < BEAT) return;
+    this.#post({ type: "hello" });
+    if (!this.#silent()) return;
+    if (this.#owner !== undefined) this.#silentSince = Date.now();
+    this.#owner = undefined;
+    void this.#poll();
+  }
+
+  /** What is kept, in the place of what an owner would tell. */
+  async #poll(): Promise<void> {
+    if (this.#polling) return;
+    this.#polling = true;
+    try {
+      const { status, rows } = await this.#ways.read((this.#known?.lastCheckpoint?.step ?? 0) - 1);
+      if (this.#run || !this.#silent()) return;
+      for (const row of rows) if (row.at >= this.#openedAt) this.#tell(runEvent(row));
+      this.#learn(status);
+    } catch (thrown) {
+      if (ClosedError.isInstance(thrown)) this.#finish({ state: "closed" });
+      // Else there is another look in a second.
+    } finally {
+      this.#polling = false;
+    }
+  }
+
+  /** A command of another tab: done once, however often it comes. */
+  async #serve(id: string, command: Command): Promise<void> {
+    let answer = this.#served.get(id);
+    if (!answer) {
+      if (!this.#run) return;
+      answer = this.#run.command(command).then(
+        (value): TabMessage => ({ from: this.#name, type: "answer", id, value }),
+        (thrown: unknown): TabMessage => ({
+          from: this.#name,
+          type: "answer",
+          id,
+          failure: failureOf(thrown),
+        }),
+      );
+      this.#served.set(id, answer);
+      const [oldest] = this.#served.keys();
+      if (this.#served.size > MOST_SERVED) this.#served.delete(oldest as string);
+    }
+    this.#post({ type: "taken", id });
+    const message = await answer;
+    // Who lets go of the run fails with its commands, and the next owner does them.
+    if (message.type === "answer" && message.failure?.kind === "closed" && !this.#run) return;
+    this.#channel?.postMessage(message);
+  }
+
+  #ask(command: Command): Promise<unknown> {
+    const id = `${this.#name} ${++this.#lastCommand}`;
+    return new Promise((resolve, reject) => {
+      const deadline = performance.now() + PATIENCE;
+      this.#asked.set(id, { command, owner: undefined, deadline, resolve, reject });
+      this.#press(id);
+    });
+  }
+
+  #press(id: string): void {
+    const asked = this.#asked.get(id);
+    if (!asked) return;
+    const { command, owner } = asked;
+    if (performance.now() > asked.deadline) {
+      this.#asked.delete(id);
+      const sent = owner !== undefined;
+      const what = sent ? "took it and didn't answer" : "could be found";
+      asked.reject(
+        new APITimeoutError(
+          `${command.name}: ${sent ? "the tab that owns the run" : "no tab that owns the run"} ${what} within ` +
+            `${PATIENCE / 1000} s. It may be frozen: look at it, or close it, and call this again`,
+          { outcome: sent ? "unknown" : "not_sent", retryable: true },
+        ),
+      );
+    } else if (this.#owner === undefined) {
+      this.#post({ type: "hello" });
+    } else if (owner !== undefined && owner !== this.#owner && !isRepeatable(command)) {
+      this.#asked.delete(id);
+      asked.reject(lostWithOwner(command));
+    } else {
+      asked.owner = this.#owner;
+      this.#post({ type: "command", to: this.#owner, id, command });
+    }
+  }
+
+  /** This tab has become the owner, or the run is over: what it had asked of another comes back to it. */
+  #handBack(): void {
+    for (const { command, owner, resolve, reject } of this.#asked.values()) {
+      if (owner === undefined || isRepeatable(command)) resolve(AGAIN);
+      else reject(lostWithOwner(command));
+    }
+    this.#asked.clear();
+  }
+
+  /** Why a run that should move has nobody to move it, as far as this page sees. */
+  #orphaned(): RunCause | undefined {
+    if (!this.#silent()) return undefined;
+    if (this.#trouble) return this.#trouble;
+    const lacks = this.#ways.lacks(this.#known as WireRunStatus);
+    return { since: this.#silentSince, ...(lacks ? LACKING[lacks] : UNOWNED) };
+  }
+}
+
+/** An answer that says: look again who owns the run. */
+const AGAIN = Symbol();
+
+const LACKING = {
+  needs_data: {
+    kind: "needs_data",
+    message: "no page that is open has given the run its data",
+    ends: "a page that calls openRun(id, { data })",
+  },
+  needs_step: {
+    kind: "needs_step",
+    message: "no page that is open has given the run its step function",
+    ends: "a page that calls openRun(id, { step })",
+  },
+} as const;
+
+const UNOWNED = {
+  kind: "needs_owner",
+  message: "another page has the run, and says nothing: it may be frozen",
+  ends: "that page waking up or being closed; then this one takes over",
+} as const;
+
+function troubleOf(thrown: unknown, rest: number): RunCause {
+  const fenced = StorageError.isInstance(thrown) && thrown.reason === "fenced";
+  const kind = fenced ? "fenced" : StorageError.isInstance(thrown) ? "storage" : "refused";
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  const again = `this page tries again in ${Math.round(rest / 1000)} s`;
+  return {
+    kind,
+    since: Date.now(),
+    message,
+    ends: fenced ? `${again}, if no other owner is heard by then` : again,
+  };
+}
+
+/** Doing it twice is doing it once. */
+function isRepeatable({ name }: Command): boolean {
+  return name !== "checkpoint";
+}
+
+function lostWithOwner({ name }: Command): TinkexError {
+  return new ClosedError(
+    `${name}: the tab that owned the run went while it was doing this, which may be done or not`,
+    {
+      outcome: "unknown",
+      retryable: true,
+    },
+  );
+}
+
+function until(signal: AbortSignal, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const timer = setTimeout(resolve, ms);
+    (timer as unknown as { unref?: () => void }).unref?.();
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}
