@@ -2,6 +2,8 @@
 
 mod audit;
 mod disk;
+#[path = "../simulation/door.rs"]
+mod door;
 mod journal;
 mod sessions;
 mod world;

@@ -20,12 +20,13 @@ use tinkex::training::TrainingClient;
 use tinkex::transport;
 use tinkex_protocol::json::training::LoraConfig;
 use tinkex_protocol::{Datum, LossCall, ModelInput, Tensor};
-use tinkex_sandbox::message::{Headers, HoldId, Method, Reply, Request, Response};
+use tinkex_sandbox::message::{HoldId, Reply, Request, Response};
 use tinkex_sandbox::{Bases, Core, TINY};
 use tinkex_supervise::virtual_time::VirtualTime;
 use tinkex_supervise::{Runtime, System};
 
 use crate::disk::Disk;
+use crate::door::{answered, asked};
 
 /// One way through the network.
 const LATENCY: Duration = Duration::from_millis(5);
@@ -260,21 +261,7 @@ impl World {
     }
 
     async fn answer(&self, request: &HttpRequest) -> HttpResponse {
-        let header = |name: &str| {
-            request.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
-        };
-        let request = Request {
-            method: if request.method == "GET" { Method::Get } else { Method::Post },
-            path: request.url.strip_prefix("http://sandbox").expect("all goes to the sandbox").to_owned(),
-            headers: Headers {
-                api_key: header("x-api-key"),
-                content_type: header("content-type"),
-                content_encoding: None,
-                accept: header("accept"),
-                idempotency_key: header("x-idempotency-key"),
-            },
-            body: request.body.as_ref().map(|body| body.to_vec()).unwrap_or_default().into(),
-        };
+        let request = asked(request);
         let reply = {
             let mut server = self.server.borrow_mut();
             server.requests += 1;
@@ -286,8 +273,7 @@ impl World {
             Reply::Now(response) => response,
             Reply::Held(id, until) => self.held(id, until).await,
         };
-        let headers = vec![("content-type".to_owned(), response.content_type.to_owned())];
-        HttpResponse { status: response.status, headers, body: response.body.to_vec() }
+        answered(response)
     }
 
     async fn held(&self, id: HoldId, until: Duration) -> Response {

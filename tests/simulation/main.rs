@@ -3,6 +3,7 @@
 
 mod dice;
 mod disk;
+mod door;
 mod fate;
 mod instance;
 mod network;

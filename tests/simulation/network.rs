@@ -8,10 +8,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex::platform::{HttpFailure, HttpRequest, HttpResponse};
-use tinkex_sandbox::message::{Headers, Method, Request, Response};
+use tinkex_sandbox::message::Response;
 use tinkex_supervise::{Reply, Runtime, reply};
 
 use crate::dice::Dice;
+use crate::door::{answered, asked, header};
 use crate::server::Server;
 use crate::tally::Tally;
 use crate::trace::Trace;
@@ -35,6 +36,8 @@ struct Inner {
     shut: Cell<Option<u16>>,
     /// Which requests of a model are refused for good, by the key that each of them keeps.
     refused: RefCell<HashMap<String, bool>>,
+    /// What results are asked for with that the server has given up to remember, or not.
+    forgotten: RefCell<HashMap<Rc<[u8]>, bool>>,
     sent: Cell<u64>,
     /// The latest that has arrived, by the order of sending.
     arrived: Cell<u64>,
@@ -59,6 +62,7 @@ impl Network {
             stormy: Cell::new(false),
             shut: Cell::new(None),
             refused: RefCell::default(),
+            forgotten: RefCell::default(),
             sent: Cell::new(0),
             arrived: Cell::new(0),
         }))
@@ -133,6 +137,14 @@ impl Network {
         }
         runtime.timer(self.latency()).await;
         let Some(response) = answer else { return Err(failure("connection refused")) };
+        if response.status == 200 && self.is_forgotten(request, &response) {
+            tally.fault("status 410 of a training result");
+            return Ok(HttpResponse {
+                status: 410,
+                body: br#"{"detail": "this result is gone"}"#.to_vec(),
+                ..HttpResponse::default()
+            });
+        }
         if self.happens(80) {
             tally.fault("network: a reply is lost");
             return Err(failure("connection reset"));
@@ -153,7 +165,7 @@ impl Network {
         }
         let of_a_sample = request.headers.iter().any(|(_, value)| value == "Sample");
         if of_a_sample && self.happens(50) {
-            tally.fault("status 410 of a result");
+            tally.fault("status 410 of a sample");
             return Some(answer(410, r#"{"detail": "this result is gone"}"#));
         }
         if self.is_refused_for_good(request) {
@@ -183,6 +195,16 @@ impl Network {
         *refused.entry(key).or_insert_with(|| is_of_the_plan() && self.happens(25))
     }
 
+    /// A result that is there, and is not asked for again in vain.
+    fn is_forgotten(&self, request: &HttpRequest, response: &Response) -> bool {
+        let Some(poll) = request.body.clone().filter(|_| self.0.trace.is_polled_by(request)) else {
+            return false;
+        };
+        let is_there = !response.body.starts_with(br#"{"queue_state"#);
+        let mut forgotten = self.0.forgotten.borrow_mut();
+        is_there && *forgotten.entry(poll).or_insert_with(|| self.happens(10))
+    }
+
     /// An answer that a gateway did not wait for, or lost.
     fn seen_through_a_gateway(&self, response: Response) -> HttpResponse {
         if self.happens(60) {
@@ -194,8 +216,7 @@ impl Network {
             self.0.tally.fault(fault);
             return answer(status, "");
         }
-        let headers = vec![("content-type".to_owned(), response.content_type.to_owned())];
-        HttpResponse { status: response.status, headers, body: response.body.to_vec() }
+        answered(response)
     }
 
     fn happens(&self, in_a_thousand: u64) -> bool {
@@ -214,25 +235,4 @@ fn failure(words: &str) -> HttpFailure {
 
 fn answer(status: u16, body: &str) -> HttpResponse {
     HttpResponse { status, body: body.as_bytes().to_vec(), ..HttpResponse::default() }
-}
-
-fn header(request: &HttpRequest, name: &str) -> Option<String> {
-    request.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
-}
-
-/// The request as the server reads it.
-fn asked(request: &HttpRequest) -> Request {
-    let header = |name: &str| header(request, name);
-    Request {
-        method: if request.method == "GET" { Method::Get } else { Method::Post },
-        path: request.url.strip_prefix("http://sandbox").expect("all goes to the sandbox").to_owned(),
-        headers: Headers {
-            api_key: header("x-api-key"),
-            content_type: header("content-type"),
-            content_encoding: None,
-            accept: header("accept"),
-            idempotency_key: header("x-idempotency-key"),
-        },
-        body: request.body.as_ref().map(|body| body.to_vec()).unwrap_or_default().into(),
-    }
 }

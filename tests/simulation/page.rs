@@ -315,24 +315,27 @@ impl Page {
     ) -> Result<(), Error> {
         let World { notes, trace, tally, dice, runtime, .. } = &*self.world;
         let error = match result {
-            Ok(_) => {
-                // Between the answer and its handler a page can be killed, too.
-                if dice.happens(200) {
-                    runtime.timer(dice.up_to_ms(200)).await;
-                }
-                if let Some(promise) = promise {
-                    tally.tell(format_args!("{} is done", promise.label()));
-                    notes.borrow_mut().done.insert(promise.call, promise.count);
-                    trace.settled(&promise.label());
-                }
-                // Between what is noted and what is said to be seen, a page can be killed.
-                if dice.happens(200) {
-                    runtime.timer(dice.up_to_ms(5)).await;
-                }
-                client.seen(key);
-                return Ok(());
+            Ok(_) => None,
+            // It was applied, whatever became of its result.
+            Err(error) if error.status() == Some(410) => None,
+            Err(error) => Some(error),
+        };
+        let Some(error) = error else {
+            // Between the answer and its handler a page can be killed, too.
+            if dice.happens(200) {
+                runtime.timer(dice.up_to_ms(200)).await;
             }
-            Err(error) => error,
+            if let Some(promise) = promise {
+                tally.tell(format_args!("{} is done", promise.label()));
+                notes.borrow_mut().done.insert(promise.call, promise.count);
+                trace.settled(&promise.label());
+            }
+            // Between what is noted and what is said to be seen, a page can be killed.
+            if dice.happens(200) {
+                runtime.timer(dice.up_to_ms(5)).await;
+            }
+            client.seen(key);
+            return Ok(());
         };
         let label = promise.map_or_else(|| EXTRA.to_owned(), Try::label);
         tally.tell(format_args!("{label} rejects as {}: {error}", error.outcome().as_str()));

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use tinkex_supervise::Runtime;
 
 /// Everything that goes wrong here.
-pub const FAULTS: [&str; 40] = [
+pub const FAULTS: [&str; 41] = [
     "network: a request is lost",
     "network: a reply is lost",
     "network: a request arrives twice",
@@ -22,7 +22,8 @@ pub const FAULTS: [&str; 40] = [
     "status 408",
     "status 408 of what was taken",
     "status 409",
-    "status 410 of a result",
+    "status 410 of a sample",
+    "status 410 of a training result",
     "status 422",
     "status 429",
     "status 500",

@@ -89,17 +89,15 @@ impl Trace {
         known.map_or_else(String::new, |known| format!(" {} of {}", known.key, known.label))
     }
 
+    /// Whether it asks for the result of a request of a model.
+    pub fn is_polled_by(&self, request: &HttpRequest) -> bool {
+        self.requests.borrow().iter().any(|known| known.is_polled_by(request))
+    }
+
     pub fn sent(&self, request: &HttpRequest, epoch: u64) {
         let mut requests = self.requests.borrow_mut();
         if request.url.ends_with("/retrieve_future") {
-            let body = request.body.as_deref().unwrap_or_default();
-            let of = |known: &&mut Request| {
-                known
-                    .id
-                    .as_ref()
-                    .is_some_and(|id| String::from_utf8_lossy(body).contains(&format!("\"{id}\"")))
-            };
-            match requests.iter_mut().find(of) {
+            match requests.iter_mut().find(|known| known.is_polled_by(request)) {
                 Some(known) if known.state == "answered" => self.step(known, "polled"),
                 Some(known) if known.state == "polled" => {
                     self.tally.transition(&known.key, "polled", "polled again");
@@ -186,6 +184,12 @@ impl Trace {
 impl Request {
     fn number(&self) -> Option<u64> {
         self.key.rsplit('/').next().and_then(|digits| digits.parse().ok())
+    }
+
+    fn is_polled_by(&self, request: &HttpRequest) -> bool {
+        let Some(id) = &self.id else { return false };
+        let body = String::from_utf8_lossy(request.body.as_deref().unwrap_or_default());
+        request.url.ends_with("/retrieve_future") && body.contains(&format!("\"{id}\""))
     }
 
     /// Whether it is sent in the place of this one.

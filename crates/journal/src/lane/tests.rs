@@ -361,14 +361,25 @@ fn of_a_call_that_is_spoiled_a_result_under_way_is_waited_for_no_more() {
     script.written(0);
     assert_eq!(script.answered(0, 2), ["send a1", "poll a2"]);
     assert_eq!(script.refused(0, 1), ["give up a1"]);
-    let late = script.lane.step(Event::Failed(script.tickets[0], 1, "late"));
-    assert_eq!(script.words(late), [""; 0], "and it says nothing of the call");
     assert_eq!(script.given_up(0), ["fill a1"]);
     assert_eq!(
         script.answered(0, 1),
         ["fail a in part 422", "forget a"],
         "nobody waits for what part 2 gives"
     );
+}
+
+#[test]
+fn a_result_that_comes_late_says_nothing_of_a_call_that_is_given_up() {
+    let mut script = Script::new();
+    script.call(2);
+    script.written(0);
+    script.answered(0, 2);
+    script.refused(0, 1);
+    let late = script.lane.step(Event::Failed(script.tickets[0], 1, "late"));
+    assert_eq!(script.words(late), [""; 0]);
+    script.given_up(0);
+    assert_eq!(script.answered(0, 1), ["fail a in part 422", "forget a"]);
 }
 
 #[test]
