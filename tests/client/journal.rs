@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use tinkex::error::{Error, Kind, Outcome};
 use tinkex::request::Progress;
-use tinkex::service::Service;
 use tinkex::session::Resume;
 use tinkex::store::StoreErrorKind;
 use tinkex::training::method::{Ask, Output};
 use tinkex::training::{Name, TrainingClient};
 use tinkex_protocol::ModelId;
 
-use crate::world::{Weather, World, batch, cross_entropy, model};
+use crate::world::{Weather, World, batch, cross_entropy, model, resume};
 use crate::{adam, applied, train, weights};
 
 /// The calls of a run of some steps, by number: a pass and then a step, each twice.
@@ -22,17 +21,21 @@ fn ask(client: &TrainingClient, call: u32) -> Ask {
     }
 }
 
+/// A pass over three data, of each of which this world's server makes a request.
+fn in_three_parts(client: &TrainingClient) -> Ask {
+    let data = (0..3).flat_map(batch).collect();
+    client.cut(data, &cross_entropy()).expect("the batch has data")
+}
+
 fn name(call: u32) -> Name {
     Name { key: call + 1, label: call.to_string(), ..Name::default() }
 }
 
-/// Takes the client of a model up again, in a task of the service.
-pub async fn resume(service: &Service, id: &ModelId) -> Result<TrainingClient, Error> {
-    let (resumer, id) = (service.clone(), id.clone());
-    let made = service.calls().spawn_nolink("resume", move |_| async move {
-        Ok::<_, Error>(resumer.resume_training_client(id).await?.client)
-    });
-    made.await.expect("resuming does not crash")
+/// Makes a call that gets its number and no further: the server has gone.
+async fn ask_nobody(world: &World, client: &TrainingClient, ask: Ask) {
+    world.set_up(false);
+    let _asked = client.ask(ask, name(1), &Progress::default());
+    world.runtime_timer(Duration::from_secs(1)).await;
 }
 
 fn steps_of(world: &World) -> Vec<String> {
@@ -221,27 +224,20 @@ fn a_full_disk_refuses_new_calls_with_the_reason_and_the_client_lives() {
 #[test]
 fn a_disk_that_refuses_only_what_is_relaxed_costs_nothing_but_a_second_send() {
     let world = World::new(4);
-    let (first, instance) = world.mortal("first", Resume::None);
-    let id = world.time.block_on(async {
-        let client = model(&first).await.expect("the server is up").client;
-        let asked = client.ask(ask(&client, 1), name(1), &Progress::default());
+    let id = world.first_life(async |client| {
+        let asked = client.ask(ask(client, 1), name(1), &Progress::default());
         world.runtime_timer(Duration::from_millis(1)).await;
         world.disk.refuse(Some(StoreErrorKind::Aborted));
         asked.output().await.expect("the result needs no disk");
         world.disk.refuse(None);
-        client.model().clone()
     });
-    instance.die_after(0);
-    let second = world.service_of("second", Resume::Newest);
-    world.time.block_on(async {
-        let client = resume(&second, &id).await.expect("the session is alive");
+    world.next_life("second", &id, async |client| {
         assert_eq!(client.pending().len(), 1);
         assert!(!client.pending()[0].finished);
         let asked = client.result(client.pending()[0].first, 9, &Progress::default()).expect("it is pending");
         asked.output().await.expect("the server has it");
     });
     assert_eq!(steps_of(&world), ["optim_step 1"]);
-    second.close();
 }
 
 #[test]
@@ -263,15 +259,12 @@ fn closing_leaves_what_has_a_number_for_whoever_resumes() {
         client.model().clone()
     });
     world.set_up(true);
-    let second = world.service_of("second", Resume::Newest);
-    world.time.block_on(async {
-        let client = resume(&second, &id).await.expect("the session is alive");
+    world.next_life("second", &id, async |client| {
         let labels: Vec<&str> = client.pending().iter().map(|pending| &*pending.label).collect();
         assert_eq!(labels, ["0"]);
         let asked = client.result(client.pending()[0].first, 1, &Progress::default()).expect("it is pending");
         asked.output().await.expect("it went on");
     });
-    second.close();
 }
 
 #[test]
@@ -321,21 +314,13 @@ fn whoever_lost_the_session_writes_and_sends_no_more_and_says_who_has_it() {
 fn a_damaged_record_is_set_aside_its_call_says_so_and_the_next_ones_go_on() {
     for record in ["request", "body"] {
         let world = World::new(8);
-        let (first, instance) = world.mortal("first", Resume::None);
-        let id = world.time.block_on(async {
-            let client = model(&first).await.expect("the server is up").client;
-            world.set_up(false);
-            let _asked = client.ask(ask(&client, 1), name(1), &Progress::default());
-            world.runtime_timer(Duration::from_secs(1)).await;
-            client.model().clone()
+        let id = world.first_life(async |client| {
+            ask_nobody(&world, client, ask(client, 1)).await;
         });
-        instance.die_after(0);
         let key = format!("{record}/{id}/0000000001");
         world.disk.damage(&key);
         world.set_up(true);
-        let second = world.service_of("second", Resume::Newest);
-        world.time.block_on(async {
-            let client = resume(&second, &id).await.expect("the session is alive");
+        world.next_life("second", &id, async |client| {
             assert_eq!(world.disk.keys_of("damaged/"), [format!("damaged/{key}")]);
             let pending = client.pending()[0].clone();
             if let Ok(asked) = client.result(pending.first, 1, &Progress::default()) {
@@ -345,22 +330,15 @@ fn a_damaged_record_is_set_aside_its_call_says_so_and_the_next_ones_go_on() {
             client.optim_step(adam(), &Progress::default()).await.expect("the next one goes on");
         });
         assert_eq!(steps_of(&world), ["forward_backward 1", "optim_step 2"], "{record}: its number was held");
-        second.close();
     }
 }
 
 #[test]
 fn records_of_a_later_version_are_left_as_they_are_and_named() {
     let world = World::new(9);
-    let (first, instance) = world.mortal("first", Resume::None);
-    let id = world.time.block_on(async {
-        let client = model(&first).await.expect("the server is up").client;
-        world.set_up(false);
-        let _asked = client.ask(ask(&client, 1), name(1), &Progress::default());
-        world.runtime_timer(Duration::from_secs(1)).await;
-        client.model().clone()
+    let id = world.first_life(async |client| {
+        ask_nobody(&world, client, ask(client, 1)).await;
     });
-    instance.die_after(0);
     world.disk.make_newer(&format!("request/{id}/0000000001"));
     let keys = world.disk.keys();
     world.set_up(true);
@@ -377,9 +355,7 @@ fn the_key_is_never_written() {
     let service = world.service();
     world.time.block_on(async {
         let client = model(&service).await.expect("the server is up").client;
-        world.set_up(false);
-        let _asked = client.ask(ask(&client, 0), name(0), &Progress::default());
-        world.runtime_timer(Duration::from_secs(1)).await;
+        ask_nobody(&world, &client, ask(&client, 0)).await;
         assert!(world.disk.contains("forwardBackward"), "the scan finds what is there");
         assert!(!world.disk.contains(crate::world::API_KEY));
     });
@@ -389,15 +365,11 @@ fn the_key_is_never_written() {
 #[test]
 fn a_wrong_key_after_a_crash_leaves_the_call_in_the_journal() {
     let world = World::new(11);
-    let (first, instance) = world.mortal("first", Resume::None);
-    let id = world.time.block_on(async {
-        let client = model(&first).await.expect("the server is up").client;
+    let id = world.first_life(async |client| {
         world.lose_replies(true);
-        let _asked = client.ask(ask(&client, 1), name(1), &Progress::default());
+        let _asked = client.ask(ask(client, 1), name(1), &Progress::default());
         world.runtime_timer(Duration::from_secs(1)).await;
-        client.model().clone()
     });
-    instance.die_after(0);
     world.lose_replies(false);
     let second = world.service_of("second", Resume::Newest);
     world.time.block_on(async {
@@ -414,29 +386,20 @@ fn a_wrong_key_after_a_crash_leaves_the_call_in_the_journal() {
     second.close();
     world.time.run_until_stalled();
     world.refuse_all(None);
-    let third = world.service_of("third", Resume::Newest);
-    world.time.block_on(async {
-        let client = resume(&third, &id).await.expect("the session is alive");
+    world.next_life("third", &id, async |client| {
         let asked =
             client.result(client.pending()[0].first, 1, &Progress::default()).expect("it is still there");
         asked.output().await.expect("the server had it all the time");
     });
     assert_eq!(steps_of(&world), ["optim_step 1"]);
-    third.close();
 }
 
 #[test]
 fn a_call_that_is_refused_after_a_crash_says_so_whenever_it_is_asked_for() {
     let world = World::new(13);
-    let (first, instance) = world.mortal("first", Resume::None);
-    let id = world.time.block_on(async {
-        let client = model(&first).await.expect("the server is up").client;
-        world.set_up(false);
-        let _asked = client.ask(ask(&client, 1), name(1), &Progress::default());
-        world.runtime_timer(Duration::from_secs(1)).await;
-        client.model().clone()
+    let id = world.first_life(async |client| {
+        ask_nobody(&world, client, ask(client, 1)).await;
     });
-    instance.die_after(0);
     world.set_up(true);
     let second = world.service_of("second", Resume::Newest);
     world.time.block_on(async {
@@ -461,22 +424,12 @@ fn a_call_that_is_refused_after_a_crash_says_so_whenever_it_is_asked_for() {
 #[test]
 fn a_call_cut_into_parts_comes_back_as_one() {
     let world = World::small_chunks(12);
-    let (first, instance) = world.mortal("first", Resume::None);
-    let id = world.time.block_on(async {
-        let client = model(&first).await.expect("the server is up").client;
-        world.set_up(false);
-        let data = (0..3).flat_map(batch).collect();
-        let asked = client.cut(data, &cross_entropy()).expect("the batch has data");
-        let _asked = client.ask(asked, name(0), &Progress::default());
-        world.runtime_timer(Duration::from_secs(1)).await;
-        client.model().clone()
+    let id = world.first_life(async |client| {
+        ask_nobody(&world, client, in_three_parts(client)).await;
     });
-    instance.die_after(0);
     assert_eq!(world.disk.keys_of("request/").len(), 3);
     world.set_up(true);
-    let second = world.service_of("second", Resume::Newest);
-    world.time.block_on(async {
-        let client = resume(&second, &id).await.expect("the session is alive");
+    world.next_life("second", &id, async |client| {
         assert_eq!(client.pending().len(), 1);
         let asked = client.result(1, 1, &Progress::default()).expect("it is pending");
         let Ok(Output::Forward(output)) = asked.output().await else { panic!("it is a forward pass") };
@@ -484,13 +437,6 @@ fn a_call_cut_into_parts_comes_back_as_one() {
         client.optim_step(adam(), &Progress::default()).await.expect("numbers go on behind it");
     });
     assert_eq!(steps_of(&world).len(), 4);
-    second.close();
-}
-
-/// A pass over three data, of each of which this world's server makes a request.
-fn in_three_parts(client: &TrainingClient) -> Ask {
-    let data = (0..3).flat_map(batch).collect();
-    client.cut(data, &cross_entropy()).expect("the batch has data")
 }
 
 #[test]
@@ -512,25 +458,19 @@ fn a_call_in_parts_of_which_the_server_took_none_is_refused() {
 #[test]
 fn a_call_in_parts_that_was_given_up_is_not_sent_after_a_crash_and_says_why() {
     let world = World::small_chunks(15);
-    let (first, instance) = world.mortal("first", Resume::None);
-    let id = world.time.block_on(async {
-        let client = model(&first).await.expect("the server is up").client;
+    let id = world.first_life(async |client| {
         world.refuse_next(422, 1);
-        let _asked = client.ask(in_three_parts(&client), name(0), &Progress::default());
+        let _asked = client.ask(in_three_parts(client), name(0), &Progress::default());
         while world.disk.keys_of("answer/").is_empty() {
             world.runtime_timer(Duration::from_millis(1)).await;
         }
         // What was to stand in its place gets nowhere.
         world.set_up(false);
-        client.model().clone()
     });
-    instance.die_after(0);
     assert_eq!(world.disk.keys_of("request/").len(), 3, "its numbers are held");
     assert_eq!(world.disk.keys_of("body/"), [""; 0], "there is nothing to send as it was");
     world.set_up(true);
-    let second = world.service_of("second", Resume::Newest);
-    world.time.block_on(async {
-        let client = resume(&second, &id).await.expect("the session is alive");
+    world.next_life("second", &id, async |client| {
         let asked = client.result(1, 1, &Progress::default()).expect("it came back");
         let error = asked.output().await.expect_err("it was given up");
         assert_eq!((error.status(), error.outcome()), (Some(422), Outcome::Unknown));
@@ -538,7 +478,6 @@ fn a_call_in_parts_that_was_given_up_is_not_sent_after_a_crash_and_says_why() {
         client.optim_step(adam(), &Progress::default()).await.expect("no number was left out");
     });
     assert_eq!(steps_of(&world).last().map(String::as_str), Some("optim_step 4"));
-    second.close();
 }
 
 #[test]
@@ -556,38 +495,28 @@ fn a_key_that_expires_before_a_call_in_parts_leaves_it_to_whoever_resumes() {
     first.close();
     world.time.run_until_stalled();
     world.refuse_all(None);
-    let second = world.service_of("second", Resume::Newest);
-    world.time.block_on(async {
-        let client = resume(&second, &id).await.expect("the session is alive");
+    world.next_life("second", &id, async |client| {
         let asked = client.result(1, 1, &Progress::default()).expect("it came back");
         asked.output().await.expect("it is let in");
     });
     assert_eq!(steps_of(&world).len(), 3);
-    second.close();
 }
 
 #[test]
 fn a_number_that_is_free_is_the_next_ones_even_if_a_call_between_could_not_be_written() {
     let world = World::new(17);
-    let (first, instance) = world.mortal("first", Resume::None);
-    let id = world.time.block_on(async {
-        let client = model(&first).await.expect("the server is up").client;
+    let id = world.first_life(async |client| {
         world.refuse_next(422, 1);
-        let refused = client.ask(ask(&client, 0), name(0), &Progress::default()).output().await;
+        let refused = client.ask(ask(client, 0), name(0), &Progress::default()).output().await;
         assert_eq!(refused.expect_err("the server said no").outcome(), Outcome::Refused);
         world.disk.refuse(Some(StoreErrorKind::Aborted));
-        let unwritten = client.ask(ask(&client, 0), name(1), &Progress::default()).output().await;
+        let unwritten = client.ask(ask(client, 0), name(1), &Progress::default()).output().await;
         assert_eq!(unwritten.expect_err("the disk said no").outcome(), Outcome::NotSent);
         world.disk.refuse(None);
         world.runtime_timer(Duration::from_secs(1)).await;
-        client.model().clone()
     });
-    instance.die_after(0);
-    let second = world.service_of("second", Resume::Newest);
-    world.time.block_on(async {
-        let client = resume(&second, &id).await.expect("the session is alive");
+    world.next_life("second", &id, async |client| {
         client.optim_step(adam(), &Progress::default()).await.expect("it is next");
     });
     assert_eq!(steps_of(&world), ["optim_step 1"]);
-    second.close();
 }

@@ -12,8 +12,7 @@ use tinkex_protocol::{ModelId, SessionId};
 use tinkex_sandbox::NOOP;
 
 use crate::adam;
-use crate::journal::resume;
-use crate::world::{World, model, of_base};
+use crate::world::{World, model, of_base, resume};
 
 /// The session of a service, opened if it is not.
 fn session_of(world: &World, service: &Service) -> Result<SessionId, Error> {

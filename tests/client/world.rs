@@ -19,7 +19,7 @@ use tinkex::session::{Choice, Labels, Resume};
 use tinkex::training::TrainingClient;
 use tinkex::transport;
 use tinkex_protocol::json::training::LoraConfig;
-use tinkex_protocol::{Datum, LossCall, ModelInput, Tensor};
+use tinkex_protocol::{Datum, LossCall, ModelId, ModelInput, Tensor};
 use tinkex_sandbox::message::{HoldId, Reply, Request, Response};
 use tinkex_sandbox::{Bases, Core, TINY};
 use tinkex_supervise::virtual_time::VirtualTime;
@@ -167,6 +167,28 @@ impl World {
         let service = Service::open(platform, Rc::new(self.disk.clone()), settings, |_| None);
         self.time.systems.borrow_mut().push(service.system().clone());
         service
+    }
+
+    /// The first life of a page: it makes a model, does something with its client, and then its instance dies.
+    pub fn first_life(self: &Rc<Self>, lived: impl AsyncFnOnce(&TrainingClient)) -> ModelId {
+        let (service, instance) = self.mortal("first", Resume::None);
+        let id = self.time.block_on(async {
+            let client = model(&service).await.expect("the server is up").client;
+            lived(&client).await;
+            client.model().clone()
+        });
+        instance.die_after(0);
+        id
+    }
+
+    /// Another life: it takes the model up again, and is closed when it has done something with its client.
+    pub fn next_life(self: &Rc<Self>, owner: &str, id: &ModelId, lived: impl AsyncFnOnce(&TrainingClient)) {
+        let service = self.service_of(owner, Resume::Newest);
+        self.time.block_on(async {
+            let client = resume(&service, id).await.expect("the session is alive");
+            lived(&client).await;
+        });
+        service.close();
     }
 
     /// The server answers no more, until it is up again with what it knew.
@@ -447,6 +469,15 @@ pub async fn of_base(service: &Service, base_model: &str) -> Result<Made<Trainin
         maker.create_training_client(&ctx, lora, &Progress::default()).await
     });
     made.await.expect("making a model does not crash")
+}
+
+/// Takes the client of a model up again, in a task of the service.
+pub async fn resume(service: &Service, id: &ModelId) -> Result<TrainingClient, tinkex::Error> {
+    let (resumer, id) = (service.clone(), id.clone());
+    let made = service.calls().spawn_nolink("resume", move |_| async move {
+        Ok::<_, tinkex::Error>(resumer.resume_training_client(id).await?.client)
+    });
+    made.await.expect("resuming does not crash")
 }
 
 /// A batch that depends on its number.
