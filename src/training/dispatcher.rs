@@ -135,6 +135,9 @@ impl Dispatcher {
                 Wake::Done(Done::Late) => self.relaxed(Vec::new()),
             }
         }
+        if self.journal.lost().is_some() {
+            self.hear_what_was_written().await;
+        }
         while let Some(message) = inbox.next().now_or_never().flatten() {
             match message {
                 Message::Call(_, incoming) => incoming.caller.settle(Err(self.ending(Outcome::NotSent))),
@@ -203,7 +206,7 @@ impl Dispatcher {
     }
 
     /// Something came of a request: it is written down first, where it is worth it.
-    fn happened(&mut self, event: Event<Error>) {
+    pub(super) fn happened(&mut self, event: Event<Error>) {
         match &event {
             Event::Written(ticket) => {
                 self.progress(*ticket, Outcome::Journaled);

@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use tinkex_journal::lane::{Event, Number, Records, Ticket};
 use tinkex_journal::record::Answer;
 use tinkex_protocol::SeqId;
 
 use super::dispatcher::{Dispatcher, Done};
+use super::held::Held;
 use super::method::Ask;
-use crate::error::Error;
+use crate::error::{Error, Outcome};
 use crate::platform::{Level, uuid};
 use crate::store::{Durability, Op};
 
@@ -57,6 +58,22 @@ impl Dispatcher {
         };
         self.running.push(committed.map(done).boxed_local());
         Ok(())
+    }
+
+    /// Somebody else holds the session: the store knows at once which of the calls that are being written it has refused.
+    pub(super) async fn hear_what_was_written(&mut self) {
+        let is_being_written = |held: &Held| {
+            held.caller.as_ref().is_some_and(|caller| caller.progress().outcome() == Outcome::Unknown)
+        };
+        while self.calls.iter().any(is_being_written)
+            && let Some(done) = self.running.next().await
+        {
+            match done {
+                Done::Event(event @ Event::Written(_)) => self.happened(event),
+                Done::NotWritten(ticket, error, _) => self.happened(Event::NotWritten(ticket, error)),
+                _ => {}
+            }
+        }
     }
 
     /// Writes down that a call goes on no more, since the server refused a part. After a crash nothing of it is sent as it

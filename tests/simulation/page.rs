@@ -346,14 +346,17 @@ impl Page {
                 // What follows it is not to be made before it.
                 Err(error)
             }
-            Outcome::Unknown if error.status() == Some(422) => {
+            // Its client crashed while it was written: it comes back, or never was.
+            Outcome::Unknown if matches!(error.kind(), Kind::Crashed { .. }) => Err(error),
+            Outcome::Unknown => {
+                assert_eq!(error.status(), Some(422), "of all else more is known: {error}");
                 notes.borrow_mut().given_up.extend(promise);
                 runtime.timer(dice.up_to_ms(200)).await;
                 client.seen(key);
                 Err(error)
             }
-            // The journal knows, or will: what of it comes back goes on, what does not was never sent.
-            Outcome::Journaled | Outcome::Unknown => Err(error),
+            // What of it comes back goes on.
+            Outcome::Journaled => Err(error),
             Outcome::Refused => {
                 tally.transition(&label, "sent", "refused");
                 runtime.timer(dice.up_to_ms(200)).await;
