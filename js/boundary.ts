@@ -3,7 +3,7 @@
 
 import type { Outcome, StorageReason } from "./errors.js";
 import type { FromRun, RunMethods, ToRun } from "./run-boundary.js";
-import type { Batch } from "./store/store.js";
+import type { Batch, Persistence } from "./store/store.js";
 import type {
   ModelInfo,
   OptimStepOutput,
@@ -172,6 +172,8 @@ export interface ServiceMethods extends RunMethods {
   /** The task of a function that runs on the page: see `run` and `ended`. */
   spawn: Method<{ name: string }, unknown>;
   supervision: Method<Nothing, SupervisionRow[]>;
+  /** Deletes what is kept in a place; also of a service that is closed. */
+  forget: Method<{ place: string }, unknown>;
   close: Method<Nothing, unknown>;
 }
 
@@ -274,9 +276,17 @@ export type StoreAnswer =
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
-/** From the page to the owner. `client` 0 is the service itself. */
+/** What a service takes of the page. Functions and objects can't cross, so whoever needs them asks the page. */
+export interface WireGiven {
+  fetch: boolean;
+  store: boolean;
+  /** Where its records are unless it was given a store. */
+  place: string;
+}
+
+/** From the page to the owner, and on to the life of the instance. `client` 0 is the service itself. */
 export type ToOwner =
-  | { type: "open"; service: number; options: WireOptions }
+  | { type: "open"; service: number; options: WireOptions; given: WireGiven }
   | { type: "call"; key: number; service: number; client: number; method: string; args: object }
   | { type: "cancel"; key: number }
   | { type: "seen"; key: number }
@@ -295,5 +305,25 @@ export type FromOwner =
   /** The function of a `spawn` is to run; said again by each new instance. */
   | { type: "run"; key: number }
   | { type: "supervision"; service: number; rows: SupervisionRow[] }
+  /** The store of a service is open, and is one of these. */
+  | { type: "kept"; service: number; persistence: Persistence }
   /** From the run that the call of this key has open. `life` numbers the instance. */
   | { type: "fromRun"; key: number; life: number; message: FromRun };
+
+/** From a life to the owner, which numbers lives. After `died` nothing comes of it. */
+export type FromLife =
+  | Exclude<FromOwner, { type: "fromRun" }>
+  | { type: "fromRun"; key: number; message: FromRun }
+  | { type: "died" };
+
+/** From the page to a worker, in which one life follows another. `asked` is what the page was asked for. */
+export type ToWorker = ToOwner | { type: "begin" } | { type: "answer"; asked: number; answer: object };
+
+/** From a worker to the page. What it asks for is answered once, also where it doesn't wait any more. */
+export type FromWorker =
+  | Exclude<FromLife, { type: "died" }>
+  | { type: "begun" }
+  | { type: "died"; cause: string }
+  | { type: "fetch"; asked: number; service: number; request: HttpRequest }
+  | { type: "abort"; asked: number }
+  | { type: "store"; asked: number; service: number; operation: StoreOperation };

@@ -119,6 +119,12 @@ export const wasmModule: Check<WebAssembly.Module> = (value, field) =>
 export const urlLike: Check<string | URL> = (value, field) =>
   value instanceof URL ? value : text(value, field);
 
+/** Whether, or where its file is. */
+export const workerLike: Check<boolean | string | URL> = (value, field) =>
+  typeof value === "boolean" || value instanceof URL || (typeof value === "string" && value !== "")
+    ? value
+    : refuse(field, value, "true, or where the package's worker.js is");
+
 export const bufferSource: Check<BufferSource> = (value, field) =>
   value instanceof ArrayBuffer || ArrayBuffer.isView(value)
     ? (value as BufferSource)

@@ -5,7 +5,7 @@ import { ClosedError } from "./errors.js";
 import { pageFor } from "./init.js";
 import type { Page, Talk } from "./page.js";
 import type { Settings } from "./settings.js";
-import type { KeptIn } from "./store/kept-in.js";
+import type { Persistence } from "./store/store.js";
 import type { Run } from "./tasks.js";
 import type { SupervisionListener } from "./types.js";
 
@@ -18,13 +18,13 @@ export class Link {
     this.#settings = settings;
   }
 
-  get store(): KeptIn {
-    return this.#settings.store;
+  get persistence(): Persistence | undefined {
+    return this.#settings.persistence;
   }
 
   /** Names the place of the records: a server and an account. */
   get place(): string {
-    return this.#settings.store.namespace;
+    return this.#settings.place;
   }
 
   /** `name` is the method's as the user knows it. */
@@ -50,6 +50,13 @@ export class Link {
     if (this.#number === undefined) return;
     await this.call(name, client, "close", {});
     if (!client) pageFor(name).forget(this.#number);
+  }
+
+  /** Deletes all that is kept where this service keeps its records. */
+  async forget(name: string): Promise<void> {
+    const { store, place } = this.#settings;
+    if (store) await store.forget();
+    else await pageFor(name).call(this.#number ?? 0, 0, "forget", { place });
   }
 
   #open(page: Page): number {

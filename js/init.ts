@@ -1,13 +1,18 @@
-// Gets the WebAssembly, once, and makes its owner. Nothing happens before `init()` is called: no entry has side effects.
+// Gets the WebAssembly, once, and makes its owner, and a Worker for it to live in where one is asked for. Nothing happens before `init()` is called: no entry has side effects.
 
-import { choices, bufferSource, urlLike, wasmModule } from "./checks.js";
+import { bufferSource, choices, shown, urlLike, wasmModule, workerLike } from "./checks.js";
 import { InitError, InvalidArgumentError, NotInitializedError } from "./errors.js";
 import { createInstance } from "./instance.js";
-import { Owner } from "./owner.js";
+import { LocalLife, wordsOf } from "./life.js";
+import { type Begin, Owner } from "./owner.js";
 import { Page } from "./page.js";
 import type { InitOptions } from "./types.js";
+import { Workers } from "./workers.js";
+import { World } from "./world.js";
 
 let started: Promise<void> | undefined;
+/** What it was started with. */
+let first: InitOptions = {};
 let page: Page | undefined;
 
 /**
@@ -15,14 +20,34 @@ let page: Page | undefined;
  * and after a failure the next one tries again. Without options it takes the file beside the package: by `fetch`, or
  * from the disk where the package is one's own. A runtime that can do neither is given the compiled `module`.
  *
- * Rejects with `InitError`, whose message says what to change.
+ * Rejects with `InitError`, whose message says what to change, and with `InvalidArgumentError` where a further call asks for
+ * something else than the first.
  */
 export function init(options: InitOptions = {}): Promise<void> {
-  started ??= start(options).catch((reason: unknown) => {
+  if (started) return refuseOther(options) ?? started;
+  first = options;
+  started = start(options).catch((reason: unknown) => {
     started = undefined;
     throw reason;
   });
   return started;
+}
+
+function refuseOther(options: InitOptions): Promise<never> | undefined {
+  for (const name of ["worker", "module", "url", "bytes"] as const) {
+    const asked = plain(options[name]);
+    if (asked === undefined || asked === (plain(first[name]) ?? false)) continue;
+    const message =
+      `init({ ${name}: ${shown(asked)} }) comes after an init() without it: all of a page shares one client, so make ` +
+      "this the first call, or leave it out";
+    return Promise.reject(new InvalidArgumentError(name, message));
+  }
+  return undefined;
+}
+
+/** Two URLs are two objects, and may be the same. */
+function plain<T>(value: T | URL): T | string {
+  return value instanceof URL ? value.href : value;
 }
 
 /** What all calls go through. Throws `NotInitializedError` before `init()` has resolved. */
@@ -32,23 +57,24 @@ export function pageFor(method: string): Page {
 }
 
 async function start(given: InitOptions): Promise<void> {
-  const options = choices(given, { module: wasmModule, url: urlLike, bytes: bufferSource });
+  const { worker, ...options } = choices(given, {
+    worker: workerLike,
+    module: wasmModule,
+    url: urlLike,
+    bytes: bufferSource,
+  });
   const [second] = Object.keys(options).slice(1);
   if (second) {
     throw new InvalidArgumentError(second, "init() takes one of `module`, `url` and `bytes`, not several");
   }
   const module = await moduleFrom(options);
   const made = new Page((message) => owner.post(message));
+  const begin = worker ? await inWorker(worker, module, made) : onPage(module, made);
   let owner: Owner;
   try {
     owner = new Owner(
-      module,
-      {
-        createInstance,
-        fetch: (service, url, init) => made.fetch(service, url, init),
-        store: (service) => made.store(service),
-        now: () => performance.now(),
-      },
+      begin,
+      () => performance.now(),
       (message) => made.receive(message),
     );
   } catch (cause) {
@@ -60,7 +86,17 @@ async function start(given: InitOptions): Promise<void> {
   page = made;
 }
 
-async function moduleFrom(options: InitOptions): Promise<WebAssembly.Module> {
+function onPage(module: WebAssembly.Module, page: Page): Begin {
+  const world = new World(page, (message) => page.receive(message));
+  return (hear) => new LocalLife(module, createInstance, world, hear);
+}
+
+async function inWorker(worker: true | string | URL, module: WebAssembly.Module, page: Page): Promise<Begin> {
+  const workers = await Workers.open(worker === true ? undefined : worker, module, page);
+  return (hear) => workers.next(hear);
+}
+
+async function moduleFrom(options: Omit<InitOptions, "worker">): Promise<WebAssembly.Module> {
   if (options.module) return options.module;
   if (options.bytes) return compile(options.bytes, "the given bytes");
   const url = options.url ?? besideThePackage();
@@ -131,8 +167,4 @@ const CSP = "The page's Content-Security-Policy needs 'wasm-unsafe-eval' in scri
 
 function isWasm(contentType: string | null): boolean {
   return contentType?.startsWith("application/wasm") ?? false;
-}
-
-function wordsOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
 }

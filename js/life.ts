@@ -1,41 +1,27 @@
 // One instance's life: the instance with a glue of its own, and everything that it has started outside. When it dies,
 // its timers and requests end with it, and what still comes for it is dropped in silence.
 
-import type {
-  Failure,
-  HttpAnswer,
-  HttpFailure,
-  HttpRequest,
-  LogLevel,
-  StoreAnswer,
-  StoreOperation,
-  SupervisionRow,
-} from "./boundary.js";
+import type { Failure, FromLife, HttpRequest, StoreOperation, ToOwner } from "./boundary.js";
 import type { FromRun } from "./run-boundary.js";
 import type { Host, Instance, InstanceGlobals } from "./instance.js";
 import { decode, encode } from "./plain.js";
-import { type Store, StoreError } from "./store/store.js";
+import type { World } from "./world.js";
 
-/** The world that instances live in; a test gives one of its own. */
-export interface Surroundings {
-  createInstance(globals: InstanceGlobals): Instance;
-  fetch(service: number, url: string, init: RequestInit): Promise<Response>;
-  /** What keeps the records of a service; the same one however many instances ask for it. */
-  store(service: number): Promise<Store>;
-  /** Milliseconds, from any start, never backwards. */
-  now(): number;
-}
+/** Makes an instance with a glue of its own; a test gives its own. */
+export type CreateInstance = (globals: InstanceGlobals) => Instance;
 
-/** Whom a living instance speaks to. */
-export interface Listener {
-  settle(key: number, value: unknown): void;
-  fail(key: number, failure: Failure): void;
-  log(service: number, level: LogLevel, message: string): void;
-  run(key: number): void;
-  fromRun(key: number, message: FromRun): void;
-  supervision(service: number, rows: SupervisionRow[]): void;
-  /** Said once, from inside the call that killed it: nothing may be asked of the instance any more. */
-  died(): void;
+/** One life as its owner sees it, wherever it is lived. It answers calls, and says `died` once. */
+export interface Life {
+  readonly alive: boolean;
+  /** What ended it, once that is known: the trap is seen after the instance has said that it dies. */
+  cause: unknown;
+  /** Messages reach the instance in their order, and never after its death. */
+  tell(message: ToOwner): void;
+  /**
+   * While nobody waits for an answer, timers don't keep a process alive: a script that forgets `close()` ends when its
+   * work is done, and is not held by heartbeats.
+   */
+  setBusy(busy: boolean): void;
 }
 
 /** A timer's handle, where the runtime can be told not to wait for it (Node, Deno, Bun). */
@@ -44,13 +30,15 @@ interface Timer {
   unref?(): void;
 }
 
-export class Life {
-  /** What ended it, once that is known: the trap is seen after the instance has said that it dies. */
+export const DEFECT = "This is a defect of tinkex";
+
+/** A life in this very thread. */
+export class LocalLife implements Life {
   cause: unknown;
 
   readonly #instance: Instance;
-  readonly #listener: Listener;
-  readonly #surroundings: Surroundings;
+  readonly #hear: (message: FromLife) => void;
+  readonly #world: World;
   readonly #timers = new Set<unknown>();
   readonly #requests = new Set<AbortController>();
   #started = false;
@@ -58,10 +46,15 @@ export class Life {
   #busy = true;
 
   /** Throws what the module throws when it is instantiated and started; `died` is not said then. */
-  constructor(module: WebAssembly.Module, surroundings: Surroundings, listener: Listener) {
-    this.#surroundings = surroundings;
-    this.#listener = listener;
-    this.#instance = surroundings.createInstance(this.#globals());
+  constructor(
+    module: WebAssembly.Module,
+    createInstance: CreateInstance,
+    world: World,
+    hear: (message: FromLife) => void,
+  ) {
+    this.#world = world;
+    this.#hear = hear;
+    this.#instance = createInstance(this.#globals());
     try {
       this.#instance.initSync({ module });
       this.#instance.start(this.#host());
@@ -76,15 +69,72 @@ export class Life {
     return this.#alive;
   }
 
-  /** Asks something of the instance. Throws what it throws, unless that ended it: then `died` was said instead. */
-  ask<T>(question: (instance: Instance) => T): T | undefined {
-    return this.#guarded(() => question(this.#instance));
+  /** `died` is said from inside the call that killed it: nothing may be asked of the instance any more. */
+  tell(message: ToOwner): void {
+    try {
+      this.#guarded(() => this.#take(message));
+    } catch (thrown) {
+      const crashed = `crashed: ${wordsOf(thrown)}. ${DEFECT}`;
+      if (message.type === "call") {
+        const { key, method } = message;
+        this.#fail(key, {
+          kind: "crashed",
+          message: `${method} ${crashed}`,
+          outcome: "unknown",
+          retryable: false,
+        });
+      } else {
+        // What has no answer can only be told to the log.
+        const service = "service" in message ? message.service : 0;
+        this.#hear({ type: "log", service, level: "error", message: `the client ${crashed}` });
+      }
+    }
   }
 
-  /**
-   * While nobody waits for an answer, timers don't keep a process alive: a script that forgets `close()` ends when its
-   * work is done, and is not held by heartbeats.
-   */
+  #take(message: ToOwner): void {
+    const instance = this.#instance;
+    switch (message.type) {
+      case "open":
+        this.#world.open(message.service, message.given);
+        return instance.open(message.service, encode(message.options));
+      case "call":
+        return this.#call(message);
+      case "cancel":
+        return instance.cancel(message.key);
+      case "seen":
+        return instance.seen(message.key);
+      case "ended":
+        return instance.ended(message.key, message.failure);
+      case "toRun":
+        return instance.to_run(message.key, encode(message.message));
+      case "watch":
+        return instance.watch(message.service, message.on);
+    }
+  }
+
+  #call({ key, service, client, method, args }: Extract<ToOwner, { type: "call" }>): void {
+    if (method === "supervision") {
+      const rows = this.#instance.supervision(service);
+      if (rows) return this.#hear({ type: "settled", key, value: rows });
+    } else if (method === "forget") {
+      return void this.#forget(key, service, (args as { place: string }).place);
+    }
+    this.#instance.call(key, service, client, method, encode(args));
+  }
+
+  /** It is no instance's work, and needs one only because whoever has it has the stores. */
+  async #forget(key: number, service: number, place: string): Promise<void> {
+    const answer = await this.#world.forget(service, place);
+    if (!this.#alive) return;
+    if (!("failure" in answer)) return this.#hear({ type: "settled", key, value: undefined });
+    const { failure: reason, message } = answer;
+    this.#fail(key, { kind: "storage", reason, message, outcome: "not_sent", retryable: true });
+  }
+
+  #fail(key: number, failure: Failure): void {
+    this.#hear({ type: "failed", key, failure });
+  }
+
   setBusy(busy: boolean): void {
     if (busy === this.#busy) return;
     this.#busy = busy;
@@ -111,7 +161,7 @@ export class Life {
     this.#timers.clear();
     for (const request of this.#requests) request.abort();
     this.#requests.clear();
-    if (this.#started) this.#listener.died();
+    if (this.#started) this.#hear({ type: "died" });
   }
 
   #globals(): InstanceGlobals {
@@ -147,57 +197,33 @@ export class Life {
 
   #host(): Host {
     return {
-      settle: (key, value) => this.#alive && this.#listener.settle(key, decode(value)),
-      fail: (key, failure) => this.#alive && this.#listener.fail(key, decode(failure) as Failure),
-      log: (service, level, message) => this.#alive && this.#listener.log(service, level, message),
+      settle: (key, value) => this.#alive && this.#hear({ type: "settled", key, value: decode(value) }),
+      fail: (key, failure) =>
+        this.#alive && this.#hear({ type: "failed", key, failure: decode(failure) as Failure }),
+      log: (service, level, message) => this.#alive && this.#hear({ type: "log", service, level, message }),
       fetch: (service, request, signal) =>
         this.#whileAlive(this.#fetch(service, decode(request) as HttpRequest, signal).then(encode)),
-      run: (key) => this.#alive && this.#listener.run(key),
-      fromRun: (key, message) => this.#alive && this.#listener.fromRun(key, decode(message) as FromRun),
-      supervision: (service, rows) => this.#alive && this.#listener.supervision(service, rows),
+      run: (key) => this.#alive && this.#hear({ type: "run", key }),
+      fromRun: (key, message) =>
+        this.#alive && this.#hear({ type: "fromRun", key, message: decode(message) as FromRun }),
+      supervision: (service, rows) => this.#alive && this.#hear({ type: "supervision", service, rows }),
       store: (service, operation) =>
-        this.#whileAlive(this.#store(service, decode(operation) as StoreOperation).then(encode)),
+        this.#whileAlive(this.#world.store(service, decode(operation) as StoreOperation).then(encode)),
       aborted: () => this.#end(),
     };
   }
 
-  /** In the order in which they were asked for. An instance that dies has written what it had begun to write. */
-  async #store(service: number, operation: StoreOperation): Promise<StoreAnswer> {
-    try {
-      const store = await this.#surroundings.store(service);
-      if ("load" in operation) return { records: await store.load(operation.load) };
-      if ("claim" in operation) return { epoch: await store.claim(operation.claim) };
-      await store.commit(operation);
-      return {};
-    } catch (thrown) {
-      const kind = thrown instanceof StoreError ? thrown.kind : "aborted";
-      return { failure: kind, message: wordsOf(thrown) };
-    }
-  }
-
-  async #fetch(
-    service: number,
-    { url, ...init }: HttpRequest,
-    signal: AbortSignal,
-  ): Promise<HttpAnswer | HttpFailure> {
-    const request = new AbortController();
+  async #fetch(service: number, request: HttpRequest, signal: AbortSignal) {
+    const controller = new AbortController();
     // The instance's own signal lives as long as its request, so this listener needs no removal.
-    signal.addEventListener("abort", () => request.abort(signal.reason), { once: true });
-    this.#requests.add(request);
+    signal.addEventListener("abort", () => controller.abort(signal.reason), { once: true });
+    this.#requests.add(controller);
     try {
       // Not within the instance's own call: a `fetch` of the user's may call methods of this package.
       await Promise.resolve();
-      const response = await this.#surroundings.fetch(service, url, { ...init, signal: request.signal });
-      const headers: Record<string, string> = {};
-      for (const name of READ_HEADERS) {
-        const value = response.headers.get(name);
-        if (value !== null) headers[name] = name === "retry-after" ? secondsOf(value) : value;
-      }
-      return { status: response.status, headers, body: new Uint8Array(await response.arrayBuffer()) };
-    } catch (thrown) {
-      return { failure: wordsOf(thrown) };
+      return await this.#world.fetch(service, request, controller.signal);
     } finally {
-      this.#requests.delete(request);
+      this.#requests.delete(controller);
     }
   }
 
@@ -222,25 +248,12 @@ export class Life {
   }
 }
 
-/** Headers of an answer that the client reads. */
-const READ_HEADERS = [
-  "content-type",
-  "retry-after",
-  "retry-after-ms",
-  "x-should-retry",
-  "x-deprecation-note",
-  "x-deprecation-level",
-];
-
-/** What `retry-after` says, in seconds, also where it is a date. */
-function secondsOf(after: string): string {
-  return Number.isNaN(Number(after)) ? `${(Date.parse(after) - Date.now()) / 1000}` : after;
-}
-
-/** What a thrown value says of itself, and of its cause: `fetch failed` alone says nothing. */
-function wordsOf(thrown: unknown): string {
-  if (!(thrown instanceof Error)) return typeof thrown === "string" ? thrown : "fetch failed";
-  return thrown.cause instanceof Error ? `${thrown.message} (${thrown.cause.message})` : thrown.message;
+export function wordsOf(thrown: unknown): string {
+  return thrown instanceof Error
+    ? thrown.message
+    : typeof thrown === "string"
+      ? thrown
+      : "for no known reason";
 }
 
 /** A trap, an overflow of the stack (each engine has its own words for it), or a glue that has seen one. */

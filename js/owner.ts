@@ -1,26 +1,29 @@
-// The one object that has the compiled module and the live instance. It speaks in messages, so that it may stand on the
-// page or in a Worker. An instance that dies is replaced: services are opened again from what they were opened with, and
-// find their sessions by their names; clients are made again for the page's to work on; and every call gets its answer.
+// The one object that has the live instance, and makes the next one when it dies: services are opened again from what they
+// were opened with, and find their sessions by their names; clients are made again for the page's to work on; and every
+// call gets its answer. It stands on the page and speaks with the instance's life in messages, so that this one may be
+// lived there or in a Worker, and a Worker that dies is one more way for an instance to die.
 
 import type {
   Failure,
+  FromLife,
   FromOwner,
   JournaledMethod,
   MadeSamplingClient,
   MadeTrainingClient,
   ServiceMethods,
   ToOwner,
-  WireOptions,
 } from "./boundary.js";
-import type { Instance } from "./instance.js";
-import { Life, type Listener, type Surroundings } from "./life.js";
-import { encode } from "./plain.js";
+import { type Life, wordsOf } from "./life.js";
 
 /** More than this many new instances within the window, and something is wrong that a new one does not mend. */
 const MOST_RESTARTS = 3;
 const RESTART_WINDOW = 5_000; // ms
 
 type Call = Extract<ToOwner, { type: "call" }>;
+type Open = Extract<ToOwner, { type: "open" }>;
+
+/** Begins a life. Throws where that can't be. */
+export type Begin = (hear: (message: FromLife) => void) => Life;
 
 /** A call that is not answered yet. `life`: the instance that has it; none while it waits for one. */
 interface Pending {
@@ -43,13 +46,13 @@ interface Client {
 const OWN_KEYS = 2 ** 32 - 1;
 
 export class Owner {
-  readonly #module: WebAssembly.Module;
-  readonly #surroundings: Surroundings;
+  readonly #begin: Begin;
+  readonly #now: () => number;
   readonly #reply: (message: FromOwner) => void;
   /** In the order in which they were made. */
   readonly #pending = new Map<number, Pending>();
   /** What each open service was opened with. */
-  readonly #services = new Map<number, WireOptions>();
+  readonly #services = new Map<number, Open>();
   /** Services whose tree somebody looks at. */
   readonly #watched = new Set<number>();
   /**
@@ -71,10 +74,10 @@ export class Owner {
   /** What happened, when no instance will be made any more. */
   #terminal: string | undefined;
 
-  /** Throws what the module throws when it is instantiated and started. */
-  constructor(module: WebAssembly.Module, surroundings: Surroundings, reply: (message: FromOwner) => void) {
-    this.#module = module;
-    this.#surroundings = surroundings;
+  /** Throws what `begin` throws. `now` is in milliseconds, from any start, never backwards. */
+  constructor(begin: Begin, now: () => number, reply: (message: FromOwner) => void) {
+    this.#begin = begin;
+    this.#now = now;
     this.#reply = reply;
     this.#life = this.#newLife();
     this.#life.setBusy(false);
@@ -84,8 +87,8 @@ export class Owner {
   post(message: ToOwner): void {
     switch (message.type) {
       case "open":
-        this.#services.set(message.service, message.options);
-        this.#open(message.service, message.options);
+        this.#services.set(message.service, message);
+        this.#life.tell(message);
         break;
       case "call":
         this.#pending.set(message.key, { call: message });
@@ -95,67 +98,38 @@ export class Owner {
       case "cancel":
         this.#cancel(message.key);
         break;
-      case "ended":
-        this.#ended(message.key, message.failure);
-        break;
       case "toRun":
         this.#toRun(message);
         break;
       case "watch":
-        this.#watch(message.service, message.on);
+        if (message.on) this.#watched.add(message.service);
+        else this.#watched.delete(message.service);
+        this.#life.tell(message);
         break;
+      case "ended":
       case "seen":
-        // What a dead instance does not hear comes back as finished.
-        this.#life.ask((instance) => instance.seen(message.key));
+        // A function that a dead instance does not hear of is asked for again by the next one, which hears then that it has
+        // ended; and a call that was seen comes back as finished.
+        this.#life.tell(message);
         break;
     }
-  }
-
-  #open(service: number, options: WireOptions): void {
-    this.#ask(service, (instance) => {
-      instance.open(service, encode(options));
-      if (this.#watched.has(service)) instance.watch(service, true);
-    });
-  }
-
-  #watch(service: number, on: boolean): void {
-    if (on) this.#watched.add(service);
-    else this.#watched.delete(service);
-    this.#ask(service, (instance) => instance.watch(service, on));
-  }
-
-  /** Of an instance that died meanwhile the next one asks for the function again, and hears then that it has ended. */
-  #ended(key: number, failure: string | undefined): void {
-    const pending = this.#pending.get(key);
-    if (pending) this.#ask(pending.call.service, (instance) => instance.ended(key, failure));
   }
 
   /** An answer to a dead instance's question is nothing to the next one, which asks for itself. */
-  #toRun({ key, life, message }: Extract<ToOwner, { type: "toRun" }>): void {
-    const pending = this.#pending.get(key);
-    if (!pending?.life || (life !== undefined && life !== this.#lives)) return;
-    this.#ask(pending.call.service, (instance) => instance.to_run(key, encode(message)));
-  }
-
-  /** Asks what has no answer; a crash can only be told to the log. */
-  #ask(service: number, question: (instance: Instance) => void): void {
-    try {
-      this.#life.ask(question);
-    } catch (thrown) {
-      const message = `the client crashed: ${wordsOf(thrown)}. ${DEFECT}`;
-      this.#reply({ type: "log", service, level: "error", message });
-    }
+  #toRun(message: Extract<ToOwner, { type: "toRun" }>): void {
+    const { key, life = this.#lives } = message;
+    if (this.#pending.get(key)?.life && life === this.#lives) this.#life.tell(message);
   }
 
   /** Hands a call to the instance, or answers it where that can't be. */
   #pass(key: number): void {
     const pending = this.#pending.get(key);
     if (!pending) return;
-    const { service, client, method, args } = pending.call;
+    const { service, client, method } = pending.call;
     const to = this.#clients.get(client);
     if (this.#terminal !== undefined) return this.#lost(pending.call, this.#terminal, "not_sent");
     if (!this.#life.alive) return;
-    if (!this.#services.has(service)) return this.#closed(pending.call);
+    if (!this.#services.has(service) && method !== "forget") return this.#closed(pending.call);
     if (client && !to) return this.#lost(pending.call, CLIENT_LOST, "not_sent");
     // It waits for its client.
     if (to && to.number === undefined) return;
@@ -170,27 +144,13 @@ export class Owner {
       }
     }
     pending.life = this.#life;
-    try {
-      if (method === "supervision") {
-        const rows = this.#life.ask((instance) => instance.supervision(service));
-        if (rows) this.#settle(key, rows);
-        return;
-      }
-      this.#life.ask((instance) => instance.call(key, service, to?.number ?? 0, method, encode(args)));
-    } catch (thrown) {
-      this.#fail(key, {
-        kind: "crashed",
-        message: `${method} crashed: ${wordsOf(thrown)}. ${DEFECT}`,
-        outcome: "unknown",
-        retryable: false,
-      });
-    }
+    this.#life.tell({ ...pending.call, client: to?.number ?? 0 });
   }
 
   #cancel(key: number): void {
     const pending = this.#pending.get(key);
     if (pending?.life) {
-      this.#ask(pending.call.service, (instance) => instance.cancel(key));
+      this.#life.tell({ type: "cancel", key });
     } else if (pending) {
       this.#fail(key, {
         kind: "aborted",
@@ -242,7 +202,7 @@ export class Owner {
   #remake(client: number, { service, method, args }: Client): void {
     const key = this.#nextOwnKey--;
     this.#remaking.set(key, client);
-    this.#ask(service, (instance) => instance.call(key, service, 0, method, encode(args)));
+    this.#life.tell({ type: "call", key, service, client: 0, method, args });
   }
 
   /** The calls that the journal knows go on and settle the same promises; the others were not sent, or are unknown. */
@@ -267,8 +227,7 @@ export class Owner {
     }
     for (const { key } of kept ?? []) {
       // It was answered, and the instance died before it had heard that this was seen.
-      if (key && !this.#pending.has(key) && !this.#left.has(key))
-        this.#life.ask((instance) => instance.seen(key));
+      if (key && !this.#pending.has(key) && !this.#left.has(key)) this.#life.tell({ type: "seen", key });
     }
     for (const { call } of this.#of(number)) this.#pass(call.key);
   }
@@ -328,17 +287,21 @@ export class Owner {
 
   #newLife(): Life {
     const life = ++this.#lives;
-    const listener: Listener = {
-      settle: (key, value) => this.#settle(key, value),
-      fail: (key, failure) => this.#fail(key, failure),
-      log: (service, level, message) => this.#reply({ type: "log", service, level, message }),
-      run: (key) => this.#reply({ type: "run", key }),
-      fromRun: (key, message) => this.#reply({ type: "fromRun", key, life, message }),
-      supervision: (service, rows) => this.#reply({ type: "supervision", service, rows }),
-      // In a microtask: the dying call is still on the stack, and says only later what killed it.
-      died: () => queueMicrotask(() => this.#restart()),
-    };
-    return new Life(this.#module, this.#surroundings, listener);
+    return this.#begin((message) => {
+      switch (message.type) {
+        case "settled":
+          return this.#settle(message.key, message.value);
+        case "failed":
+          return this.#fail(message.key, message.failure);
+        case "fromRun":
+          return this.#reply({ ...message, life });
+        case "died":
+          // In a microtask: the dying call is still on the stack, and says only later what killed it.
+          return queueMicrotask(() => this.#restart());
+        default:
+          return this.#reply(message);
+      }
+    });
   }
 
   /** Goes on with the next instance: clients are made again, and know then what becomes of their calls. */
@@ -346,7 +309,7 @@ export class Owner {
     const cause = `the WebAssembly instance died (${wordsOf(this.#life.cause)})`;
     this.#remaking.clear();
     for (const client of this.#clients.values()) delete client.number;
-    const now = this.#surroundings.now();
+    const now = this.#now();
     this.#restarts = this.#restarts.filter((at) => now - at < RESTART_WINDOW);
     if (this.#restarts.length >= MOST_RESTARTS) {
       const often = `${this.#restarts.length + 1} times within ${RESTART_WINDOW / 1000} s`;
@@ -370,7 +333,8 @@ export class Owner {
         return queueMicrotask(() => this.#restart());
       }
       this.#life.setBusy(this.#pending.size > 0);
-      for (const [service, options] of this.#services) this.#open(service, options);
+      for (const opened of this.#services.values()) this.#life.tell(opened);
+      for (const service of this.#watched) this.#life.tell({ type: "watch", service, on: true });
       for (const [number, client] of this.#clients) this.#remake(number, client);
     }
     for (const key of [...this.#pending.keys()]) this.#pass(key);
@@ -404,16 +368,7 @@ const JOURNALED: ReadonlySet<string> = new Set<JournaledMethod | "result">([
   "saveWeightsAndGetSamplingClient",
   "result",
 ]);
-const DEFECT = "This is a defect of tinkex";
 const CLIENT_LOST = "the WebAssembly instance that had this client died";
 const NEW_CLIENT =
   "Make a new client: createTrainingClientFromStateWithOptimizer() with the last checkpoint, or createSamplingClient()";
 const LAST = "No other instance is made: reload the page, or start the process again";
-
-function wordsOf(thrown: unknown): string {
-  return thrown instanceof Error
-    ? thrown.message
-    : typeof thrown === "string"
-      ? thrown
-      : "for no known reason";
-}

@@ -1,16 +1,26 @@
 // The page's side of every call: its key, its promise, its signal. The promise outlives the instance that works on it,
-// and no part of this knows where the owner is.
+// and no part of this knows where that one lives.
 
-import type { Failure, FromOwner, LogLevel, ToOwner } from "./boundary.js";
+import type {
+  Failure,
+  FromOwner,
+  HttpAnswer,
+  HttpFailure,
+  HttpRequest,
+  LogLevel,
+  StoreAnswer,
+  StoreOperation,
+  ToOwner,
+} from "./boundary.js";
 import { AbortedError } from "./errors.js";
 import { errorOf } from "./failures.js";
 import type { FromRun, ToRun } from "./run-boundary.js";
 import type { Settings } from "./settings.js";
-import type { KeptIn } from "./store/kept-in.js";
-import { type Store, StoreError } from "./store/store.js";
+import { StoreError } from "./store/store.js";
 import { Listeners } from "./supervision.js";
 import type { Run } from "./tasks.js";
-import type { Logger, SupervisionListener } from "./types.js";
+import type { SupervisionListener } from "./types.js";
+import { exchange, type Given, operate } from "./world.js";
 
 /** The page's half of a `run` call: what it says and hears while the call is under way. */
 export interface Talk {
@@ -21,7 +31,7 @@ export interface Talk {
 }
 
 interface Waiting {
-  service: Service | undefined;
+  service: Settings | undefined;
   signal: AbortSignal | undefined;
   resolve: (value: unknown) => void;
   reject: (reason: unknown) => void;
@@ -29,18 +39,10 @@ interface Waiting {
   work: Run | Talk | undefined;
 }
 
-interface Service {
-  logger: Logger;
-  fetch: typeof globalThis.fetch | undefined;
-  store: KeptIn;
-  /** Kept to strike it out of whatever is thrown or logged. */
-  secret: string;
-}
-
-export class Page {
+export class Page implements Given {
   readonly #post: (message: ToOwner) => void;
   readonly #waiting = new Map<number, Waiting>();
-  readonly #services = new Map<number, Service>();
+  readonly #services = new Map<number, Settings>();
   readonly #signals = new Signals();
   readonly #listeners = new Listeners();
   /** Calls whose callers have been told, and may not have heard yet. */
@@ -55,10 +57,13 @@ export class Page {
   }
 
   /** Makes a service and gives its number. */
-  open({ wire, logger, fetch, store }: Settings): number {
+  open(settings: Settings): number {
     const service = ++this.#lastService;
-    this.#services.set(service, { logger, fetch, store, secret: wire.apiKey });
-    this.#post({ type: "open", service, options: { ...wire, owner: `${this.#name}-${service}` } });
+    this.#services.set(service, settings);
+    const { wire, fetch, store, place } = settings;
+    const options = { ...wire, owner: `${this.#name}-${service}` };
+    const given = { fetch: fetch !== undefined, store: store !== undefined, place };
+    this.#post({ type: "open", service, options, given });
     return service;
   }
 
@@ -120,6 +125,11 @@ export class Page {
         if (failure.outcome !== "journaled") this.#tell(message.key);
         break;
       }
+      case "kept": {
+        const service = this.#services.get(message.service);
+        if (service) service.persistence = message.persistence;
+        break;
+      }
       case "log":
         this.#log(message.service, message.level, message.message);
         break;
@@ -141,17 +151,15 @@ export class Page {
     this.#services.delete(service);
   }
 
-  /** What keeps the records of a service. */
-  async store(service: number): Promise<Store> {
-    const known = this.#services.get(service);
-    if (!known) throw new StoreError("closed", "the service was closed");
-    return known.store.open();
+  /** By the `fetch` that a service was given. */
+  fetch(service: number, request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer | HttpFailure> {
+    const given = this.#services.get(service)?.fetch;
+    return exchange((url, init) => (given ?? fetch)(url, init), request, signal);
   }
 
-  /** The `fetch` of a service: its own, else the global one of this moment. */
-  fetch(service: number, url: string, init: RequestInit): Promise<Response> {
-    const own = this.#services.get(service)?.fetch;
-    return own ? own(url, init) : fetch(url, init);
+  /** In the store that a service was given. */
+  store(service: number, operation: StoreOperation): Promise<StoreAnswer> {
+    return operate(() => this.#services.get(service)?.store ?? closed(), operation);
   }
 
   /** In a turn of its own: by then the handlers of the promise have run, and the call is done with. */
@@ -184,17 +192,22 @@ export class Page {
   /** In a microtask of its own: a logger is the user's code, and may call methods of this package. */
   #log(service: number, level: LogLevel, message: string): void {
     const to = this.#services.get(service);
-    if (to) queueMicrotask(() => to.logger[level](message.replaceAll(to.secret, HIDDEN)));
+    if (to) queueMicrotask(() => to.logger[level](message.replaceAll(to.wire.apiKey, HIDDEN)));
   }
 }
 
 const HIDDEN = "[API key]";
 
+function closed(): never {
+  throw new StoreError("closed", "the service was closed");
+}
+
 /** A server may repeat the key that it refuses. */
-function withoutSecret(service: Service | undefined, failure: Failure): Failure {
+function withoutSecret(service: Settings | undefined, failure: Failure): Failure {
   if (!service) return failure;
-  const cleaned = { ...failure, message: failure.message.replaceAll(service.secret, HIDDEN) };
-  if (failure.body !== undefined) cleaned.body = failure.body.replaceAll(service.secret, HIDDEN);
+  const secret = service.wire.apiKey;
+  const cleaned = { ...failure, message: failure.message.replaceAll(secret, HIDDEN) };
+  if (failure.body !== undefined) cleaned.body = failure.body.replaceAll(secret, HIDDEN);
   return cleaned;
 }
 

@@ -60,7 +60,7 @@ export class ServiceClient implements AsyncDisposable {
 
   /** What keeps sessions and training calls; undefined until the first client was made. "memory" forgets them with the page. */
   get persistence(): Persistence | undefined {
-    return this.#handle.link.store.persistence;
+    return this.#handle.link.persistence;
   }
 
   get capabilities(): Capabilities {
@@ -203,7 +203,7 @@ export class ServiceClient implements AsyncDisposable {
   /** Closes this service, and deletes all that is kept of this server and account. The session ends by itself. */
   async forget(): Promise<void> {
     await this.close();
-    await (await this.#handle.link.store.open()).forget();
+    await this.#handle.link.forget("ServiceClient.forget");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -14,8 +14,8 @@ import {
   texts,
 } from "./checks.js";
 import { InvalidArgumentError } from "./errors.js";
-import { KeptIn } from "./store/kept-in.js";
-import type { Store } from "./store/store.js";
+import { namespaceOf } from "./store/open.js";
+import type { Persistence, Store } from "./store/store.js";
 import type { Logger, ServiceOptions } from "./types.js";
 
 const HOSTED_SERVICE = "https://tinker.thinkingmachines.dev/services/tinker-prod";
@@ -31,7 +31,11 @@ export interface Settings {
   wire: Omit<WireOptions, "owner">;
   logger: Logger;
   fetch: typeof globalThis.fetch | undefined;
-  store: KeptIn;
+  store: Store | undefined;
+  /** Where records are unless a store was given. */
+  place: string;
+  /** What keeps them, once that is known. */
+  persistence: Persistence | undefined;
 }
 
 export function settingsOf(given: ServiceOptions): Settings {
@@ -74,7 +78,9 @@ export function settingsOf(given: ServiceOptions): Settings {
     },
     logger,
     fetch,
-    store: new KeptIn(store, server, account, (message) => logger.warn(message)),
+    store,
+    place: namespaceOf(server.baseURL, server.apiKey, account),
+    persistence: store?.persistence,
   };
 }
 

@@ -314,8 +314,13 @@ export interface ServiceOptions {
   displayName?: string;
 }
 
-/** How the package gets its WebAssembly. One of the three; default: the file beside the package. */
+/** How the package gets its WebAssembly: one of the last three; default: the file beside the package. */
 export interface InitOptions {
+  /**
+   * `true`: the WebAssembly lives in a dedicated Worker, so that nothing of its work holds the page up, and its timers are
+   * not throttled in a hidden page. Or where the package's `worker.js` is, for bundlers that don't find it. Default: false.
+   */
+  worker?: boolean | string | URL;
   module?: WebAssembly.Module;
   url?: string | URL;
   bytes?: BufferSource;

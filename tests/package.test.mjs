@@ -141,16 +141,22 @@ describe("the packed package", () => {
     ["Chromium", launchChromium],
     ["Firefox", launchFirefox],
   ]) {
-    test(`trains two steps and samples in ${name} through a Vite build, under a strict content policy`, async (t) => {
+    test(`trains two steps and samples in ${name} through a Vite build, on the page and in a worker, under a strict content policy`, async (t) => {
       const { url: server } = await startSandbox(t);
       await viteBuild({ root: app, logLevel: "error", configFile: false });
       const csp = `default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ${server}; img-src data:`;
-      const site = await serveFolder(t, join(app, "dist"), { headers: { "content-security-policy": csp } });
+      const dist = join(app, "dist");
+      const built = readdirSync(dist, { recursive: true }).map(String);
+      assert.equal(built.filter((name) => name.endsWith(".wasm")).length, 1, "one .wasm for page and worker");
+      const site = await serveFolder(t, dist, { headers: { "content-security-policy": csp } });
       const page = await (await launch(t)).newPage();
       const heard = complaints(page);
-      await page.goto(`${site}/?server=${encodeURIComponent(server)}`);
-      await page.waitForFunction(() => document.title !== "working", undefined, { timeout: 300_000 });
-      assert.deepEqual(await page.evaluate(() => globalThis.result), expected);
+      for (const where of ["", "&worker"]) {
+        await page.goto(`${site}/?server=${encodeURIComponent(server)}${where}`);
+        await page.waitForFunction(() => document.title !== "working", undefined, { timeout: 300_000 });
+        assert.deepEqual(await page.evaluate(() => globalThis.result), expected);
+        if (name === "Chromium") assert.equal(page.workers().length, where ? 1 : 0);
+      }
       assert.deepEqual(heard, []);
     });
   }

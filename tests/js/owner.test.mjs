@@ -4,21 +4,25 @@ import { test } from "node:test";
 import { encode, KEY, silent, startedCopy, trainingCopy, turn, WASM, freshCopy } from "./stub.mjs";
 
 /** The owner alone, with a clock that the test sets. */
-async function owned(world = {}) {
+async function owned({ fetch = async () => new Response(""), now = () => 0 } = {}) {
   const copy = freshCopy();
   const { Owner } = await copy.load("owner");
+  const { LocalLife } = await copy.load("life");
+  const { World, exchange, operate } = await copy.load("world");
   const replies = [];
   const { MemoryStore } = await copy.load("store/memory");
   const store = new MemoryStore();
-  const surroundings = {
-    createInstance: copy.createInstance,
-    fetch: async () => new Response(""),
-    store: async () => store,
-    now: () => 0,
-    ...world,
+  const page = {
+    fetch: (service, request, signal) => exchange((url, init) => fetch(service, url, init), request, signal),
+    store: (_service, operation) => operate(() => store, operation),
   };
-  const owner = new Owner(await WebAssembly.compile(WASM), surroundings, (message) => replies.push(message));
-  const open = (service) => owner.post({ type: "open", service, options: { apiKey: KEY } });
+  const reply = (message) => replies.push(message);
+  const world = new World(page, reply);
+  const module = await WebAssembly.compile(WASM);
+  const begin = (hear) => new LocalLife(module, copy.createInstance, world, hear);
+  const owner = new Owner(begin, now, reply);
+  const given = { fetch: true, store: true, place: "" };
+  const open = (service) => owner.post({ type: "open", service, options: { apiKey: KEY }, given });
   const call = (key, method = "getServerCapabilities", { service = 1, client = 0 } = {}) =>
     owner.post({ type: "call", key, service, client, method, args: {} });
   return Object.assign(copy, { owner, replies, open, call, store });
@@ -277,12 +281,13 @@ test("an answer that a dead instance gives is dropped, and no call is answered t
 
 test("what a dead instance has started is cut off: timers, microtasks, requests", async () => {
   const aborted = [];
-  const { instances } = await owned({
+  const { open, instances } = await owned({
     fetch: (_service, url, { signal }) => {
       signal.addEventListener("abort", () => aborted.push(url));
       return new Promise(() => {});
     },
   });
+  open(1);
   const [instance] = instances;
   const { globals, host } = instance;
   const ran = [];
@@ -303,7 +308,8 @@ test("a body that is read when the instance dies is never given to it", async ()
   let read;
   const response = new Response("");
   response.arrayBuffer = () => new Promise((resolve) => (read = resolve));
-  const { instances } = await owned({ fetch: async () => response });
+  const { open, instances } = await owned({ fetch: async () => response });
+  open(1);
   let heard = false;
   void instances[0].fetch("http://x").finally(() => (heard = true));
   await turn();

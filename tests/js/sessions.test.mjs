@@ -1,7 +1,7 @@
 // What a page says of a session and gets back from an earlier one: options, labels, pending calls, the ways to end.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { freshCopy, KEY, startedCopy, trainingCopy } from "./stub.mjs";
+import { decode, encode, freshCopy, KEY, silent, startedCopy, trainingCopy } from "./stub.mjs";
 
 test("a session to resume goes to the instance, and its store and account do not", async () => {
   const { MemoryStore } = await freshCopy().load("store/memory");
@@ -141,18 +141,32 @@ test("forget closes the service and deletes what is kept of its server and accou
   assert.deepEqual(await store.load(""), []);
 });
 
-test("services of one server and account share a store, others have their own", async () => {
-  const copy = freshCopy();
-  const { KeptIn } = await copy.load("store/kept-in");
-  const place = (baseURL, apiKey, account) =>
-    new KeptIn(undefined, { baseURL, apiKey }, account, () => {}).open();
-  const store = await place("http://a", "tml-1");
-  assert.equal(await place("http://a", "tml-1"), store);
-  for (const other of [
-    place("http://b", "tml-1"),
-    place("http://a", "tml-2"),
-    place("http://a", "tml-1", "me"),
-  ]) {
-    assert.notEqual(await other, store);
-  }
+test("services of one server and account share a store, others have their own, and forget() empties it", async () => {
+  const copy = await startedCopy({ baseURL: "http://a" });
+  const { instance, tinkex } = copy;
+  const ask = async (service, operation) => decode(await instance.host.store(service, encode(operation)));
+  const others = [{}, { baseURL: "http://b" }, { apiKey: "tml-2" }, { account: "me" }].map((options) => {
+    const service = new tinkex.ServiceClient({
+      apiKey: KEY,
+      baseURL: "http://a",
+      logger: silent,
+      ...options,
+    });
+    void service.getServerCapabilities().catch(() => {});
+    return service;
+  });
+  assert.equal(others[0].persistence, undefined);
+  void copy.service.getServerCapabilities().catch(() => {});
+  const { epoch } = await ask(1, { claim: "f" });
+  const ops = [{ type: "put", key: "k", value: Uint8Array.of(1) }];
+  assert.deepEqual(await ask(1, { fence: "f", epoch, durability: "strict", ops }), {});
+  assert.equal(others[0].persistence, "memory");
+  const counts = async () =>
+    Promise.all([1, 2, 3, 4].map(async (service) => (await ask(service, { load: "" })).records.length));
+  assert.deepEqual(await counts(), [1, 0, 0, 0]);
+  assert.equal((await ask(5, { load: "" })).records.length, 1);
+  const forgotten = others[0].forget();
+  instance.settle({});
+  await forgotten;
+  assert.deepEqual(await counts(), [0, 0, 0, 0]);
 });

@@ -1,13 +1,13 @@
-// Many calls made without awaiting, watched from the network's side. Gives the test `run(steps, samples)`.
+// Many calls made without awaiting, watched from the network's side. Gives the test `run(steps, samples, worker)`.
 import { init, ServiceClient } from "tinkex";
 
 /** Learning rates are all different, so that the server's log shows which call became which request. */
 export const learningRate = (step) => (step + 1) / 1e6;
 
-globalThis.run = async (steps, samples) => {
+globalThis.run = async (steps, samples, worker) => {
   const traffic = { inFlight: 0, most: 0, polls: 0, mostPolls: 0 };
   performance.setResourceTimingBufferSize(1_000_000);
-  await init();
+  await init({ worker });
   const service = new ServiceClient({
     apiKey: "tml-a-test",
     baseURL: location.origin,

@@ -15,8 +15,9 @@ export async function pageOf(t, entry, { faults = false } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "tinkex-page-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   await build({
-    entryPoints: [entry],
-    outfile: join(folder, "page.js"),
+    // The second is what `init({ worker: true })` looks for beside the first.
+    entryPoints: { page: entry, worker: join(pkg, "worker.js") },
+    outdir: folder,
     absWorkingDir: root,
     // By its name the tests would not find it: they are a package of their own, to keep their tools apart.
     alias: { tinkex: join(pkg, "index.js") },
