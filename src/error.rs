@@ -39,6 +39,10 @@ pub enum Kind {
     Storage(StoreErrorKind),
     /// The session can't be finished: calls of it are not done.
     Pending,
+    /// A run's data are not those that it was started with.
+    DataMismatch,
+    /// A step's function asked for something else than what was recorded.
+    StepMismatch,
 }
 
 impl Kind {
@@ -57,6 +61,8 @@ impl Kind {
             Kind::Refused => "refused",
             Kind::Storage(_) => "storage",
             Kind::Pending => "pending",
+            Kind::DataMismatch => "data_mismatch",
+            Kind::StepMismatch => "step_mismatch",
         }
     }
 }
@@ -150,6 +156,14 @@ impl Error {
     pub fn pending(what: &str) -> Error {
         let message = format!("there are calls that are not done or not seen: {what}. Wait for them first");
         Error::new(Kind::Pending, message, Outcome::NotSent, true)
+    }
+
+    pub fn data_mismatch(message: impl Into<String>) -> Error {
+        Error::new(Kind::DataMismatch, message.into(), Outcome::NotSent, false)
+    }
+
+    pub fn step_mismatch(message: impl Into<String>) -> Error {
+        Error::new(Kind::StepMismatch, message.into(), Outcome::NotSent, false)
     }
 
     /// A record that stops what was asked for.

@@ -3,6 +3,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`bindings`] | the wasm boundary: the only place, with the browser's half of `platform`, that knows a `JsValue` |
+//! | [`run`] | training runs: loops that outlive their page, each with a service of its own |
 //! | [`wire`] | the client's values in JavaScript's terms: arguments and results |
 //! | [`service`] | the supervision tree of one service, its session and its clients |
 //! | [`training`], [`sampling`] | what can be done with a model and with a sampler |
@@ -16,6 +17,7 @@ pub mod bindings;
 pub mod error;
 pub mod platform;
 pub mod request;
+pub mod run;
 pub mod sampling;
 pub mod service;
 pub mod session;

@@ -10,9 +10,11 @@ use tinkex_supervise::{Context, Exit, Pid, TaskHandle, TaskSupervisor};
 
 use super::desk::{Answer, OnPage, OpenCall};
 use super::host::Promise;
+use super::run::{RunPage, brought, end};
 use crate::error::{Error, Outcome};
 use crate::platform::plain::{Given, Plain, Wrong};
 use crate::request::Progress;
+use crate::run::Runs;
 use crate::sampling::SamplingClient;
 use crate::service::{Made, Service};
 use crate::training::method::{Ask, Output};
@@ -90,9 +92,8 @@ type Work = LocalBoxFuture<'static, Answer>;
 pub fn begin(
     clients: &Clients,
     service: &Service,
-    client: u32,
-    method: &str,
-    args: &[u8],
+    runs: &Runs,
+    (client, method, args): (u32, &str, &[u8]),
     call: &Rc<OpenCall>,
 ) -> Result<TaskHandle<Answer>, Error> {
     let wrong = Wrong::default();
@@ -123,6 +124,7 @@ pub fn begin(
         }
         Some(Client::Sampling(sampling, _)) => of_sampling(sampling, method, given, progress)?,
         None if method == "spawn" => function_of_the_page(call.clone()),
+        None if is_of_runs(method) => of_runs(runs, method, given, args, call)?,
         None => of_service(clients, service, method, given, progress)?,
     };
     Ok(task(&tasks, name, call, work))
@@ -150,6 +152,81 @@ fn function_of_the_page(call: Rc<OpenCall>) -> Work {
             pending::<()>().await;
         }
         Ok(Plain::nothing())
+    })
+}
+
+fn is_of_runs(method: &str) -> bool {
+    method.ends_with("Run") || matches!(method, "run" | "runs" | "stepCall")
+}
+
+fn of_runs(runs: &Runs, method: &str, given: Given, args: &[u8], call: &Rc<OpenCall>) -> Result<Work, Error> {
+    if method == "runs" {
+        return Ok(runs.list());
+    }
+    if method == "startRun" {
+        let started = runs.start(args);
+        return Ok(Box::pin(async move {
+            let id = started.await?;
+            Ok(Plain::object(|plain| plain.text("id", &id)))
+        }));
+    }
+    let id = given.text("id");
+    if method == "readRun" {
+        let after = given.optional_number("after").unwrap_or_default();
+        given.wrong().check()?;
+        return Ok(runs.read(id, after));
+    }
+    if method == "run" {
+        let brought = brought(given);
+        given.wrong().check()?;
+        let (runs, call) = (runs.clone(), call.clone());
+        return Ok(Box::pin(async move {
+            let page = RunPage::new(call.promise.host().clone(), call.promise.key());
+            // From here on it may ask the server for anything.
+            call.promise.progress.sent();
+            let _ = call.run.set(page.clone());
+            let run = runs.open(id, brought, page.clone()).await?;
+            page.is_of(run.clone());
+            Ok(end(&run.ended().await))
+        }));
+    }
+    given.wrong().check()?;
+    let missing = || Error::invalid("id", "this run isn't open here: open it first");
+    let run = runs.find(&id).ok_or_else(missing)?;
+    let nothing = |done: LocalBoxFuture<'static, Result<(), Error>>| -> Work {
+        Box::pin(async move { done.await.map(|()| Plain::nothing()) })
+    };
+    Ok(match method {
+        "pauseRun" => nothing(run.pause()),
+        "resumeRun" => {
+            let restart = given.optional_text("step").is_some();
+            nothing(run.resume(given.optional_text("from"), restart))
+        }
+        "stopRun" => nothing(run.stop(given.optional_flag("checkpoint").unwrap_or(true))),
+        "checkpointRun" => {
+            let saved = run.checkpoint();
+            Box::pin(async move { Ok(results::path(&saved.await?)) })
+        }
+        "closeRun" => {
+            let runs = runs.clone();
+            Box::pin(async move {
+                runs.close(&run).await;
+                Ok(Plain::nothing())
+            })
+        }
+        "stepCall" => {
+            let (attempt, index) = (given.count("attempt"), given.count("index"));
+            let method = given.text("method");
+            let args = given.encoded("args");
+            given.wrong().check()?;
+            let came = run.call(attempt, index, method, args);
+            let call = call.clone();
+            Box::pin(async move {
+                call.promise.settle_with(came.await);
+                Ok(Plain::nothing())
+            })
+        }
+        _ => return Err(unknown(method)),
     })
 }
 

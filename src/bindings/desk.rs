@@ -21,8 +21,10 @@ use tinkex_supervise::{
 
 use super::commands::{Clients, begin};
 use super::host::Promise;
+use super::run::RunPage;
 use crate::error::Error;
 use crate::platform::plain::Plain;
+use crate::run::Runs;
 use crate::service::Service;
 
 /// What the exports tell a service's desk.
@@ -37,6 +39,8 @@ pub enum Message {
     /// A function of the page has ended, or failed with these words.
     Ended(u32, Option<String>),
     Seen(u32),
+    /// What the page says to the run that this call has opened.
+    ToRun(u32, Vec<u8>),
 }
 
 /// What a call's task ends with.
@@ -67,6 +71,8 @@ pub struct OpenCall {
     task: RefCell<Option<TaskHandle<Answer>>>,
     /// Of a call whose work is a function of the page.
     pub on_page: OnceCell<OnPage>,
+    /// Of a call that has opened a run.
+    pub run: OnceCell<Rc<RunPage>>,
 }
 
 /// The end of a function that runs on the page.
@@ -96,12 +102,12 @@ impl Desk {
     }
 
     /// The desk as a child of its service.
-    pub fn spec(self: Rc<Self>, service: &Service) -> ChildSpec {
-        let service = service.clone();
-        ChildSpec::new("desk", move |ctx| self.clone().run(service.clone(), ctx))
+    pub fn spec(self: Rc<Self>, service: &Service, runs: &Runs) -> ChildSpec {
+        let (service, runs) = (service.clone(), runs.clone());
+        ChildSpec::new("desk", move |ctx| self.clone().run(service.clone(), runs.clone(), ctx))
     }
 
-    async fn run(self: Rc<Self>, service: Service, ctx: Context) -> Result<(), Exit> {
+    async fn run(self: Rc<Self>, service: Service, runs: Runs, ctx: Context) -> Result<(), Exit> {
         if let Some(inbox) = &*self.inbox.borrow() {
             ctx.show_queue("messages", inbox.length());
         }
@@ -129,11 +135,12 @@ impl Desk {
                     service.close();
                 }
                 Wake::Message(Message::Call { promise, client, method, args }) => {
-                    self.take(&service, promise, client, &method, &args);
+                    self.take(&service, &runs, promise, (client, &method, &args));
                 }
                 Wake::Message(Message::Cancel(key)) => self.give_up(key),
                 Wake::Message(Message::Ended(key, failure)) => self.ended(key, failure),
                 Wake::Message(Message::Seen(key)) => self.clients.seen(key),
+                Wake::Message(Message::ToRun(key, message)) => self.to_run(key, &message),
                 Wake::Answered(key) => {
                     self.open.borrow_mut().forget(key);
                 }
@@ -165,22 +172,23 @@ impl Desk {
                     promise.settle(Ok(Plain::nothing()));
                 }
                 Message::Call { promise, .. } => closed(&promise),
-                Message::Cancel(_) | Message::Seen(_) | Message::Ended(..) => {}
+                Message::Cancel(_) | Message::Seen(_) | Message::Ended(..) | Message::ToRun(..) => {}
             }
         }
     }
 
     /// Starts a call. A panic on the way rejects this call and no other.
-    fn take(&self, service: &Service, promise: Promise, client: u32, method: &str, args: &[u8]) {
+    fn take(&self, service: &Service, runs: &Runs, promise: Promise, asked: (u32, &str, &[u8])) {
         let call = Rc::new(OpenCall {
             promise,
             given_up: Cell::new(false),
             task: RefCell::new(None),
             on_page: OnceCell::new(),
+            run: OnceCell::new(),
         });
         let begun = tinkex_supervise::contain(|| {
             faults::point("desk");
-            begin(&self.clients, service, client, method, args, &call)
+            begin(&self.clients, service, runs, asked, &call)
         });
         let task = match begun {
             Ok(Ok(task)) => task,
@@ -204,6 +212,13 @@ impl Desk {
             call.promise.settle(answer.unwrap_or_else(|exit| Err(call.error(&exit))));
             key
         }));
+    }
+
+    fn to_run(&self, key: u32, message: &[u8]) {
+        let page = self.open.borrow().find(key).and_then(|call| call.run.get().cloned());
+        if let Some(page) = page {
+            page.hear(message);
+        }
     }
 
     fn ended(&self, key: u32, failure: Option<String>) {

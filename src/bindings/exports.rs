@@ -12,6 +12,7 @@ use super::supervision::{rows, tell};
 use crate::error::{Error, Outcome};
 use crate::platform::browser::Browser;
 use crate::platform::plain::{Given, Wrong};
+use crate::run::Runs;
 use crate::service::Service;
 use crate::wire::arguments;
 
@@ -73,7 +74,10 @@ pub fn open(service: u32, options: &[u8]) {
     let (desk, address) = Desk::new();
     let opened = Service::open(platform, Rc::new(host), settings, {
         let desk = desk.clone();
-        move |service| Some(desk.spec(service))
+        move |service| {
+            let runs = Runs::new(service);
+            vec![runs.child(), desk.spec(service, &runs)]
+        }
     });
     // The tree has crashed too often: nobody will answer any more, so everybody is answered now.
     let (desk, handle) = (Rc::downgrade(&desk), opened.clone());
@@ -117,6 +121,13 @@ pub fn cancel(key: u32) {
 #[wasm_bindgen]
 pub fn ended(key: u32, failure: Option<String>) {
     let message = || Message::Ended(key, failure.clone());
+    INSTANCE.with_borrow(|instance| instance.iter().for_each(|all| all.tell_all(message)));
+}
+
+/// What the page says to a run, by the key of the call that opened it: a plain value.
+#[wasm_bindgen]
+pub fn to_run(key: u32, message: Vec<u8>) {
+    let message = || Message::ToRun(key, message.clone());
     INSTANCE.with_borrow(|instance| instance.iter().for_each(|all| all.tell_all(message)));
 }
 

@@ -35,6 +35,10 @@ extern "C" {
     #[wasm_bindgen(method)]
     fn run(this: &Host, key: u32);
 
+    /// What a run asks and tells its page, by the key of the call that opened it.
+    #[wasm_bindgen(method, js_name = fromRun)]
+    pub fn from_run(this: &Host, key: u32, message: &[u8]);
+
     /// The tree of a service has changed, to this.
     #[wasm_bindgen(method)]
     pub fn supervision(this: &Host, service: u32, rows: JsValue);
@@ -82,18 +86,27 @@ impl Promise {
         self.key
     }
 
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Lets the page run the function that this promise is for.
     pub fn run(&self) {
         self.host.run(self.key);
     }
 
     pub fn settle(&self, result: Answer) {
+        self.settle_with(result.map_err(|error| failure(&error)));
+    }
+
+    /// The same, where a failure is a plain value already.
+    pub fn settle_with(&self, result: Result<Vec<u8>, Vec<u8>>) {
         if self.settled.replace(true) {
             return;
         }
         match result {
             Ok(value) => self.host.settle(self.key, &value),
-            Err(error) => self.host.fail(self.key, &failure(&error)),
+            Err(failure) => self.host.fail(self.key, &failure),
         }
     }
 }

@@ -11,11 +11,13 @@
 //! | `cancel(key)` | the caller doesn't wait any more |
 //! | `seen(key)` | the caller knows what came of it: nothing of it need be kept |
 //! | `ended(key, failure)` | a function of the page has ended, or failed |
+//! | `to_run(key, message)` | what the page says to a run, by the key of the call that opened it |
 //! | `supervision(service)` | the supervision tree as it is now |
 //! | `watch(service, on)` | begins or ends to say when the tree changes |
 //!
 //! Calls are answered through the host: `settle(key, value)` or `fail(key, error)`. The call `spawn` is the task of a
-//! function of the page: `run(key)` lets the page start it.
+//! function of the page: `run(key)` lets the page start it. The call `run` opens a training run and is answered when that has
+//! ended here; meanwhile the run asks and tells through `fromRun(key, message)`.
 
 #[cfg(target_arch = "wasm32")]
 mod commands;
@@ -27,6 +29,8 @@ mod exports;
 mod faults;
 #[cfg(target_arch = "wasm32")]
 mod host;
+#[cfg(target_arch = "wasm32")]
+mod run;
 #[cfg(target_arch = "wasm32")]
 mod store;
 #[cfg(target_arch = "wasm32")]

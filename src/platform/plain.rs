@@ -215,6 +215,14 @@ impl<'a> Given<'a> {
         self.required(name, bytes).unwrap_or_default().to_vec()
     }
 
+    /// The object of this name, as a plain value of its own.
+    pub fn encoded(self, name: &str) -> Vec<u8> {
+        let mut plain = Plain::default();
+        let object = self.required(name, self.get(name)).unwrap_or(NOTHING);
+        plain.value(object.kind, object.content);
+        plain.0
+    }
+
     pub fn list(self, name: &str) -> Values<'a> {
         let list = self.optional(name, "an array", Value::as_list);
         self.required(name, list).unwrap_or(Values(&[]))
@@ -316,6 +324,17 @@ impl Plain {
     /// A value of a list that is an object.
     pub fn item(&mut self) -> Opened {
         self.open(b'o')
+    }
+
+    /// A value of a list that was written before.
+    pub fn item_raw(&mut self, value: &[u8]) {
+        self.0.extend_from_slice(value);
+    }
+
+    /// A field whose value was written before.
+    pub fn raw(&mut self, name: &str, value: &[u8]) {
+        self.item_text(name);
+        self.item_raw(value);
     }
 
     pub fn item_number(&mut self, number: f64) {

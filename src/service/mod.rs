@@ -106,19 +106,19 @@ pub struct Lora {
 }
 
 impl Service {
-    /// Starts the tree. `desk` makes one more child of it, last up and first down.
+    /// Starts the tree. `above` makes more children of it, last up and first down.
     pub fn open(
         platform: Rc<dyn Platform>,
         store: Rc<dyn Store>,
         settings: Settings,
-        desk: impl FnOnce(&Service) -> Option<ChildSpec>,
+        above: impl FnOnce(&Service) -> Vec<ChildSpec>,
     ) -> Service {
         let system = System::new(platform.clone().as_runtime());
         let transport = Transport::new(platform, settings.transport);
         let shared = Shared { system: system.clone(), transport, store, labels: settings.labels };
         let (service, mut root) = Service::tree(shared, "service", settings.session, None);
-        if let Some(desk) = desk(&service) {
-            root = root.with(desk);
+        for child in above(&service) {
+            root = root.with(child);
         }
         // Its children find each other by handle; what is asked of them before they are up waits.
         drop(root.start(&system));

@@ -125,7 +125,7 @@ fn tensor(given: Given) -> Result<Tensor, tinkex_protocol::Error> {
 }
 
 /// A model's input: text, the only kind of chunk that the classes let through, as int32.
-fn chunks(given: Given, name: &str) -> Result<ModelInput, tinkex_protocol::Error> {
+pub fn chunks(given: Given, name: &str) -> Result<ModelInput, tinkex_protocol::Error> {
     let mut chunks = Vec::new();
     for chunk in given.list(name) {
         let tokens = Given::of(chunk, given.wrong()).bytes("tokens");
@@ -144,8 +144,13 @@ pub fn prompt(given: Given) -> ModelInput {
 
 /// Of `optimStep`.
 pub fn adam(given: Given) -> AdamParams {
+    AdamParams { learning_rate: given.number("learningRate"), ..adam_without_rate(given) }
+}
+
+/// Adam's settings where the learning rate comes from elsewhere.
+pub fn adam_without_rate(given: Given) -> AdamParams {
     AdamParams {
-        learning_rate: given.number("learningRate"),
+        learning_rate: 0.0,
         beta1: given.number("beta1"),
         beta2: given.number("beta2"),
         eps: given.number("eps"),
@@ -166,21 +171,24 @@ pub fn save(given: Given) -> Save {
 
 /// Of `sample`.
 pub fn sample(given: Given) -> Sample {
-    let params = given.object("samplingParams");
-    let default = SamplingParams::default();
     Sample {
         prompt: prompt(given),
         num_samples: given.count("numSamples"),
-        params: SamplingParams {
-            max_tokens: params.optional_count("maxTokens"),
-            seed: params.optional_whole("seed"),
-            stop: params.get("stop").and_then(stop),
-            temperature: params.optional_number("temperature").unwrap_or(default.temperature),
-            top_k: params.optional_whole("topK").unwrap_or(default.top_k),
-            top_p: params.optional_number("topP").unwrap_or(default.top_p),
-        },
+        params: sampling_params(given.object("samplingParams")),
         prompt_logprobs: given.flag("includePromptLogprobs"),
         topk_prompt_logprobs: given.count("topkPromptLogprobs"),
+    }
+}
+
+pub fn sampling_params(given: Given) -> SamplingParams {
+    let default = SamplingParams::default();
+    SamplingParams {
+        max_tokens: given.optional_count("maxTokens"),
+        seed: given.optional_whole("seed"),
+        stop: given.get("stop").and_then(stop),
+        temperature: given.optional_number("temperature").unwrap_or(default.temperature),
+        top_k: given.optional_whole("topK").unwrap_or(default.top_k),
+        top_p: given.optional_number("topP").unwrap_or(default.top_p),
     }
 }
 

@@ -5,6 +5,7 @@ mod disk;
 #[path = "../simulation/door.rs"]
 mod door;
 mod journal;
+mod runs;
 mod sessions;
 mod world;
 

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use tinkex::platform::{HttpFailure, HttpRequest, HttpResponse, Level, Platform};
 use tinkex::request::Progress;
+use tinkex::run::Runs;
 use tinkex::service::{Lora, Made, Service, Settings};
 use tinkex::session::{Choice, Labels, Resume};
 use tinkex::training::TrainingClient;
@@ -23,7 +24,7 @@ use tinkex_protocol::{Datum, LossCall, ModelId, ModelInput, Tensor};
 use tinkex_sandbox::message::{HoldId, Reply, Request, Response};
 use tinkex_sandbox::{Bases, Core, TINY};
 use tinkex_supervise::virtual_time::VirtualTime;
-use tinkex_supervise::{Runtime, System};
+use tinkex_supervise::{ChildSpec, Runtime, System};
 
 use crate::disk::Disk;
 use crate::door::{answered, asked};
@@ -146,15 +147,51 @@ impl World {
 
     /// A service of an instance of its own, which dies on its own.
     pub fn mortal(self: &Rc<Self>, owner: &str, resume: Resume) -> (Service, Rc<Instance>) {
-        let instance = Rc::new(Instance {
-            world: self.clone(),
-            dies_at: Rc::new(Cell::new(u64::MAX)),
-            late: Cell::default(),
-        });
+        let instance = self.instance();
         (self.service_on(instance.clone(), owner, resume), instance)
     }
 
+    fn instance(self: &Rc<Self>) -> Rc<Instance> {
+        Rc::new(Instance {
+            world: self.clone(),
+            dies_at: Rc::new(Cell::new(u64::MAX)),
+            late: Cell::default(),
+        })
+    }
+
     fn service_on(self: &Rc<Self>, platform: Rc<dyn Platform>, owner: &str, resume: Resume) -> Service {
+        self.service_with(platform, owner, resume, |_| Vec::new())
+    }
+
+    /// A service of a page with its runs.
+    pub fn runs_of(self: &Rc<Self>, owner: &str) -> (Service, Runs) {
+        self.runs_on(self.clone(), owner)
+    }
+
+    /// The same, of an instance that dies on its own.
+    pub fn mortal_runs(self: &Rc<Self>, owner: &str) -> (Service, Runs, Rc<Instance>) {
+        let instance = self.instance();
+        let (service, runs) = self.runs_on(instance.clone(), owner);
+        (service, runs, instance)
+    }
+
+    fn runs_on(self: &Rc<Self>, platform: Rc<dyn Platform>, owner: &str) -> (Service, Runs) {
+        let mut runs = None;
+        let service = self.service_with(platform, owner, Resume::None, |service| {
+            vec![runs.insert(Runs::new(service)).child()]
+        });
+        // Calls come through the desk, which is up last; here they come at once.
+        self.time.run_until_stalled();
+        (service, runs.expect("the tree was made"))
+    }
+
+    fn service_with(
+        self: &Rc<Self>,
+        platform: Rc<dyn Platform>,
+        owner: &str,
+        resume: Resume,
+        above: impl FnOnce(&Service) -> Vec<ChildSpec>,
+    ) -> Service {
         let transport = transport::Settings {
             base_url: "http://sandbox".into(),
             api_key: API_KEY.into(),
@@ -164,7 +201,7 @@ impl World {
         };
         let session = Choice { owner: owner.to_owned(), resume };
         let settings = Settings { transport, labels: Labels::default(), session };
-        let service = Service::open(platform, Rc::new(self.disk.clone()), settings, |_| None);
+        let service = Service::open(platform, Rc::new(self.disk.clone()), settings, above);
         self.time.systems.borrow_mut().push(service.system().clone());
         service
     }

@@ -168,7 +168,7 @@ pub fn model_key(model: &str) -> String {
 }
 
 /// Keys are printable ASCII; a server's ids may be anything, and `/` is ours.
-fn escaped(id: &str) -> String {
+pub fn escaped(id: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut key = String::with_capacity(id.len());
     for byte in id.bytes() {
@@ -226,24 +226,24 @@ pub trait Record: Sized {
 pub struct Writer(Vec<u8>);
 
 impl Writer {
-    fn number(&mut self, number: u64) {
+    pub fn number(&mut self, number: u64) {
         self.0.extend(number.to_le_bytes());
     }
 
-    fn count(&mut self, count: u32) {
+    pub fn count(&mut self, count: u32) {
         self.0.extend(count.to_le_bytes());
     }
 
-    fn byte(&mut self, byte: u8) {
+    pub fn byte(&mut self, byte: u8) {
         self.0.push(byte);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub fn bytes(&mut self, bytes: &[u8]) {
         self.count(bytes.len() as u32);
         self.0.extend_from_slice(bytes);
     }
 
-    fn texts(&mut self, texts: &[&str]) {
+    pub fn texts(&mut self, texts: &[&str]) {
         for text in texts {
             self.bytes(text.as_bytes());
         }
@@ -274,28 +274,28 @@ impl<'a> Reader<'a> {
         Some(slice)
     }
 
-    fn number(&mut self) -> Option<u64> {
+    pub fn number(&mut self) -> Option<u64> {
         self.slice(8)?.try_into().ok().map(u64::from_le_bytes)
     }
 
-    fn count(&mut self) -> Option<u32> {
+    pub fn count(&mut self) -> Option<u32> {
         self.slice(4)?.try_into().ok().map(u32::from_le_bytes)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    pub fn byte(&mut self) -> Option<u8> {
         self.slice(1).map(|slice| slice[0])
     }
 
-    fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.count()?;
         self.slice(length as usize)
     }
 
-    fn text(&mut self) -> Option<String> {
+    pub fn text(&mut self) -> Option<String> {
         String::from_utf8(self.bytes()?.to_vec()).ok()
     }
 
-    fn flag(&mut self) -> Option<bool> {
+    pub fn flag(&mut self) -> Option<bool> {
         match self.byte()? {
             0 => Some(false),
             1 => Some(true),

@@ -1,0 +1,218 @@
+//! An incarnation of a run: a session and a model of its own, taken up again or made.
+
+use std::rc::Rc;
+
+use tinkex_journal::record::{Place as Requests, Record, model_key, session_key};
+use tinkex_supervise::{Context, Pid, Restart};
+
+use super::Shared;
+use super::event::{self, Saved, When};
+use super::order::Position;
+use super::records::{
+    Control, Cursor, Entry, Place, Row, State, control_key, cursor_key, entries_prefix, entry_of, place_key,
+    row_key,
+};
+use crate::error::{Error, Outcome};
+use crate::request::Progress;
+use crate::service::{Made, Service};
+use crate::session::{Choice, OF_A_RUN, Resume};
+use crate::store::{Durability, Fence, Op, Store, put};
+use crate::training::TrainingClient;
+
+/// A run's session and model while they are open here.
+pub struct Incarnation {
+    pub service: Service,
+    pub client: TrainingClient,
+    pid: Pid,
+}
+
+/// What opening gives: the incarnation, and where the run is by its records.
+pub struct Opened {
+    pub incarnation: Incarnation,
+    pub control: Control,
+    pub cursor: Cursor,
+    /// What the function of the step at the cursor has done, by the order of its calls.
+    pub entries: Vec<Entry>,
+    /// The row that says that this is a new model.
+    pub seam: Option<Vec<u8>>,
+}
+
+/// Why there is to be a new model.
+pub struct Seam {
+    pub from: Option<Saved>,
+    /// A path that the run has no record of.
+    pub path: Option<String>,
+    pub reason: String,
+    /// The step that the one before had reached.
+    pub reached: u32,
+}
+
+impl Incarnation {
+    /// Lets it go: what has a number goes on when it is opened again.
+    pub async fn close(self, shared: &Shared) {
+        let _ = shared.incarnations.terminate_child(&self.pid).await;
+    }
+}
+
+/// Opens the model that the run has. Fails as the session does when the server has ended it.
+pub async fn resume(shared: Rc<Shared>, fence: Fence, control: Control) -> Result<Opened, Error> {
+    let resume = Resume::This(control.session.as_str().into());
+    let (service, pid) = start(&shared, &fence, control.incarnation, resume).await?;
+    match take_up(&shared, &fence, &service, &control).await {
+        Ok((client, cursor, entries)) => {
+            let incarnation = Incarnation { service, client, pid };
+            Ok(Opened { incarnation, control, cursor, entries, seam: None })
+        }
+        Err(error) => {
+            let _ = shared.incarnations.terminate_child(&pid).await;
+            Err(error)
+        }
+    }
+}
+
+async fn take_up(
+    shared: &Shared,
+    fence: &Fence,
+    service: &Service,
+    control: &Control,
+) -> Result<(TrainingClient, Cursor, Vec<Entry>), Error> {
+    let Made { client, .. } = service.resume_training_client(control.model.as_str().into()).await?;
+    let cursor = super::cursor(fence.store(), &shared.id).await?;
+    let entries = entries(shared, fence, cursor.step).await?;
+    Ok((client, cursor, entries))
+}
+
+/// Makes the next model, and sets the run back to where it begins, in one commit.
+pub async fn create(
+    shared: Rc<Shared>,
+    fence: Fence,
+    ctx: Context,
+    control: Control,
+    seam: Option<Seam>,
+) -> Result<Opened, Error> {
+    let number = control.incarnation + 1;
+    let (service, pid) = start(&shared, &fence, number, Resume::None).await?;
+    match begin(&shared, &fence, &ctx, &service, &control, seam.as_ref()).await {
+        Ok((client, control, cursor, seam)) => {
+            let incarnation = Incarnation { service, client, pid };
+            Ok(Opened { incarnation, control, cursor, entries: Vec::new(), seam })
+        }
+        Err(error) => {
+            let _ = shared.incarnations.terminate_child(&pid).await;
+            Err(error)
+        }
+    }
+}
+
+type Begun = (TrainingClient, Control, Cursor, Option<Vec<u8>>);
+
+async fn begin(
+    shared: &Rc<Shared>,
+    fence: &Fence,
+    ctx: &Context,
+    service: &Service,
+    control: &Control,
+    seam: Option<&Seam>,
+) -> Result<Begun, Error> {
+    let lora = &shared.spec.lora;
+    let progress = Progress::default();
+    let path = seam.and_then(|seam| seam.from.as_ref().map(|saved| &saved.path).or(seam.path.as_ref()));
+    let making = match path {
+        Some(path) => service.create_training_client_from_state(
+            ctx,
+            path.clone(),
+            true,
+            lora.user_metadata.clone(),
+            &progress,
+        ),
+        None => service.create_training_client(ctx, lora.clone(), &progress),
+    };
+    let Made { client, .. } = making.await?;
+    let from = seam.and_then(|seam| seam.from.as_ref());
+    let step = from.map_or(0, |saved| saved.step);
+    let cursor = Cursor::at(step + 1, position(shared, from).await?);
+    let journal = service.session().journal().await?;
+    let mut next = Control {
+        incarnation: control.incarnation + 1,
+        model: client.model().as_str().to_owned(),
+        session: journal.session().as_str().to_owned(),
+        ..control.clone()
+    };
+    if next.state == State::Running {
+        (next.cause, next.message) = Default::default();
+    }
+    let mut ops = vec![put(control_key(&shared.id), &next), put(cursor_key(&shared.id), &cursor)];
+    let mut row = None;
+    if let Some(seam) = seam {
+        let when = When { at: shared.now(), step, incarnation: next.incarnation };
+        let event =
+            event::incarnation(when, seam.reached, path.map(String::as_str), &seam.reason, &next.model);
+        ops.push(put(row_key(&shared.id, next.incarnation, step, "incarnation", 0), &Row(event.clone())));
+        row = Some(event);
+    }
+    ops.extend(remains(shared, control).await?);
+    fence.commit(Durability::Strict, ops).await?;
+    Ok((client, next, cursor, row))
+}
+
+/// Where the data of a checkpoint go on; from the beginning where nothing says it.
+async fn position(shared: &Shared, from: Option<&Saved>) -> Result<Position, Error> {
+    let Some(saved) = from else { return Ok(Position::default()) };
+    let key = place_key(&shared.id, saved.incarnation, saved.step);
+    let found = one(&shared.service.store, &key).await?;
+    let Some(bytes) = found else { return Ok(Position::default()) };
+    let place = Place::from_bytes(&key, &bytes).map_err(|why| Error::unreadable_record(&key, why))?;
+    Ok(place.0)
+}
+
+/// The ops that delete what is left of the model before, and of the steps of its functions.
+async fn remains(shared: &Shared, control: &Control) -> Result<Vec<Op>, Error> {
+    let store = &shared.service.store;
+    let mut prefixes = vec![entries_prefix(&shared.id)];
+    if control.incarnation > 0 {
+        let places = [Requests::Request, Requests::Body, Requests::Answer];
+        prefixes.extend(places.map(|place| place.prefix(&control.model)));
+    }
+    let mut ops = Vec::new();
+    for prefix in prefixes {
+        ops.extend(store.load(&prefix).await?.into_iter().map(|(key, _)| Op::Delete(key)));
+    }
+    if control.incarnation > 0 {
+        ops.extend([Op::Delete(model_key(&control.model)), Op::Delete(session_key(&control.session))]);
+    }
+    Ok(ops)
+}
+
+async fn start(
+    shared: &Rc<Shared>,
+    fence: &Fence,
+    number: u32,
+    resume: Resume,
+) -> Result<(Service, Pid), Error> {
+    let owner = format!("{OF_A_RUN}{}/{number}", shared.id);
+    let name = format!("incarnation {number}");
+    let (service, tree) =
+        Service::tree(shared.service.clone(), name, Choice { owner, resume }, Some(fence.clone()));
+    let started = shared.incarnations.start_child(tree.child().restart(Restart::Temporary)).await;
+    match started.map(|started| started.pid) {
+        Ok(Some(pid)) => Ok((service, pid)),
+        _ => Err(Error::closed("this run", Outcome::NotSent)),
+    }
+}
+
+/// What is recorded of the calls of a step, up to the first that is not.
+pub async fn entries(shared: &Shared, fence: &Fence, step: u32) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for (key, bytes) in fence.store().load(&entries_prefix(&shared.id)).await? {
+        if entry_of(&shared.id, &key) == Some((step, entries.len() as u32)) {
+            entries.push(Entry::from_bytes(&key, &bytes).map_err(|why| Error::unreadable_record(&key, why))?);
+        }
+    }
+    Ok(entries)
+}
+
+/// The record under this very key.
+pub async fn one(store: &Rc<dyn Store>, key: &str) -> Result<Option<Vec<u8>>, Error> {
+    let found = store.load(key).await?;
+    Ok(found.into_iter().find(|(found, _)| found == key).map(|(_, bytes)| bytes))
+}
