@@ -5,6 +5,8 @@
 //! that crashes starts again and goes on with the same session. What must outlive the instance is in the store, written
 //! before it is used.
 
+mod leftovers;
+
 use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, ready};
 use std::pin::pin;
@@ -174,9 +176,14 @@ impl Session {
             }
             session.flags().await?;
             let kept = session.0.store.load(SESSIONS).await?;
-            let journal = match session.choose(kept) {
+            let journal = match session.choose(&kept) {
                 Some(id) => session.resume(id).await?,
-                None => session.create().await?,
+                None => {
+                    let journal = session.create().await?;
+                    // What can't be cleared now is found again.
+                    let _ = session.clear_one(kept).await;
+                    journal
+                }
             };
             let now = session.0.transport.platform().now();
             session.0.last_beat.set(now);
@@ -211,12 +218,12 @@ impl Session {
     }
 
     /// The session that is to be taken up again, if one of these is.
-    fn choose(&self, kept: Found) -> Option<SessionId> {
+    fn choose(&self, kept: &Found) -> Option<SessionId> {
         let Choice { owner, resume } = &self.0.choice;
         let mut newest: Option<(u64, SessionId)> = None;
         for (key, bytes) in kept {
             // One that can't be read is nobody's; asked for by its id, it says why.
-            let Ok(record) = record::Session::from_bytes(&key, &bytes) else { continue };
+            let Ok(record) = record::Session::from_bytes(key, bytes) else { continue };
             let Some(id) = key.strip_prefix(SESSIONS).and_then(unescaped) else { continue };
             if record.owner == *owner {
                 return Some(id.into());

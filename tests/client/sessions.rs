@@ -109,6 +109,48 @@ fn a_session_that_is_gone_says_so_with_what_is_kept_of_it() {
 }
 
 #[test]
+fn sessions_that_ended_long_ago_go_unless_something_is_left_in_them() {
+    let world = World::new(14);
+    let unseen = world.first_life(async |client| {
+        let asked =
+            client.ask(Ask::OptimStep(adam()), Name { key: 1, ..Name::default() }, &Progress::default());
+        asked.output().await.expect("the server is up");
+    });
+    let empty = world.service_of("empty", Resume::None);
+    world.time.block_on(model(&empty)).expect("the server is up");
+    empty.close();
+    let run = world.service_of("run/a", Resume::None);
+    session_of(&world, &run).expect("the server is up");
+    run.close();
+    let kept_after = |days: u64| {
+        world.time.advance(Duration::from_secs(days * 24 * 3_600));
+        let page = world.service_of(&format!("page {:?}", world.time.now()), Resume::None);
+        session_of(&world, &page).expect("the server is up");
+        page.close();
+        world.time.run_until_stalled();
+        (world.disk.keys_of("session/").len(), world.disk.keys_of("model/").len())
+    };
+    assert_eq!(kept_after(29), (4, 2), "all of them, and the page's own");
+    assert_eq!(kept_after(2), (4, 1), "the empty one has gone, and the page has another");
+    assert_eq!(kept_after(2), (5, 1), "none is old enough");
+    assert_eq!(world.disk.keys_of("model/"), [format!("model/{unseen}")], "a result waits to be seen");
+}
+
+#[test]
+fn a_session_that_the_server_still_has_is_not_cleared() {
+    let world = World::new(15);
+    let old = world.service();
+    let id = session_of(&world, &old).expect("the server is up");
+    world.time.advance(Duration::from_secs(31 * 24 * 3_600));
+    let page = world.service_of("page two", Resume::None);
+    session_of(&world, &page).expect("the server is up");
+    assert_eq!(world.disk.keys_of("session/").len(), 2);
+    assert_eq!(session_of(&world, &old).expect("it lives, and is its own"), id);
+    old.close();
+    page.close();
+}
+
+#[test]
 fn models_and_samplers_of_a_resumed_session_take_numbers_that_nobody_had() {
     let world = World::new(6);
     let (first, instance) = world.mortal("a", Resume::None);
