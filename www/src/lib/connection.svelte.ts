@@ -66,7 +66,7 @@ export class Connection {
 }
 
 async function open({ address, apiKey, exposesKey }: Server): Promise<ConnectionState> {
-  await init();
+  await init({ worker: true });
   const service = new ServiceClient({
     apiKey,
     baseURL: address,
