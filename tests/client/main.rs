@@ -4,6 +4,7 @@ mod audit;
 mod disk;
 #[path = "../simulation/door.rs"]
 mod door;
+mod instance;
 mod journal;
 mod runs;
 mod sessions;

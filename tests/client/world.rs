@@ -3,11 +3,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::LazyLock;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -28,6 +27,7 @@ use tinkex_supervise::{ChildSpec, Runtime, System};
 
 use crate::disk::Disk;
 use crate::door::{answered, asked};
+use crate::instance::Instance;
 
 /// One way through the network.
 const LATENCY: Duration = Duration::from_millis(5);
@@ -147,16 +147,8 @@ impl World {
 
     /// A service of an instance of its own, which dies on its own.
     pub fn mortal(self: &Rc<Self>, owner: &str, resume: Resume) -> (Service, Rc<Instance>) {
-        let instance = self.instance();
+        let instance = Instance::of(self.clone());
         (self.service_on(instance.clone(), owner, resume), instance)
-    }
-
-    fn instance(self: &Rc<Self>) -> Rc<Instance> {
-        Rc::new(Instance {
-            world: self.clone(),
-            dies_at: Rc::new(Cell::new(u64::MAX)),
-            late: Cell::default(),
-        })
     }
 
     fn service_on(self: &Rc<Self>, platform: Rc<dyn Platform>, owner: &str, resume: Resume) -> Service {
@@ -170,7 +162,7 @@ impl World {
 
     /// The same, of an instance that dies on its own.
     pub fn mortal_runs(self: &Rc<Self>, owner: &str) -> (Service, Runs, Rc<Instance>) {
-        let instance = self.instance();
+        let instance = Instance::of(self.clone());
         let (service, runs) = self.runs_on(instance.clone(), owner);
         (service, runs, instance)
     }
@@ -418,75 +410,6 @@ impl Platform for World {
     }
 
     fn log(&self, _: Level, _: &str) {}
-
-    fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
-        self
-    }
-}
-
-/// A platform whose futures stop, in the middle of whatever they do, when it dies.
-pub struct Instance {
-    world: Rc<World>,
-    /// The poll of the world's executor at which it dies.
-    dies_at: Rc<Cell<u64>>,
-    /// By how much its timers are late.
-    late: Cell<Duration>,
-}
-
-impl Instance {
-    /// Lets it die after so many polls of anything from now.
-    pub fn die_after(&self, polls: u64) {
-        self.dies_at.set(self.world.time.polls() + polls);
-    }
-
-    /// Its timers come late from now on.
-    pub fn delay_timers(&self, by: Duration) {
-        self.late.set(by);
-    }
-}
-
-impl Runtime for Instance {
-    fn now(&self) -> Duration {
-        self.world.now()
-    }
-
-    fn timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
-        self.world.timer(after + self.late.get())
-    }
-
-    fn spawn(&self, future: LocalBoxFuture<'static, ()>) {
-        let (world, dies_at) = (self.world.clone(), self.dies_at.clone());
-        let mut future = Some(future);
-        // What is dead is not dropped either: that would run its code.
-        self.world.spawn(Box::pin(poll_fn(move |cx| match world.time.polls() >= dies_at.get() {
-            true => {
-                std::mem::forget(future.take());
-                Poll::Ready(())
-            }
-            false => match &mut future {
-                Some(alive) => alive.as_mut().poll(cx),
-                None => Poll::Ready(()),
-            },
-        })));
-    }
-}
-
-impl Platform for Instance {
-    fn http(&self, request: HttpRequest) -> LocalBoxFuture<'static, Result<HttpResponse, HttpFailure>> {
-        self.world.http(request)
-    }
-
-    fn random(&self) -> u64 {
-        self.world.random()
-    }
-
-    fn unix_time(&self) -> Duration {
-        self.world.unix_time()
-    }
-
-    fn log(&self, level: Level, message: &str) {
-        self.world.log(level, message);
-    }
 
     fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
         self
