@@ -62,7 +62,9 @@ export async function buildWasm({ features = [], out = wasmPackOut, to = pkg } =
   await run(process.execPath, [
     join(root, "node_modules", "binaryen", "bin", "wasm-opt"),
     // What can't throw needs no cleaning up behind it, which shows better after a first round.
-    ...["-Os", "--generate-global-effects", "-Os", "--strip-debug", "--strip-producers", large, "-o", small],
+    ...["-Os", "--generate-global-effects", "-Os", "--strip-debug", "--strip-producers"],
+    // Below 1024 is the end of the stack, whose overflow traps there: no field of an object is.
+    ...["--low-memory-unused", large, "-o", small],
   ]);
   mkdirSync(to, { recursive: true });
   // Copied under another name first: whoever reads the package meanwhile sees the old wasm or the new one.
