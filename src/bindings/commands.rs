@@ -246,7 +246,7 @@ fn of_service(
             let lora = arguments::lora(given);
             given.wrong().check()?;
             Box::pin(async move {
-                let made = service.create_training_client(&context(), lora, &progress).await;
+                let made = service.create_training_client(lora, &progress).await;
                 Ok(clients.add_training(&service, made?))
             })
         }
@@ -255,14 +255,8 @@ fn of_service(
             let user_metadata = given.optional_texts("userMetadata");
             given.wrong().check()?;
             Box::pin(async move {
-                let ctx = context();
-                let made = service.create_training_client_from_state(
-                    &ctx,
-                    path,
-                    optimizer,
-                    user_metadata,
-                    &progress,
-                );
+                let made =
+                    service.create_training_client_from_state(path, optimizer, user_metadata, &progress);
                 Ok(clients.add_training(&service, made.await?))
             })
         }
@@ -363,13 +357,13 @@ fn of_sampling(
         "sample" => {
             let sample = arguments::sample(given);
             given.wrong().check()?;
-            Box::pin(async move { Ok(results::sample(&client.sample(&context(), sample, &progress).await?)) })
+            Box::pin(async move { Ok(results::sample(&client.sample(sample, &progress).await?)) })
         }
         "computeLogprobs" => {
             let prompt = arguments::prompt(given);
             given.wrong().check()?;
             Box::pin(async move {
-                let logprobs = client.compute_logprobs(&context(), prompt, &progress).await?;
+                let logprobs = client.compute_logprobs(prompt, &progress).await?;
                 Ok(results::logprobs(&logprobs))
             })
         }

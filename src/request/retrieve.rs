@@ -11,14 +11,14 @@ use futures_util::future::{Either, LocalBoxFuture, select};
 use tinkex_protocol::RequestId;
 use tinkex_protocol::json::futures::{RequestType, RetrieveFuture};
 use tinkex_protocol::retrieved::{QueueState, Retrieved, TryAgain};
-use tinkex_supervise::{Context, Dropped, reply};
+use tinkex_supervise::{Dropped, reply, waiting_for};
 
 use super::tries::pause;
 use crate::error::{Error, Outcome};
 use crate::platform::{HttpResponse, Level};
 use crate::transport::connections::Class;
 use crate::transport::retry::{Attempt, PATIENCE};
-use crate::transport::{Call, PAUSE_FOR_BILLING, Silence, Transport};
+use crate::transport::{Call, PAUSE_FOR_BILLING, Silence, Transport, unreadable_result};
 
 const POLL_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -43,12 +43,11 @@ pub enum Payload {
 /// `impatient` and goes on.
 pub fn retrieve(
     transport: &Transport,
-    ctx: &Context,
     request: &RequestId,
     kind: RequestType,
     impatient: Box<dyn FnOnce(Error)>,
 ) -> LocalBoxFuture<'static, Result<Payload, Error>> {
-    let (ctx, request) = (ctx.clone(), request.clone());
+    let request = request.clone();
     let mut polls = Polls {
         last_contact: transport.platform().now(),
         transport: transport.clone(),
@@ -61,13 +60,13 @@ pub fn retrieve(
     async move {
         let mut iteration = 0;
         loop {
-            let outcome = poll(&polls.transport, &ctx, &request, kind, iteration).await;
+            let outcome = poll(&polls.transport, &request, kind, iteration).await;
             iteration += 1;
             let Some(outcome) = outcome else { continue };
             match polls.judge(outcome) {
                 Judged::Ended(result) => return result,
                 Judged::Again(wait) if wait.is_zero() => {}
-                Judged::Again(wait) => pause(&polls.transport, &ctx, "the next poll", wait).await,
+                Judged::Again(wait) => pause(&polls.transport, "the next poll", wait).await,
             }
         }
     }
@@ -77,13 +76,12 @@ pub fn retrieve(
 /// As [`retrieve`], for work whose caller is the only one that needs it: fails when its patience is over.
 pub fn retrieve_or_fail(
     transport: &Transport,
-    ctx: &Context,
     request: &RequestId,
     kind: RequestType,
 ) -> LocalBoxFuture<'static, Result<Payload, Error>> {
     let (impatient, too_long) = reply();
     let impatient = Box::new(|error| drop(impatient.send(error)));
-    let result = retrieve(transport, ctx, request, kind, impatient);
+    let result = retrieve(transport, request, kind, impatient);
     async move {
         match select(result, too_long).await {
             Either::Left((result, _)) => result,
@@ -186,7 +184,6 @@ fn attempt_of(outcome: &Result<HttpResponse, Silence>) -> Attempt<'_> {
 /// One poll. `None`: it gave way to another one.
 async fn poll(
     transport: &Transport,
-    ctx: &Context,
     request: &RequestId,
     kind: RequestType,
     iteration: u32,
@@ -202,10 +199,10 @@ async fn poll(
         .header("accept", accept)
         .header("x-tinker-request-iteration", iteration.to_string())
         .header("x-tinker-request-type", kind.as_str());
-    let waiting = ctx.waiting_for("a connection for its poll");
+    let waiting = waiting_for("a connection for its poll");
     let permit = transport.permit(Class::Poll).await;
     drop(waiting);
-    let _waiting = ctx.waiting_for("its result");
+    let _waiting = waiting_for("its result");
     let mut attempt = pin!(transport.attempt(&call, None, 0));
     loop {
         match select(attempt, transport.platform().timer(SLICE)).await {
@@ -218,6 +215,5 @@ async fn poll(
 
 fn read(answer: &HttpResponse) -> Result<Retrieved<'_>, Error> {
     let content_type = answer.header("content-type").unwrap_or("application/json");
-    Retrieved::read(content_type, &answer.body)
-        .map_err(|error| Error::protocol(format!("the server's result can't be read: {error}")))
+    Retrieved::read(content_type, &answer.body).map_err(|error| unreadable_result(&error))
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use tinkex_journal::lane::Refusal;
 use tinkex_protocol::json::futures::Submitted;
-use tinkex_supervise::Context;
 
 use super::tries::{attempt, pause};
 use crate::error::{Error, Outcome};
 use crate::platform::Level;
 use crate::transport::retry::{self, Attempt, PATIENCE};
-use crate::transport::{Call, PAUSE_FOR_BILLING, Transport};
+use crate::transport::{Call, PAUSE_FOR_BILLING, Transport, read_answer};
 
 /// Why the server did not take a request.
 pub enum Denied {
@@ -25,7 +24,6 @@ pub enum Denied {
 /// and goes on.
 pub async fn submit(
     transport: &Transport,
-    ctx: &Context,
     call: Call,
     mut unclear: bool,
     impatient: Box<dyn FnOnce(Error)>,
@@ -35,14 +33,13 @@ pub async fn submit(
     let (call, mut impatient) = (Rc::new(call), Some(impatient));
     let mut retries = 0;
     loop {
-        let outcome = attempt(transport, ctx, &call, retries, None).await;
+        let outcome = attempt(transport, &call, retries, None).await;
         let attempt = match &outcome {
             Ok(answer) if answer.is_success() => {
-                let taken: Result<Submitted, _> = crate::transport::answer::read(&answer.body);
-                return taken.map(|taken| taken.request_id.into_string()).map_err(|error| {
-                    let message = format!("the server's answer to {} can't be read: {error}", call.path);
-                    Denied::Refused(Refusal::Final(Error::protocol(message)))
-                });
+                let taken: Result<Submitted, Error> = read_answer(&call.path, &answer.body);
+                return taken
+                    .map(|taken| taken.request_id.into_string())
+                    .map_err(|error| Denied::Refused(Refusal::Final(error)));
             }
             Ok(answer) => Attempt::Answer(answer),
             Err(silence) => silence.as_attempt(),
@@ -56,7 +53,7 @@ pub async fn submit(
             platform.log(Level::Warn, &format!("{} is not through after five minutes: {error}", call.path));
             impatient(error);
         }
-        pause(transport, ctx, "the next try", wait).await;
+        pause(transport, "the next try", wait).await;
         retries += 1;
     }
 }

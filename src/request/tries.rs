@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use tinkex_supervise::Context;
+use tinkex_supervise::waiting_for;
 
 use super::Progress;
 use crate::platform::HttpResponse;
@@ -15,35 +15,29 @@ use crate::transport::{Call, Silence, Transport};
 /// Waits for a connection and sends the call over it once; `progress` knows from then on.
 pub fn attempt(
     transport: &Transport,
-    ctx: &Context,
     call: &Rc<Call>,
     retries: u32,
     progress: Option<Progress>,
 ) -> LocalBoxFuture<'static, Result<HttpResponse, Silence>> {
-    let (transport, ctx, call) = (transport.clone(), ctx.clone(), call.clone());
+    let (transport, call) = (transport.clone(), call.clone());
     async move {
-        let waiting = ctx.waiting_for("a connection");
+        let waiting = waiting_for("a connection");
         let _permit = transport.permit(call.class).await;
         drop(waiting);
         if let Some(progress) = progress {
             progress.sent();
         }
-        let _waiting = ctx.waiting_for("the server to take it");
+        let _waiting = waiting_for("the server to take it");
         transport.attempt(&call, call.idempotency_key.as_deref(), retries).await
     }
     .boxed_local()
 }
 
 /// Waits, for what `why` says.
-pub fn pause(
-    transport: &Transport,
-    ctx: &Context,
-    why: &'static str,
-    pause: Duration,
-) -> LocalBoxFuture<'static, ()> {
-    let (timer, ctx) = (transport.platform().timer(pause), ctx.clone());
+pub fn pause(transport: &Transport, why: &'static str, pause: Duration) -> LocalBoxFuture<'static, ()> {
+    let timer = transport.platform().timer(pause);
     async move {
-        let _waiting = ctx.waiting_for(why);
+        let _waiting = waiting_for(why);
         timer.await;
     }
     .boxed_local()

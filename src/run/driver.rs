@@ -482,7 +482,7 @@ impl Driver {
             Next::New { reason, path } => {
                 let first = self.control.incarnation == 0;
                 let seam = (!first).then(|| self.seam(reason.clone(), path.clone()));
-                opening::create(shared, fence, self.ctx.clone(), control, seam).boxed_local()
+                opening::create(shared, fence, control, seam).boxed_local()
             }
         };
         self.stage = Stage::Opening(opening);
@@ -938,13 +938,13 @@ impl Driver {
     fn sample_behind(&mut self, key: u32, step: u32, id: SamplingSessionId, used: bool) {
         let Stage::Open(open) = &self.stage else { return };
         let Some(samples) = self.shared.spec.samples.clone() else { return };
-        let (service, ctx, when) = (open.service.clone(), self.ctx.clone(), self.when(step));
+        let (service, when) = (open.service.clone(), self.when(step));
         let sampling = async move {
             let made = service.start_sampling_client(id, used).await?;
             let mut events = Vec::new();
             for (nth, prompt) in samples.prompts.iter().enumerate() {
                 let sample = crate::sampling::Sample { prompt: prompt.clone(), ..samples.sample.clone() };
-                let sampled = made.client.sample(&ctx, sample, &Progress::default()).await?;
+                let sampled = made.client.sample(sample, &Progress::default()).await?;
                 events.extend(
                     sampled.response.sequences.iter().map(|sequence| event::sample(when, nth, sequence)),
                 );
@@ -1193,10 +1193,6 @@ impl Driver {
 
     pub(super) fn is_running(&self) -> bool {
         self.control.state == State::Running
-    }
-
-    pub(super) fn ctx(&self) -> &Context {
-        &self.ctx
     }
 
     pub(super) fn open_incarnation(&self) -> Option<&Incarnation> {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tinkex_journal::record::{Place as Requests, Record, model_key, session_key};
-use tinkex_supervise::{Context, Pid, Restart};
+use tinkex_supervise::{Pid, Restart};
 
 use super::Shared;
 use super::event::{self, Saved, When};
@@ -86,13 +86,12 @@ async fn take_up(
 pub async fn create(
     shared: Rc<Shared>,
     fence: Fence,
-    ctx: Context,
     control: Control,
     seam: Option<Seam>,
 ) -> Result<Opened, Error> {
     let number = control.incarnation + 1;
     let (service, pid) = start(&shared, &fence, number, Resume::None).await?;
-    match begin(&shared, &fence, &ctx, &service, &control, seam.as_ref()).await {
+    match begin(&shared, &fence, &service, &control, seam.as_ref()).await {
         Ok((client, control, cursor, seam)) => {
             let incarnation = Incarnation { service, client, pid };
             Ok(Opened { incarnation, control, cursor, entries: Vec::new(), seam })
@@ -109,7 +108,6 @@ type Begun = (TrainingClient, Control, Cursor, Option<Vec<u8>>);
 async fn begin(
     shared: &Rc<Shared>,
     fence: &Fence,
-    ctx: &Context,
     service: &Service,
     control: &Control,
     seam: Option<&Seam>,
@@ -119,13 +117,12 @@ async fn begin(
     let path = seam.and_then(|seam| seam.from.as_ref().map(|saved| &saved.path).or(seam.path.as_ref()));
     let making = match path {
         Some(path) => service.create_training_client_from_state(
-            ctx,
             path.clone(),
             true,
             lora.user_metadata.clone(),
             &progress,
         ),
-        None => service.create_training_client(ctx, lora.clone(), &progress),
+        None => service.create_training_client(lora.clone(), &progress),
     };
     let Made { client, .. } = making.await?;
     let from = seam.and_then(|seam| seam.from.as_ref());

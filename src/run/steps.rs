@@ -266,7 +266,7 @@ impl Driver {
     /// Draws samples for the function, beside the order.
     fn sample(&mut self, index: u32, sampler: String, sample: crate::sampling::Sample, reply: Reply<Came>) {
         let (Some(open), Some(attempt)) = (self.open_incarnation(), &self.attempt) else { return };
-        let (service, ctx) = (open.service.clone(), self.ctx().clone());
+        let service = open.service.clone();
         let samplers = attempt.samplers.clone();
         let drawing = async move {
             let known =
@@ -279,7 +279,7 @@ impl Driver {
                     made.client
                 }
             };
-            let sampled = client.sample(&ctx, sample, &Progress::default()).await?;
+            let sampled = client.sample(sample, &Progress::default()).await?;
             Ok(results::sample(&sampled))
         };
         let drawn = drawing.map(move |value| Beside::Sampled { index, value });

@@ -12,16 +12,15 @@ use tinkex_protocol::chunking::prompt_bytes;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::sampling::{self, SamplingParams};
 use tinkex_protocol::{LeVec, ModelInput, SampleResponse, SampleSeqId, SampleSequenceId, SamplingSessionId};
-use tinkex_supervise::{Context, TaskSupervisor};
+use tinkex_supervise::TaskSupervisor;
 
 use crate::error::Error;
 use crate::platform::{HttpResponse, uuid};
 use crate::request::Progress;
 use crate::request::retrieve::{Payload, retrieve_or_fail};
 use crate::request::tries::{attempt, pause};
-use crate::transport::answer;
 use crate::transport::retry::{Attempt, PATIENCE};
-use crate::transport::{Call, PAUSE_FOR_BILLING, Silence, Transport};
+use crate::transport::{Call, PAUSE_FOR_BILLING, Silence, Transport, read_answer};
 
 /// After a 429 all samples of a client wait this long: longer when prompts are large.
 const PAUSE_AFTER_429: Duration = Duration::from_secs(1);
@@ -93,14 +92,13 @@ impl SamplingClient {
         &self.0.calls
     }
 
-    /// Draws samples. Runs in the task whose context it is given.
+    /// Draws samples.
     pub fn sample(
         &self,
-        ctx: &Context,
         sample: Sample,
         progress: &Progress,
     ) -> LocalBoxFuture<'static, Result<Sampled, Error>> {
-        let (client, ctx, progress) = (self.clone(), ctx.clone(), progress.clone());
+        let (client, progress) = (self.clone(), progress.clone());
         async move {
             if sample.prompt.chunks.is_empty() {
                 return Err(Error::invalid("prompt", "the prompt is empty: give at least one token"));
@@ -109,11 +107,11 @@ impl SamplingClient {
             let mut remakes = 0;
             loop {
                 let call = client.ask(&sample);
-                let taken = client.submit(&ctx, call, prompt_bytes(&sample.prompt), &progress).await?;
-                match retrieve_or_fail(transport, &ctx, &taken.request_id, RequestType::Sample).await {
+                let taken = client.submit(call, prompt_bytes(&sample.prompt), &progress).await?;
+                match retrieve_or_fail(transport, &taken.request_id, RequestType::Sample).await {
                     Err(error) if error.status() == Some(410) && remakes < MAX_REMAKES => {
                         // Its future is gone, and nothing was changed: sample again, under a new number.
-                        pause(transport, &ctx, "the next try", transport.backoff(remakes)).await;
+                        pause(transport, "the next try", transport.backoff(remakes)).await;
                         remakes += 1;
                     }
                     payload => return read(payload?, taken),
@@ -126,14 +124,13 @@ impl SamplingClient {
     /// The log-probability of each token of the prompt, given those before it; NaN for the first.
     pub fn compute_logprobs(
         &self,
-        ctx: &Context,
         prompt: ModelInput,
         progress: &Progress,
     ) -> impl Future<Output = Result<LeVec<f32>, Error>> + use<> {
         let params = SamplingParams { max_tokens: Some(1), ..SamplingParams::default() };
         let sample =
             Sample { prompt, num_samples: 1, params, prompt_logprobs: true, topk_prompt_logprobs: 0 };
-        let sampled = self.sample(ctx, sample, progress);
+        let sampled = self.sample(sample, progress);
         async move {
             let logprobs = sampled.await?.response.prompt_logprobs;
             logprobs.ok_or_else(|| Error::protocol("the server gave no log-probabilities of the prompt"))
@@ -160,12 +157,11 @@ impl SamplingClient {
     /// passing faults are tried again for [`PATIENCE`].
     fn submit(
         &self,
-        ctx: &Context,
         call: Call,
         bytes: usize,
         progress: &Progress,
     ) -> LocalBoxFuture<'static, Result<Submitted, Error>> {
-        let (client, ctx, call, progress) = (self.clone(), ctx.clone(), Rc::new(call), progress.clone());
+        let (client, call, progress) = (self.clone(), Rc::new(call), progress.clone());
         async move {
             let transport = &client.0.transport;
             let started = transport.platform().now();
@@ -176,20 +172,18 @@ impl SamplingClient {
                     if left.is_zero() {
                         break;
                     }
-                    pause(transport, &ctx, "the server, which asked for a pause", left).await;
+                    pause(transport, "the server, which asked for a pause", left).await;
                 }
-                let outcome = attempt(transport, &ctx, &call, retries, Some(progress.clone())).await;
+                let outcome = attempt(transport, &call, retries, Some(progress.clone())).await;
                 if let Ok(answer) = &outcome
                     && answer.is_success()
                 {
-                    return answer::read(&answer.body).map_err(|error| {
-                        Error::protocol(format!("the server's answer to asample can't be read: {error}"))
-                    });
+                    return read_answer(&call.path, &answer.body);
                 }
                 let Some(wait) = client.pause_before(&outcome, started, &mut retries, bytes)? else {
                     continue;
                 };
-                pause(transport, &ctx, "the next try", wait).await;
+                pause(transport, "the next try", wait).await;
             }
         }
         .boxed_local()

@@ -184,7 +184,7 @@ impl Service {
         let service = self.clone();
         async move {
             service.0.session.flags().await?;
-            service.transport().fetch(Call::get("get_server_capabilities")).await
+            service.transport().fetch(Call::get("get_server_capabilities")).await?.read()
         }
     }
 
@@ -215,9 +215,11 @@ impl Service {
             };
             progress.sent();
             let call = Call::post_json("create_sampling_session", &ask).policy(Policy::Plain);
-            let made: Result<CreateSamplingSessionResponse, Error> = service.transport().fetch(call).await;
-            match (made, base_model) {
-                (Ok(made), _) => service.start_sampling_client(made.sampling_session_id, false).await,
+            match (service.transport().fetch(call).await, base_model) {
+                (Ok(made), _) => {
+                    let made: CreateSamplingSessionResponse = made.read()?;
+                    service.start_sampling_client(made.sampling_session_id, false).await
+                }
                 (Err(error), Some(base_model)) => Err(service.explain_base_model(error, base_model).await),
                 (Err(error), None) => Err(error),
             }

@@ -11,7 +11,7 @@ use tinkex_protocol::json::managing::{WeightsInfo, WeightsInfoResponse};
 use tinkex_protocol::json::training::{CreateModel, CreateModelResult, LoadWeights, OptimizerConfig};
 use tinkex_protocol::{Map, ModelId, ModelSeqId, SessionId};
 use tinkex_supervise::{
-    AutoShutdown, ChildSpec, Context, Exit, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox,
+    AutoShutdown, ChildSpec, Exit, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox,
 };
 
 use super::{Lora, MAX_CALLS, Made, Open, Service, check_path};
@@ -23,9 +23,8 @@ use crate::store::{Durability, Journal};
 use crate::training::TrainingClient;
 use crate::training::dispatcher::Dispatcher;
 use crate::training::held::resume;
-use crate::transport::answer;
 use crate::transport::retry::Policy;
-use crate::transport::{Body, Call};
+use crate::transport::{Body, Call, read_result};
 
 type Making = LocalBoxFuture<'static, Result<Made<TrainingClient>, Error>>;
 
@@ -43,31 +42,30 @@ enum BaseModel {
 
 impl Service {
     /// Makes a new model at the server and a client for it.
-    pub fn create_training_client(&self, ctx: &Context, lora: Lora, progress: &Progress) -> Making {
-        self.make_model(ctx, Source::Base(lora), progress)
+    pub fn create_training_client(&self, lora: Lora, progress: &Progress) -> Making {
+        self.make_model(Source::Base(lora), progress)
     }
 
     /// Makes a new model from a checkpoint, with its optimizer's state or a fresh one, and a client for it.
     pub fn create_training_client_from_state(
         &self,
-        ctx: &Context,
         path: String,
         optimizer: bool,
         user_metadata: Option<Map<String>>,
         progress: &Progress,
     ) -> Making {
-        self.make_model(ctx, Source::State { path, optimizer, user_metadata }, progress)
+        self.make_model(Source::State { path, optimizer, user_metadata }, progress)
     }
 
-    fn make_model(&self, ctx: &Context, source: Source, progress: &Progress) -> Making {
-        let (service, ctx, progress) = (self.clone(), ctx.clone(), progress.clone());
+    fn make_model(&self, source: Source, progress: &Progress) -> Making {
+        let (service, progress) = (self.clone(), progress.clone());
         let nth = self.0.session.nth_model();
         async move {
             let about = source.about()?;
             let journal = service.0.session.journal().await?;
             let base_model = match about {
                 BaseModel::Asked(about) => {
-                    let about: WeightsInfoResponse = service.transport().fetch(about).await?;
+                    let about: WeightsInfoResponse = service.transport().fetch(about).await?.read()?;
                     about.base_model
                 }
                 BaseModel::Known(base_model) => base_model,
@@ -75,10 +73,10 @@ impl Service {
             let number = journal.model_number(nth).await?;
             let ask = source.ask(journal.session(), number, base_model.clone());
             progress.sent();
-            let taken: Result<Submitted, Error> = service.transport().fetch(ask.call()).await;
-            let made = match taken {
+            let taken = service.transport().fetch(ask.call()).await;
+            let made = match taken.and_then(|taken| taken.read::<Submitted>()) {
                 Ok(taken) => {
-                    let made = retrieve_or_fail(service.transport(), &ctx, &taken.request_id, ask.kind).await;
+                    let made = retrieve_or_fail(service.transport(), &taken.request_id, ask.kind).await;
                     made.map(|payload| (taken, payload))
                 }
                 Err(error) => Err(error),
@@ -93,8 +91,8 @@ impl Service {
             let model = ask.model(journal.session(), number, &payload)?;
             if journal.exactly_once().is_none() {
                 // Nothing was done with the model yet, so a server that takes this for another one does no harm.
-                let again: Result<Submitted, Error> = service.transport().fetch(ask.call()).await;
-                if let Ok(again) = again {
+                let again = service.transport().fetch(ask.call()).await;
+                if let Ok(again) = again.and_then(|again| again.read::<Submitted>()) {
                     service.learn_exactly_once(&journal, again.request_id == taken.request_id);
                 }
             }
@@ -259,8 +257,6 @@ impl Ask {
         let Payload::Json(bytes) = result else {
             return Err(Error::protocol("the server sent protobuf where a JSON result belongs"));
         };
-        answer::read(bytes)
-            .map(|made: CreateModelResult| made.model_id)
-            .map_err(|error| Error::protocol(format!("the server's result can't be read: {error}")))
+        read_result(bytes).map(|made: CreateModelResult| made.model_id)
     }
 }

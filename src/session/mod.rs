@@ -156,9 +156,9 @@ impl Session {
             }
             let ask = ClientConfig { sdk_version: SDK_VERSION.into() };
             let call = Call::post_json("client/config", &ask).class(Class::Control);
-            let flags = match session.0.transport.fetch::<Flags>(call).await {
+            let flags = match session.0.transport.fetch(call).await {
                 Err(error) if error.status() == Some(404) => Flags::default(),
-                answer => answer?,
+                answer => answer?.read()?,
             };
             Ok(known.insert(Rc::new(flags)).clone())
         }
@@ -277,7 +277,7 @@ impl Session {
         call.idempotency_key = Some(self.0.creation_key.clone());
         async move {
             let transport = &session.0.transport;
-            let made: CreateSessionResponse = transport.fetch(call).await?;
+            let made: CreateSessionResponse = transport.fetch(call).await?.read()?;
             session.say(&made);
             let created = transport.platform().unix_time().as_millis() as u64;
             session.open(made.session_id, Some(created)).await

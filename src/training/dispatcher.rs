@@ -302,38 +302,30 @@ impl Dispatcher {
         let (transport, impatient) = (self.transport.clone(), self.impatient(ticket));
         let mut call = Call::post(path, body);
         call.idempotency_key = Some(key);
-        let work = move |ctx: Context| {
-            let sent = async move {
-                Done::Event(match submit(&transport, &ctx, call, unclear, impatient).await {
-                    Ok(request) => Event::Answered(ticket, part, request),
-                    Err(Denied::Refused(refusal)) => Event::Refused(ticket, part, refusal),
-                    Err(Denied::Barred(error)) => Event::Barred(ticket, part, error),
-                })
-            };
-            sent.boxed_local()
+        let sent = async move {
+            Done::Event(match submit(&transport, call, unclear, impatient).await {
+                Ok(request) => Event::Answered(ticket, part, request),
+                Err(Denied::Refused(refusal)) => Event::Refused(ticket, part, refusal),
+                Err(Denied::Barred(error)) => Event::Barred(ticket, part, error),
+            })
         };
-        self.start(ticket, part, name, Box::new(work));
+        self.start(ticket, part, name, sent.boxed_local());
     }
 
     fn poll(&mut self, ticket: Ticket, part: usize, request: RequestId) {
         let Some(held) = self.calls.iter().find(|held| held.ticket == ticket) else { return };
         let kind = held.method.kind();
         let name = format!("result of {} {}", kind.as_str(), held.number(part));
-        let (transport, impatient) = (self.transport.clone(), self.impatient(ticket));
-        let work = move |ctx: Context| {
-            let polled = async move {
-                match retrieve(&transport, &ctx, &request, kind, impatient).await {
-                    Ok(payload) => Done::Result(ticket, part, payload),
-                    // The result is still there for whoever is let in.
-                    Err(error) if matches!(error.status(), Some(401..=403)) => {
-                        Done::Event(Event::Barred(ticket, part, error))
-                    }
-                    Err(error) => Done::Event(Event::Failed(ticket, part, error)),
-                }
-            };
-            polled.boxed_local()
-        };
-        self.start(ticket, part, name, Box::new(work));
+        let result = retrieve(&self.transport, &request, kind, self.impatient(ticket));
+        let polled = result.map(move |result| match result {
+            Ok(payload) => Done::Result(ticket, part, payload),
+            // The result is still there for whoever is let in.
+            Err(error) if matches!(error.status(), Some(401..=403)) => {
+                Done::Event(Event::Barred(ticket, part, error))
+            }
+            Err(error) => Done::Event(Event::Failed(ticket, part, error)),
+        });
+        self.start(ticket, part, name, polled.boxed_local());
     }
 
     fn impatient(&self, ticket: Ticket) -> Box<dyn FnOnce(Error)> {
@@ -341,14 +333,8 @@ impl Dispatcher {
         Box::new(move |error| drop(address.send(Message::Impatient(ticket, error))))
     }
 
-    fn start(
-        &mut self,
-        ticket: Ticket,
-        part: usize,
-        name: String,
-        work: Box<dyn FnOnce(Context) -> LocalBoxFuture<'static, Done>>,
-    ) {
-        let task = self.requests.spawn_nolink(name, work);
+    fn start(&mut self, ticket: Ticket, part: usize, name: String, work: LocalBoxFuture<'static, Done>) {
+        let task = self.requests.spawn_nolink(name, |_| work);
         let ended = async move {
             let crashed = |exit| Event::Crashed(ticket, part, Error::from_exit(&exit, Outcome::Unknown));
             task.await.unwrap_or_else(|exit| Done::Event(crashed(exit)))

@@ -16,8 +16,8 @@ use tinkex_protocol::{
 use crate::error::Error;
 use crate::request::Results;
 use crate::request::retrieve::Payload;
-use crate::transport::Body;
-use crate::transport::answer::{self, Answer};
+use crate::transport::answer::Answer;
+use crate::transport::{Body, read_result, unreadable_result};
 
 /// The methods that have a place in a model's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,9 +131,12 @@ impl Method {
                     let Payload::Protobuf(bytes) = payload else {
                         return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
                     };
-                    outputs.push(ForwardBackwardOutput::decode(&bytes, data as usize).map_err(unreadable)?);
+                    outputs.push(
+                        ForwardBackwardOutput::decode(&bytes, data as usize)
+                            .map_err(|error| unreadable_result(&error))?,
+                    );
                 }
-                combine(outputs).map_err(unreadable).map(Output::Forward)
+                combine(outputs).map_err(|error| unreadable_result(&error)).map(Output::Forward)
             }
             Method::OptimStep => {
                 Ok(Output::Step(json::<OptimStepResult>(results)?.metrics.unwrap_or_default()))
@@ -254,11 +257,7 @@ pub fn nothing(model: &ModelId, number: SeqId) -> Result<Body, Error> {
 
 fn json<T: Answer>(results: Results) -> Result<T, Error> {
     match results.into_iter().next() {
-        Some((Payload::Json(bytes), _)) => answer::read(&bytes).map_err(unreadable),
+        Some((Payload::Json(bytes), _)) => read_result(&bytes),
         _ => Err(Error::protocol("the server sent protobuf where a JSON result belongs")),
     }
-}
-
-fn unreadable(error: tinkex_protocol::Error) -> Error {
-    Error::protocol(format!("the server's result can't be read: {error}"))
 }

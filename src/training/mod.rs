@@ -221,7 +221,7 @@ impl TrainingClient {
     pub fn get_info(&self) -> impl Future<Output = Result<ModelInfo, Error>> + use<> {
         let transport = self.0.session.transport().clone();
         let ask = GetInfo { model_id: self.0.model.clone(), tag: Default::default() };
-        async move { transport.fetch(Call::post_json("get_info", &ask)).await }
+        async move { transport.fetch(Call::post_json("get_info", &ask)).await?.read() }
     }
 
     /// Cuts data into requests within the service's limits.

@@ -9,8 +9,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
+use futures_util::{FutureExt, TryFutureExt};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -216,11 +216,10 @@ impl Transport {
         }
     }
 
-    /// Sends the call and reads its answer as a message of the protocol.
-    pub async fn fetch<T: Answer>(&self, call: Call) -> Result<T, Error> {
+    /// As [`send`](Transport::send), for an answer that is to be read.
+    pub fn fetch(&self, call: Call) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
         let path = call.path.clone();
-        let answer = self.send(call).await?;
-        answer::read(&answer.body).map_err(|error| unreadable(&path, &error))
+        self.send(call).map_ok(|answer| Fetched { path, body: answer.body }).boxed_local()
     }
 
     /// Waits for a place among the connections.
@@ -336,10 +335,37 @@ impl Transport {
     }
 }
 
+/// An answer, and to what.
+pub struct Fetched {
+    path: String,
+    body: Vec<u8>,
+}
+
+impl Fetched {
+    /// The answer as a message of the protocol.
+    pub fn read<T: Answer>(&self) -> Result<T, Error> {
+        read_answer(&self.path, &self.body)
+    }
+}
+
+/// The answer to a call as a message of the protocol.
+pub fn read_answer<T: Answer>(path: &str, body: &[u8]) -> Result<T, Error> {
+    answer::read(body).map_err(|error| unreadable(&["answer to ", path].concat(), &error))
+}
+
+/// The result of a request as a message of the protocol.
+pub fn read_result<T: Answer>(body: &[u8]) -> Result<T, Error> {
+    answer::read(body).map_err(|error| unreadable_result(&error))
+}
+
+pub fn unreadable_result(error: &tinkex_protocol::Error) -> Error {
+    unreadable("result", error)
+}
+
 #[cold]
 #[inline(never)]
-fn unreadable(path: &str, error: &tinkex_protocol::Error) -> Error {
-    Error::protocol(format!("the server's answer to {path} can't be read: {error}"))
+fn unreadable(what: &str, error: &tinkex_protocol::Error) -> Error {
+    Error::protocol(format!("the server's {what} can't be read: {error}"))
 }
 
 /// No answer came to a try.

@@ -163,7 +163,7 @@ fn stopping_with_200_requests_in_flight_settles_them_all_within_a_turn() {
                 let sample =
                     Sample { prompt: ModelInput::from_tokens(vec![1]), num_samples: 1, ..Sample::default() };
                 sampler.client.calls().spawn_nolink("sample", move |ctx| async move {
-                    let sampled = client.sample(&ctx, sample, &Progress::default());
+                    let sampled = client.sample(sample, &Progress::default());
                     // As the desk does it: a call ends when its client stops.
                     ctx.until_shutdown(sampled).await
                 })

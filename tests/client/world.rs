@@ -425,8 +425,8 @@ pub async fn of_base(service: &Service, base_model: &str) -> Result<Made<Trainin
     let config = LoraConfig { rank: 4, seed: Some(1), ..LoraConfig::default() };
     let lora = Lora { base_model: base_model.to_owned(), config, user_metadata: None };
     let maker = service.clone();
-    let made = service.calls().spawn_nolink("create", move |ctx| async move {
-        maker.create_training_client(&ctx, lora, &Progress::default()).await
+    let made = service.calls().spawn_nolink("create", move |_| async move {
+        maker.create_training_client(lora, &Progress::default()).await
     });
     made.await.expect("making a model does not crash")
 }

@@ -209,10 +209,10 @@ impl Page {
             return resumed.await.expect("the instance lives");
         }
         let maker = service.clone();
-        let made = service.calls().spawn_nolink("create", move |ctx| {
+        let made = service.calls().spawn_nolink("create", move |_| {
             let config = LoraConfig { rank: 2, seed: Some(1), ..LoraConfig::default() };
             let lora = Lora { base_model: TINY.into(), config, user_metadata: None };
-            maker.create_training_client(&ctx, lora, &Progress::default())
+            maker.create_training_client(lora, &Progress::default())
         });
         let made = instance.run(made).await.expect("the instance lives");
         let made = made.expect("making a model does not crash")?;
@@ -389,8 +389,8 @@ async fn sampled(service: Service) {
         let params = SamplingParams { max_tokens: Some(2), ..SamplingParams::default() };
         let prompt = ModelInput::from_tokens(vec![1]);
         let sample = Sample { prompt, num_samples: 1, params, ..Sample::default() };
-        let drawn = made.client.calls().spawn_nolink("sample", move |ctx| async move {
-            client.sample(&ctx, sample, &Progress::default()).await.is_ok()
+        let drawn = made.client.calls().spawn_nolink("sample", move |_| async move {
+            client.sample(sample, &Progress::default()).await.is_ok()
         });
         let _ = drawn.await;
     }

@@ -121,6 +121,11 @@ impl fmt::Debug for Context {
     }
 }
 
+/// [`Context::waiting_for`], of the process that is being polled right now; `None` outside of any.
+pub fn waiting_for(what: impl Into<Cow<'static, str>>) -> Option<Waiting> {
+    Context::current().map(|ctx| ctx.waiting_for(what))
+}
+
 /// As long as it is kept, the process is shown as waiting. Guards nest: the inner wait is shown first.
 #[must_use = "the wait is shown until this is dropped"]
 pub struct Waiting {

@@ -79,7 +79,7 @@ struct Readme;
 
 pub use answers::{ChildError, ChildInfo, Counts, Started};
 pub use cancel::{CancelToken, Cancelled, CancelledFuture};
-pub use context::{Context, Waiting, YieldNow};
+pub use context::{Context, Waiting, YieldNow, waiting_for};
 pub use dynamic::DynamicSupervisor;
 pub use exit::{Exit, IntoExit, PanicInfo};
 pub use handle::TaskHandle;
