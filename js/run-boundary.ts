@@ -143,7 +143,11 @@ export type Ask = { type: "ask"; ask: number } & WireAsk;
 
 /** From a run to its page. */
 export type FromRun =
-  { type: "event"; event: WireRunEvent } | { type: "status"; status: WireRunStatus } | Ask;
+  | { type: "event"; event: WireRunEvent }
+  | { type: "status"; status: WireRunStatus }
+  | Ask
+  /** Nobody waits any more for this attempt at a step. */
+  | { type: "over"; attempt: number };
 
 /** What answers an ask, by what was asked. */
 export type Answer =

@@ -104,6 +104,9 @@ export class OpenedRun implements Talk {
         this.#hearer.status(message.status);
         this.#first();
         break;
+      case "over":
+        if (message.attempt === this.#attempt?.attempt) this.#endAttempt("the run goes on without it");
+        break;
       case "ask":
         void this.#answer(message, answer);
         break;

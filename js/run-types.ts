@@ -258,6 +258,9 @@ export interface RunStatus {
   id: string;
   name?: string;
   kind: "data" | "steps";
+  baseModel: string;
+  /** Milliseconds since 1970. */
+  createdAt: number;
   state: RunState;
   /** Of this page: `owner`: the run works here; `follower`: in another page, or in none; `none`: it has ended. */
   role: "owner" | "follower" | "none";
@@ -278,18 +281,8 @@ export interface RunStatus {
   cause?: RunCause;
 }
 
-/** A run that is kept here. */
-export interface RunSummary {
-  id: string;
-  name?: string;
-  kind: "data" | "steps";
-  baseModel: string;
-  state: RunState;
-  step: number;
-  steps?: number;
-  /** Milliseconds since 1970. */
-  createdAt: number;
-}
+/** A run that is kept here, whether or not it is open. */
+export type RunSummary = Omit<RunStatus, "role">;
 
 /** What has happened in a run, in the order in which it did. */
 export type RunEvent = {

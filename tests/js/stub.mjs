@@ -97,6 +97,8 @@ class StubInstance {
   ends = [];
   watched = [];
   seenKeys = [];
+  /** What the page has said to runs, as [key, message]. */
+  toRuns = [];
 
   constructor(globals) {
     this.globals = globals;
@@ -124,6 +126,10 @@ class StubInstance {
 
   ended(key, failure) {
     this.ends.push([key, failure]);
+  }
+
+  to_run(key, message) {
+    this.toRuns.push([key, decode(message)]);
   }
 
   supervision() {
