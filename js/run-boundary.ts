@@ -3,7 +3,7 @@
 
 import type { WireChunk, WireDatum, WireForwardOutput, WireOptimStep, WireSampleOutput } from "./boundary.js";
 import type { WireSamplingParams } from "./boundary.js";
-import type { RunEnd, RunEvent, RunStatus, RunSummary } from "./run-types.js";
+import type { RunEnd, RunEvent, RunStatus } from "./run-types.js";
 import type { OptimStepOutput, SavedCheckpoint } from "./types.js";
 
 interface Method<Args, Result> {
@@ -74,7 +74,7 @@ export interface WireOpenRun {
   canStep: boolean;
 }
 
-export type WireRunStatus = Omit<RunStatus, "role">;
+export type WireRunStatus = Omit<RunStatus, "role" | "persistence">;
 
 /** `value` is JSON text, tokens are int32 and log-probabilities float32. */
 export type WireRunEvent = Flat<RunEvent>;
@@ -90,8 +90,8 @@ export interface RunMethods {
   startRun: Method<WireRunSpec, { id: string }>;
   /** Lasts until the run has ended or is closed, and speaks meanwhile: `FromRun` and `ToRun`. */
   run: Method<WireOpenRun, RunEnd>;
-  runs: Method<Nothing, { runs: RunSummary[] }>;
-  /** From the store, of any run. `after`: rows of later steps only. */
+  runs: Method<Nothing, { runs: WireRunStatus[] }>;
+  /** From the store, of any run. `after`: rows of a later time only, in milliseconds since 1970. */
   readRun: Method<
     { id: string; after?: number },
     { status: WireRunStatus; rows: WireRunEvent[]; spec: WireRunSpec }

@@ -1,5 +1,6 @@
 // A step function's calls. Each has its place in the order in which they were made; those that are recorded give what they
-// gave then, and the others go to the run, which writes them down. An attempt that is over lets nothing through any more.
+// gave then, and the others go to the run in that order, which writes them down. A `once` has its place where it was done, and
+// is found again by its name. An attempt that is over lets nothing through any more.
 
 import { choices, label, refuse, text } from "./checks.js";
 import { ClosedError, StepMismatchError, TinkexError } from "./errors.js";
@@ -8,7 +9,7 @@ import type { Answer, StepResults, ToRun, WireStepCall, WireStepEntry } from "./
 import type { StepContext, StepForwardOptions, StepFunction, StepSampleOptions } from "./run-types.js";
 import { sampleArgs } from "./sampling.js";
 import { ADAM_CHECKS, forwardArgs } from "./training.js";
-import type { AdamParams, Datum, Label, LossFn, Prompt, SavedCheckpoint } from "./types.js";
+import type { AdamParams, Datum, Label, LossFn, Prompt, SampleOutput, SavedCheckpoint } from "./types.js";
 
 export interface StepDescription {
   runId: string;
@@ -17,6 +18,8 @@ export interface StepDescription {
   /** What was recorded of the step, in the order of its calls. */
   entries: readonly WireStepEntry[];
 }
+
+type Recorded = WireStepEntry & { place: number };
 
 /** The way to the run. */
 export interface StepWays {
@@ -32,7 +35,13 @@ export class StepAttempt {
   readonly #stop = new AbortController();
   /** Every call that isn't settled, and how to reject it when the attempt is over. */
   readonly #open = new Map<Promise<unknown>, (reason: unknown) => void>();
-  #calls = 0;
+  /** What is recorded and was not asked for yet, in its order, with its places. */
+  readonly #recorded: Recorded[];
+  /** How many places are taken. */
+  #places: number;
+  /** What was called before was sent when this resolves. */
+  #sent: Promise<unknown> = Promise.resolve();
+  #sampler: Promise<string> | undefined;
   #over: Error | undefined;
   /** The function may catch it, and go on as if nothing was. */
   #mismatch: StepMismatchError | undefined;
@@ -41,6 +50,8 @@ export class StepAttempt {
     this.attempt = described.attempt;
     this.#described = described;
     this.#ways = ways;
+    this.#recorded = described.entries.map((entry, place) => ({ ...entry, place }));
+    this.#places = this.#recorded.length;
   }
 
   /** Calls the function and resolves with how it ended, when its calls have ended as well. Undefined: nobody asks any more. */
@@ -51,6 +62,8 @@ export class StepAttempt {
       await Promise.resolve();
       const value = await step(this.#context(), this.#described.step);
       while (this.#open.size) await Promise.allSettled(this.#open.keys());
+      await this.#sent;
+      this.#checkComplete();
       answer = value === undefined ? {} : { value: label(value, "the step function's value") };
     } catch (thrown) {
       answer = { failure: wordsOf(thrown) };
@@ -76,10 +89,17 @@ export class StepAttempt {
 
   #context(): StepContext {
     const { runId, step } = this.#described;
-    const save = (method: "saveState" | "saveWeightsForSampler", name?: string) =>
-      this.#call(method, () => (name === undefined ? {} : { name: text(name, "name") }), checkpointOf);
-    const sample = (prompt: Prompt, options: StepSampleOptions, sampler?: string) =>
-      this.#call("sample", () => ({ ...sampleArgs(prompt, options).args, sampler }), sampleOutput);
+    const save = (method: "saveState" | "saveWeightsForSampler", given?: string) => {
+      const name = (place: number) => given ?? `run-${runId}-step-${step}-${place}`;
+      const checked = () => void (given === undefined || text(given, "name"));
+      // Made again by a step that was begun again, it is the same checkpoint.
+      return this.#call(
+        method,
+        checked,
+        (_, place) => ({ name: name(place), overwrite: true }),
+        checkpointOf,
+      );
+    };
     return {
       runId,
       step,
@@ -91,19 +111,21 @@ export class StepAttempt {
         this.#call(
           "optimStep",
           () => choices(params, ADAM_CHECKS),
+          (args) => args,
           (output) => output,
         ),
       saveState: (name) => save("saveState", name),
       saveWeightsForSampler: (name) => save("saveWeightsForSampler", name),
-      saveWeightsAndGetSamplingClient: () =>
-        this.#call(
-          "sampler",
-          () => ({}),
-          ({ sampler }) => ({ sample: (prompt, options = {}) => sample(prompt, options, sampler) }),
-        ),
-      sample: (prompt, options = {}) => sample(prompt, options),
-      random: () => this.#drawn("random", Math.random) as number,
-      now: () => this.#drawn("now", Date.now) as number,
+      saveWeightsAndGetSamplingClient: () => {
+        const sampler = this.#makeSampler();
+        return this.#tracked(async () => {
+          await sampler;
+          return { sample: (prompt, options = {}) => this.#sample(prompt, options, sampler) };
+        });
+      },
+      sample: (prompt, options = {}) => this.#sample(prompt, options),
+      random: () => this.#drawn("random", Math.random),
+      now: () => this.#drawn("now", Date.now),
       once: (name, fn) => this.#once(name, fn),
     };
   }
@@ -114,84 +136,127 @@ export class StepAttempt {
     lossFn: LossFn,
     options: StepForwardOptions,
   ) {
-    return this.#call(method, () => forwardArgs(data, lossFn, options).args, forwardOutput);
+    const args = () => forwardArgs(data, lossFn, options).args;
+    return this.#call(method, args, (args) => args, forwardOutput);
   }
 
-  /** Whatever fails comes by the promise, as of the clients' methods. A call whose arguments can't be right has no place. */
-  #call<K extends keyof StepResults, T>(
-    method: K,
-    args: () => object,
-    result: (value: StepResults[K]) => T,
-  ): Promise<T> {
-    return this.#tracked(() => {
+  /** Without a sampler, by the step's own, which the first such call makes. */
+  #sample(prompt: Prompt, options: StepSampleOptions, of?: Promise<string>): Promise<SampleOutput> {
+    return this.#tracked(async () => {
       this.#checkOpen();
-      const checked = args();
-      const index = this.#next(method);
-      return this.#ways.call({ attempt: this.attempt, index, method, args: checked }).then(
-        (value) => result(value as StepResults[K]),
-        (thrown: unknown) => this.#failed(thrown),
-      );
+      const { args } = sampleArgs(prompt, options);
+      const sampler = of ?? (this.#sampler ??= this.#makeSampler());
+      // Its place is taken, so it is sent even where there is no sampler for it.
+      const complete = async () => ({ ...args, sampler: await sampler.catch(() => "") });
+      const output = this.#call("sample", () => undefined, complete, sampleOutput);
+      await sampler;
+      return output;
     });
   }
 
-  #drawn(method: "random" | "now", draw: () => number): Label {
+  #makeSampler(): Promise<string> {
+    return this.#call(
+      "sampler",
+      () => ({}),
+      (args) => args,
+      ({ sampler }) => sampler,
+    );
+  }
+
+  /**
+   * Whatever fails comes by the promise, as of the clients' methods. A call whose arguments can't be right has no place. What
+   * completes the arguments may take its time, and later calls wait for it.
+   */
+  #call<K extends keyof StepResults, A, T>(
+    method: K,
+    check: () => A,
+    complete: (args: A, place: number) => object | Promise<object>,
+    result: (value: StepResults[K]) => T,
+  ): Promise<T> {
+    return this.#tracked(async () => {
+      this.#checkOpen();
+      const checked = check();
+      const place = this.#take(method);
+      const answer = await this.#inOrder(async () => {
+        const args = await complete(checked, place);
+        this.#checkOpen();
+        return [this.#ways.call({ attempt: this.attempt, index: place, method, args })];
+      });
+      try {
+        return result((await answer[0]) as StepResults[K]);
+      } catch (thrown) {
+        if (StepMismatchError.isInstance(thrown)) this.#mismatch ??= thrown;
+        throw thrown;
+      }
+    });
+  }
+
+  #drawn(method: "random" | "now", draw: () => number): number {
     this.#checkOpen();
-    const known = this.#recorded(method);
-    if (known.value !== undefined) return JSON.parse(known.value) as Label;
+    const known = this.#recorded.find(({ method }) => method !== "once");
+    const place = this.#take(method);
+    if (known?.value !== undefined) return JSON.parse(known.value) as number;
     const drawn = draw();
-    this.#note(known.index, method, JSON.stringify(drawn));
+    this.#note(place, method, JSON.stringify(drawn));
     return drawn;
   }
 
   #once<T extends Label>(name: string, fn: () => T | Promise<T>): Promise<T> {
     return this.#tracked(async () => {
       this.#checkOpen();
+      text(name, "name");
       if (typeof fn !== "function") refuse("fn", fn, "a function");
-      const known = this.#recorded("once", text(name, "name"));
-      if (known.value !== undefined) return JSON.parse(known.value) as T;
-      const value = await fn();
+      const at = this.#recorded.findIndex((entry) => entry.method === "once" && entry.name === name);
+      const [known] = at < 0 ? [] : this.#recorded.splice(at, 1);
+      if (known?.value !== undefined) return JSON.parse(known.value) as T;
+      const json = label(await fn(), `once(${JSON.stringify(name)})`);
       this.#checkOpen();
-      const json = label(value, `once(${JSON.stringify(name)})`);
-      this.#note(known.index, "once", json, name);
+      this.#note(this.#places++, "once", json, name);
       // As it will be given back.
       return JSON.parse(json) as T;
     });
   }
 
   #note(index: number, method: "random" | "now" | "once", value: string, name?: string): void {
-    this.#ways.note({
+    const { attempt } = this;
+    const note = {
       type: "note",
-      attempt: this.attempt,
+      attempt,
       index,
       method,
       value,
       ...(name !== undefined && { name }),
-    });
+    } as const;
+    void this.#inOrder(() => this.#over ?? this.#ways.note(note));
   }
 
-  #recorded(method: string, name?: string): { index: number; value: string | undefined } {
-    const index = this.#next(method, name);
-    const entry = this.#described.entries[index];
-    return { index, value: entry?.done ? entry.value : undefined };
+  /** Sends something when all that was called before it was sent, or could not be. */
+  #inOrder<T>(send: () => T | Promise<T>): Promise<T> {
+    const sent = this.#sent.then(send);
+    this.#sent = sent.catch(() => undefined);
+    return sent;
   }
 
-  /** Takes the next place. What stands there already must be the same. */
-  #next(method: string, name?: string): number {
-    const index = this.#calls++;
-    const entry = this.#described.entries[index];
-    // A place without a method: its call had left no record when the next one did.
-    if (!entry?.method || (entry.method === method && (name === undefined || entry.name === name)))
-      return index;
-    this.#mismatch ??= new StepMismatchError(
-      `step ${this.#described.step} asked for ${called(method, name)} where ` +
-        `${called(entry.method, entry.name)} was recorded as call ${index + 1}`,
-    );
+  /** The next place. What stands there already must be the same. */
+  #take(method: string): number {
+    const at = this.#recorded.findIndex((entry) => entry.method !== "once");
+    if (at < 0) return this.#places++;
+    const entry = this.#recorded[at] as Recorded;
+    if (entry.method !== method)
+      this.#differs(`asked for ${method} where ${named(entry)} was recorded as ${nth(entry)}`);
+    this.#recorded.splice(at, 1);
+    return entry.place;
+  }
+
+  #checkComplete(): void {
+    const [entry] = this.#recorded;
+    if (entry && !this.#mismatch)
+      this.#differs(`ended without ${named(entry)}, which was recorded as ${nth(entry)}`);
+  }
+
+  #differs(how: string): never {
+    this.#mismatch ??= new StepMismatchError(`step ${this.#described.step} ${how}`);
     throw this.#mismatch;
-  }
-
-  #failed(thrown: unknown): never {
-    if (StepMismatchError.isInstance(thrown)) this.#mismatch ??= thrown;
-    throw thrown;
   }
 
   #checkOpen(): void {
@@ -217,8 +282,12 @@ export class StepAttempt {
   }
 }
 
-function called(method: string, name: string | undefined): string {
-  return name === undefined ? method : `${method}(${JSON.stringify(name)})`;
+function named({ method, name }: Recorded): string {
+  return name ? `${method}(${JSON.stringify(name)})` : method;
+}
+
+function nth({ place }: Recorded): string {
+  return `call ${place + 1}`;
 }
 
 function checkpointOf({ path }: SavedCheckpoint): SavedCheckpoint {

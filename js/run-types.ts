@@ -1,5 +1,6 @@
 // Training runs as users give and see them: options, data, the context of a step function, events and the status.
 
+import type { Persistence } from "./store/store.js";
 import type {
   AdamParams,
   CallOptions,
@@ -169,13 +170,16 @@ export interface StepContext {
   saveWeightsForSampler(name?: string): Promise<SavedCheckpoint>;
   /** A sampler of the weights as they are at this place in the order of calls. */
   saveWeightsAndGetSamplingClient(): Promise<StepSampler>;
-  /** From the weights as they were before this step's first `optimStep`: its sampler is made once in a step. */
+  /** By a sampler of this step, which the first such call makes: from the weights as they are at its place. */
   sample(prompt: Prompt, options?: StepSampleOptions): Promise<SampleOutput>;
   /** From 0 to below 1. */
   random(): number;
   /** Milliseconds since 1970. */
   now(): number;
-  /** What `fn` gives, and from then on the same without calling it. At most 1,000 characters of JSON. */
+  /**
+   * What `fn` gives, and from then on the same without calling it: for what can't be done again, or would give something else.
+   * It is known by its name. At most 1,000 characters of JSON.
+   */
   once<T extends Label>(name: string, fn: () => T | Promise<T>): Promise<T>;
 }
 
@@ -186,7 +190,7 @@ export interface StepSampler {
   sample(prompt: Prompt, options?: StepSampleOptions): Promise<SampleOutput>;
 }
 
-/** What a page has to give so that it can own a run. Without it, it follows and commands. */
+/** What a page has to give so that it can own a run. Without it, it reads, follows, and commands the page that owns it. */
 export interface OpenRunOptions {
   data?: RunData;
   /** Default: the run's own. */
@@ -213,7 +217,7 @@ export type RunState = "running" | "paused" | "completed" | "stopped" | "failed"
 export interface RunEnd {
   state: "completed" | "stopped" | "failed" | "closed";
   /** Of a run that failed. */
-  cause?: RunCause;
+  cause?: Omit<RunCause, "since">;
 }
 
 /** Why a run isn't moving. */
@@ -275,14 +279,14 @@ export interface RunStatus {
   modelId?: string;
   sessionId?: string;
   /** "memory" forgets the run with the page. */
-  persistence?: string;
+  persistence?: Persistence;
   lastCheckpoint?: { step: number; path: string };
   /** There whenever it isn't moving. */
   cause?: RunCause;
 }
 
 /** A run that is kept here, whether or not it is open. */
-export type RunSummary = Omit<RunStatus, "role">;
+export type RunSummary = Omit<RunStatus, "role" | "persistence">;
 
 /** What has happened in a run, in the order in which it did. */
 export type RunEvent = {

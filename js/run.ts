@@ -66,7 +66,7 @@ export class TrainingRun implements AsyncIterable<RunEvent>, AsyncDisposable {
       lacks: () => (has ? undefined : spec.kind === "data" ? "needs_data" : "needs_step"),
       open: (hearer) => new OpenedRun(handle, id, means, hearer),
       read: (after) => handle.call("readRun", { id, after }),
-      status: () => this.#tell("status", this.#tab.status),
+      status: () => this.#tell("status", this.#withPersistence(this.#tab.status)),
       event: (event) => {
         this.#tell("event", event);
         this.#tell(event.type, event);
@@ -96,7 +96,7 @@ export class TrainingRun implements AsyncIterable<RunEvent>, AsyncDisposable {
 
   /** How the run is, and why it isn't moving where it isn't. */
   async status(): Promise<RunStatus> {
-    return this.#tab.fresh();
+    return this.#withPersistence(await this.#tab.fresh());
   }
 
   /** Submits nothing more. What was submitted comes to its end. */
@@ -121,7 +121,7 @@ export class TrainingRun implements AsyncIterable<RunEvent>, AsyncDisposable {
     return (await this.#tab.command({ name: "checkpoint" })) as SavedCheckpoint;
   }
 
-  /** What has happened in the run, from its beginning or after a step. */
+  /** What has happened in the run: from its beginning, or after a time in milliseconds since 1970, as the `at` of an event. */
   async history(options: { after?: number } = {}): Promise<RunEvent[]> {
     const { after } = choices(options, { after: integer(0, Number.MAX_SAFE_INTEGER) });
     const { rows } = await this.#read(after);
@@ -173,6 +173,11 @@ export class TrainingRun implements AsyncIterable<RunEvent>, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #withPersistence(status: RunStatus): RunStatus {
+    const { persistence } = this.#handle.link;
+    return { ...status, ...(persistence && { persistence }) };
   }
 
   #read(after: number | undefined): Promise<ReadRun> {

@@ -2,14 +2,20 @@
 // their commands, and take over when the seat is free. Where the owner is silent, they read what is kept; none of them asks
 // the server for anything.
 
-import { APITimeoutError, ClosedError, StorageError, TinkexError } from "./errors.js";
+import {
+  APITimeoutError,
+  ClosedError,
+  InvalidArgumentError,
+  StorageError,
+  type TinkexError,
+} from "./errors.js";
 import { errorOf, failureOf } from "./failures.js";
 import type { Failure } from "./boundary.js";
 import { watchPage } from "./page-life.js";
 import type { RunMethods, WireRunStatus } from "./run-boundary.js";
 import { runEvent } from "./results.js";
 import type { Command, OpenedRun, RunHearer } from "./run-open.js";
-import type { RunCause, RunEnd, RunEvent, RunStatus } from "./run-types.js";
+import type { CauseKind, RunCause, RunEnd, RunEvent, RunStatus } from "./run-types.js";
 import type { Seat, Seats } from "./seats.js";
 
 export type ReadRun = RunMethods["readRun"]["result"];
@@ -22,7 +28,7 @@ export interface TabWays extends RunHearer {
   /** What this page would need to own the run; undefined where it has it. */
   lacks(status: WireRunStatus): "needs_data" | "needs_step" | undefined;
   open(hearer: RunHearer): OpenedRun;
-  /** From the store: rows of later steps than `after`. */
+  /** From the store: rows of a later time than `after`, in milliseconds since 1970. */
   read(after: number): Promise<ReadRun>;
   ended(end: RunEnd): void;
 }
@@ -64,7 +70,8 @@ const MOST_SEEN = 1_000;
 export class Tab {
   readonly #ways: TabWays;
   readonly #name = `${Math.random()}`.slice(2);
-  readonly #openedAt = Date.now();
+  /** Of the last event that is known; at first of the opening. */
+  #lastAt = Date.now();
   readonly #asked = new Map<string, Asked>();
   readonly #served = new Map<string, Promise<TabMessage>>();
   readonly #seen = new Set<string>();
@@ -149,18 +156,6 @@ export class Tab {
         await run.opened;
         return await run.command(command);
       }
-      if (!this.#canOwn() && this.#silent()) {
-        const seat = await this.#ways.seats.takeIfFree();
-        if (seat) {
-          const owning = this.#own(seat);
-          try {
-            return await this.command(command);
-          } finally {
-            this.#run?.close();
-            await owning;
-          }
-        }
-      }
       const answer = await this.#ask(command);
       if (answer !== AGAIN) return answer;
     }
@@ -211,14 +206,13 @@ export class Tab {
     try {
       const end = await run.over;
       if (end.state !== "closed") this.#finish(end);
-      else if (end.cause?.kind === "fenced") throw new StorageError(end.cause.message, "fenced");
-      this.#trouble = undefined;
-      this.#rest = SHORTEST_REST;
-      return true;
+      this.#trouble = end.state === "closed" && end.cause ? this.#troubled(end.cause) : undefined;
+      if (!this.#trouble) this.#rest = SHORTEST_REST;
+      return !this.#trouble;
     } catch (thrown) {
       // Its service was closed, and it with that.
       if (ClosedError.isInstance(thrown)) this.#finish({ state: "closed" });
-      else this.#trouble = troubleOf(thrown, this.#rest);
+      else this.#trouble = this.#troubled(causeOf(thrown));
       return false;
     } finally {
       if (this.#run === run) this.#run = undefined;
@@ -295,6 +289,7 @@ export class Tab {
     ].join();
     if (this.#seen.has(key)) return;
     this.#seen.add(key);
+    this.#lastAt = Math.max(this.#lastAt, event.at);
     for (const oldest of this.#seen) {
       if (this.#seen.size <= MOST_SEEN) break;
       this.#seen.delete(oldest);
@@ -373,9 +368,9 @@ export class Tab {
     if (this.#polling) return;
     this.#polling = true;
     try {
-      const { status, rows } = await this.#ways.read((this.#known?.lastCheckpoint?.step ?? 0) - 1);
+      const { status, rows } = await this.#ways.read(this.#lastAt - 1);
       if (this.#run || !this.#silent()) return;
-      for (const row of rows) if (row.at >= this.#openedAt) this.#tell(runEvent(row));
+      for (const row of rows) this.#tell(runEvent(row));
       this.#learn(status);
     } catch (thrown) {
       if (ClosedError.isInstance(thrown)) this.#finish({ state: "closed" });
@@ -435,7 +430,13 @@ export class Tab {
         ),
       );
     } else if (this.#owner === undefined) {
-      this.#post({ type: "hello" });
+      const lacks = this.#ways.lacks(this.#known as WireRunStatus);
+      if (lacks && performance.now() > asked.deadline - PATIENCE + SILENCE) {
+        this.#asked.delete(id);
+        const { message, ends } = LACKING[lacks];
+        const field = lacks === "needs_data" ? "data" : "step";
+        asked.reject(new InvalidArgumentError(field, `${command.name}: ${message}. It takes ${ends}`));
+      } else this.#post({ type: "hello" });
     } else if (owner !== undefined && owner !== this.#owner && !isRepeatable(command)) {
       this.#asked.delete(id);
       asked.reject(lostWithOwner(command));
@@ -452,6 +453,12 @@ export class Tab {
       else reject(lostWithOwner(command));
     }
     this.#asked.clear();
+  }
+
+  #troubled({ kind, message }: { kind: CauseKind; message: string }): RunCause {
+    const again = `this page tries again in ${Math.round(this.#rest / 1000)} s`;
+    const ends = kind === "fenced" ? `${again}, if no other owner is heard by then` : again;
+    return { kind, since: Date.now(), message, ends };
   }
 
   /** Why a run that should move has nobody to move it, as far as this page sees. */
@@ -485,17 +492,10 @@ const UNOWNED = {
   ends: "that page waking up or being closed; then this one takes over",
 } as const;
 
-function troubleOf(thrown: unknown, rest: number): RunCause {
-  const fenced = StorageError.isInstance(thrown) && thrown.reason === "fenced";
-  const kind = fenced ? "fenced" : StorageError.isInstance(thrown) ? "storage" : "refused";
+function causeOf(thrown: unknown): { kind: CauseKind; message: string } {
   const message = thrown instanceof Error ? thrown.message : String(thrown);
-  const again = `this page tries again in ${Math.round(rest / 1000)} s`;
-  return {
-    kind,
-    since: Date.now(),
-    message,
-    ends: fenced ? `${again}, if no other owner is heard by then` : again,
-  };
+  if (!StorageError.isInstance(thrown)) return { kind: "refused", message };
+  return { kind: thrown.reason === "fenced" ? "fenced" : "storage", message };
 }
 
 /** Doing it twice is doing it once. */

@@ -163,7 +163,9 @@ impl Driver {
         }
         if called.method == "optimStep" {
             let wrong = Wrong::default();
-            attempt.learning_rate = Given::new(&called.args, &wrong).optional_number("learningRate");
+            let adam = self.shared.spec.adam(self.cursor.step);
+            let given = arguments::adam_over(Given::new(&called.args, &wrong), adam);
+            attempt.learning_rate = Some(given.learning_rate);
         }
         let Some(entry) = self.entries.get(called.index as usize) else {
             let entry = Entry { method: called.method.clone(), name: String::new(), check, value: None };
@@ -229,7 +231,7 @@ impl Driver {
                 let (data, loss) = (arguments::data(given), arguments::loss(given, method == "forward"));
                 wrong.check().and_then(|()| client.cut(data, &loss))
             }
-            "optimStep" => Ok(Ask::OptimStep(arguments::adam(given))),
+            "optimStep" => Ok(Ask::OptimStep(arguments::adam_over(given, self.shared.spec.adam(step)))),
             "saveState" => Ok(Ask::SaveState(arguments::save(given))),
             "saveWeightsForSampler" => Ok(Ask::SaveWeightsForSampler(arguments::save(given))),
             "sampler" => Ok(client.new_sampler()),

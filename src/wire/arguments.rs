@@ -159,6 +159,18 @@ pub fn adam_without_rate(given: Given) -> AdamParams {
     }
 }
 
+/// Of an `optimStep` that leaves to the run what it doesn't say.
+pub fn adam_over(given: Given, run: AdamParams) -> AdamParams {
+    AdamParams {
+        learning_rate: given.optional_number("learningRate").unwrap_or(run.learning_rate),
+        beta1: given.optional_number("beta1").unwrap_or(run.beta1),
+        beta2: given.optional_number("beta2").unwrap_or(run.beta2),
+        eps: given.optional_number("eps").unwrap_or(run.eps),
+        weight_decay: given.optional_number("weightDecay").unwrap_or(run.weight_decay),
+        grad_clip_norm: given.optional_number("gradClipNorm").unwrap_or(run.grad_clip_norm),
+    }
+}
+
 /// Of `saveState` and `saveWeightsForSampler`.
 pub fn save(given: Given) -> Save {
     Save {

@@ -99,13 +99,13 @@ const mismatches = {
     },
     /^step 12 asked for optimStep where forwardBackward was recorded as call 3$/,
   ],
-  "another name": [
+  less: [
     async (ctx) => {
       ctx.random();
       ctx.now();
-      await ctx.once("b", () => 1);
+      await ctx.once("a", () => 1);
     },
-    /^step 12 asked for once\("b"\) where forwardBackward was recorded as call 3$/,
+    /^step 12 ended without forwardBackward, which was recorded as call 3$/,
   ],
   "another method, which the function catches": [
     async (ctx) => {
@@ -172,7 +172,7 @@ test("arguments that can't be right reject, and take no place", async (t) => {
   });
   const ended = begin(1, 1);
   const [optim] = await calls(1);
-  assert.deepEqual(shapes([optim]), [[1, 1, "optimStep"]], "behind the place of `once`");
+  assert.deepEqual(shapes([optim]), [[1, 0, "optimStep"]]);
   tab.instance.settle({ metrics: {} }, optim);
   assert.deepEqual(await ended, {});
 });
@@ -187,17 +187,71 @@ test("samples are asked of the step's own sampler, or of one that was made for a
     seen = [first.sequences[0].tokens, second.sequences[0].stopReason];
   });
   const ended = begin(1, 1);
-  const [own] = await calls(1);
-  assert.deepEqual([own.args.args.sampler, own.args.args.numSamples], [undefined, 2]);
+  const [first] = await calls(1);
+  tab.instance.settle({ sampler: "s-1" }, first);
+  const [, own] = await calls(2);
+  assert.deepEqual([own.args.args.sampler, own.args.args.numSamples], ["s-1", 2]);
   tab.instance.settle({ sequences }, own);
-  const [, made] = await calls(2);
-  tab.instance.settle({ sampler: "s-1" }, made);
-  const [, , of] = await calls(3);
-  assert.equal(of.args.args.sampler, "s-1");
+  const [, , made] = await calls(3);
+  tab.instance.settle({ sampler: "s-2" }, made);
+  const [, , , of] = await calls(4);
+  assert.equal(of.args.args.sampler, "s-2");
   tab.instance.settle({ sequences }, of);
   await ended;
   assert.deepEqual(seen, [Int32Array.of(1), "stop"]);
-  assert.deepEqual(shapes([own, made, of]), [[1, 0, "sample"], [1, 1, "sampler"], [1, 2, "sample"]]); // prettier-ignore
+  assert.deepEqual(
+    shapes([first, own, made, of]).map(([, index, method]) => [index, method]),
+    [[0, "sampler"], [1, "sample"], [2, "sampler"], [3, "sample"]], // prettier-ignore
+  );
+});
+
+test("calls are sent in the order of their places, whatever they wait for", async (t) => {
+  const { begin, calls, tab } = await stepping(t, async (ctx) => {
+    const sample = ctx.sample([1]);
+    const drawn = ctx.random();
+    await Promise.all([sample.catch(() => undefined), ctx.optimStep()]);
+    return drawn;
+  });
+  const ended = begin(1, 1);
+  const [sampler] = await calls(1);
+  await turn();
+  assert.deepEqual([tab.run.stepCalls().length, tab.run.notes().length], [1, 0]);
+  tab.instance.fail({ kind: "request_failed", message: "no room for a sampler" }, sampler);
+  const all = await calls(3);
+  assert.deepEqual(
+    shapes(all).map(([, index, method]) => [index, method]),
+    [[0, "sampler"], [1, "sample"], [3, "optimStep"]], // prettier-ignore
+  );
+  assert.deepEqual(tab.run.notes().map(({ index }) => index), [2]); // prettier-ignore
+  tab.instance.fail({ kind: "request_failed" }, all[1]);
+  tab.instance.settle({ metrics: {} }, all[2]);
+  await ended;
+});
+
+test("what was done once is found by its name, wherever it stands", async (t) => {
+  const seen = [];
+  const { begin, calls, tab } = await stepping(t, async (ctx) => {
+    const slow = ctx.once("slow", () => turn().then(() => "slow"));
+    const fast = ctx.once("fast", () => "fast");
+    const optim = ctx.optimStep();
+    seen.push(await slow, await fast);
+    await optim;
+  });
+  const ended = begin(1, 1);
+  tab.instance.settle({ metrics: {} }, (await calls(1))[0]);
+  await ended;
+  const written = tab.run.notes().map(({ index, name }) => [index, name]);
+  assert.deepEqual(written, [[1, "fast"], [2, "slow"]]); // prettier-ignore
+  const again = begin(1, 2, [
+    { method: "optimStep", done: true },
+    { method: "once", name: "fast", done: true, value: '"then"' },
+    { method: "once", name: "slow", done: true, value: '"before"' },
+  ]);
+  const [, optim] = await calls(2);
+  assert.equal(optim.args.index, 0);
+  tab.instance.settle({ metrics: {} }, optim);
+  assert.deepEqual(await again, {});
+  assert.deepEqual(seen, ["slow", "fast", "before", "then"]);
 });
 
 test("a step has ended when its calls have, also those that nobody awaits", async (t) => {

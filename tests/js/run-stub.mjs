@@ -55,6 +55,7 @@ export async function tabWith(kept, options) {
 
 /** Answers what the store answers by itself. */
 function play(instance, kept) {
+  instance.kept = kept;
   const noted = instance.call.bind(instance);
   instance.call = (key, service, client, method, args) => {
     noted(key, service, client, method, args);
@@ -65,13 +66,14 @@ function play(instance, kept) {
       instance.settle({ id: kept.status.id }, call);
     } else if (method === "readRun") {
       kept.reads += 1;
-      const rows = kept.rows.filter(({ step }) => step > (call.args.after ?? -1));
+      const rows = kept.rows.filter(({ at }) => at > (call.args.after ?? 0));
       instance.settle({ status: kept.status, rows, spec: kept.spec }, call);
     } else if (method === "run") {
       instance.opened.run = call;
       // As the run does, it says first how it is.
       setImmediate(() => kept.says !== false && say(instance, call, { type: "status", status: kept.status }));
     } else if (method === "close") {
+      kept.closed = true;
       instance.settle({}, call);
     } else if (method === "closeRun") {
       instance.settle({}, call);
@@ -99,10 +101,12 @@ function playedRun(instance) {
     /** Asks the page, and resolves with what it answers. */
     async ask(question, number = ++asked + 1000 * Math.floor(Math.random() * 1e6)) {
       say(instance, call, { type: "ask", ask: number, ...question });
-      for (;;) {
+      while (!instance.kept.closed) {
         const answer = instance.toRuns.find(([, { type, ask }]) => type === "answer" && ask === number);
         if (answer) {
-          const { type: _type, ask: _ask, ...rest } = answer[1];
+          const rest = { ...answer[1] };
+          delete rest.type;
+          delete rest.ask;
           return rest;
         }
         await turn();
