@@ -112,7 +112,12 @@ export class TrainingRun implements AsyncIterable<RunEvent>, AsyncDisposable {
   /** Ends the run for good. */
   async stop(options: StopOptions = {}): Promise<RunEnd> {
     const { checkpoint = true } = choices(options, { checkpoint: boolean });
-    if (!this.#over) await this.#tab.command({ name: "stop", checkpoint });
+    const told = this.#tab.command({ name: "stop", checkpoint }).catch(async (thrown: unknown) => {
+      // It may have ended before, and whoever hears the one may not have heard the other yet.
+      await new Promise((resolve) => setTimeout(resolve));
+      if (!this.#over) throw thrown;
+    });
+    await Promise.race([told, this.ended]);
     return this.ended;
   }
 

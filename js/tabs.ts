@@ -108,7 +108,6 @@ export class Tab {
     const channel = (this.#channel = this.#ways.channel());
     channel.onmessage = ({ data }: MessageEvent<TabMessage>) => this.#hear(data);
     this.#timer = setInterval(() => this.#tick(), BEAT);
-    (this.#timer as { unref?: () => void }).unref?.();
     this.#unwatch = watchPage({
       hidden: () => this.#run?.hidden(),
       away: () => this.#away(),

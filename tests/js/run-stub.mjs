@@ -71,6 +71,8 @@ function play(instance, kept) {
     } else if (method === "run") {
       instance.opened.run = call;
       // As the run does, it says first how it is.
+      const { state } = kept.status;
+      if (!["running", "paused"].includes(state)) return instance.settle({ state }, call);
       setImmediate(() => kept.says !== false && say(instance, call, { type: "status", status: kept.status }));
     } else if (method === "close") {
       kept.closed = true;
