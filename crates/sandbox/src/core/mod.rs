@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tinkex_model::{Adapter, Weights};
 use tinkex_protocol::ids::{ModelId, RequestId, SamplingSessionId, SessionId};
+use tinkex_protocol::json::telemetry::TelemetryBatch;
 
 /// Samples that are generated in turns. Each holds a cache of keys and values.
 const GENERATING: usize = 8;
@@ -71,6 +72,8 @@ pub struct Core {
     fetched: BTreeMap<RequestId, Duration>,
     /// The latest used last.
     merged: VecDeque<(SamplingSessionId, Weights)>,
+    /// What clients told about themselves, the latest last.
+    telemetry: VecDeque<TelemetryBatch>,
 }
 
 /// How a handler ends when it doesn't refuse.
@@ -108,6 +111,7 @@ impl Core {
             heard: BTreeMap::new(),
             fetched: BTreeMap::new(),
             merged: VecDeque::new(),
+            telemetry: VecDeque::new(),
         }
     }
 

@@ -7,9 +7,13 @@ use crate::state::{Progress, hex};
 use crate::tokenizer;
 use serde_json::json;
 use tinkex_protocol::ids::ModelId;
+use tinkex_protocol::json::telemetry::TelemetryBatch;
 
 /// The media type of one JSON value a line.
 const LINES: &str = "application/x-ndjson";
+
+/// Batches of telemetry that are kept to be looked at; a restart forgets them all.
+const BATCHES: usize = 1_000;
 
 impl Core {
     /// The log of what was applied, from `?from=INDEX` on, maybe of one `?model=ID`.
@@ -41,6 +45,24 @@ impl Core {
             "weights_hash": hex(&engine.weights_hash().to_be_bytes()),
             "state_hash": hex(&engine.state_hash().to_be_bytes()),
         }))))
+    }
+
+    /// Keeps a batch of telemetry, the latest of them.
+    pub(super) fn hear(&mut self, batch: TelemetryBatch) {
+        if self.telemetry.len() == BATCHES {
+            self.telemetry.pop_front();
+        }
+        self.telemetry.push_back(batch);
+    }
+
+    /// What clients told about themselves, a batch a line.
+    pub(super) fn told(&self) -> Answer {
+        let mut body = Vec::new();
+        for batch in &self.telemetry {
+            serde_json::to_writer(&mut body, batch).expect("a batch has string keys");
+            body.push(b'\n');
+        }
+        Answer::Same(Response { status: 200, content_type: LINES, body: body.into() })
     }
 
     /// How much there is of everything.

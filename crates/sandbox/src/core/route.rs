@@ -18,7 +18,6 @@ use tinkex_protocol::json::session::{
     ClientConfig, CreateSamplingSession, CreateSession, DynamicFlags, FinishSession, Flags,
     JoinSamplingSession, SessionHeartbeat,
 };
-use tinkex_protocol::json::telemetry::TelemetryBatch;
 use tinkex_protocol::json::training::{
     CreateModel, ForwardBackwardJson, GetInfo, LoadWeights, OptimStep, SaveWeights, SaveWeightsExternal,
     SaveWeightsForSampler, UnloadModel,
@@ -29,7 +28,7 @@ use tinkex_protocol::{SeqId, json, proto};
 const ROOT: &str = "/api/v1/";
 
 /// Paths that take a GET, for telling a wrong method from a wrong path.
-const READ: [&str; 8] = [
+const READ: [&str; 9] = [
     "healthz",
     "get_server_capabilities",
     "training_runs",
@@ -37,6 +36,7 @@ const READ: [&str; 8] = [
     "sessions",
     "sandbox",
     "sandbox/log",
+    "sandbox/telemetry",
     "sandbox/tokenizer.json",
 ];
 
@@ -87,6 +87,7 @@ impl Core {
             ["samplers", id] => self.get_sampler(&(*id).into()),
             ["sandbox"] => Ok(self.overview()),
             ["sandbox", "log"] => self.applied_log(query),
+            ["sandbox", "telemetry"] => Ok(self.told()),
             ["sandbox", "tokenizer.json"] => Ok(Self::tokenizer_file()),
             ["sandbox", "models", id, "hash"] => self.model_hash(&(*id).into()),
             _ => Err(unknown(path)),
@@ -120,7 +121,7 @@ impl Core {
             ["session_heartbeat"] => self.heartbeat(&read::<SessionHeartbeat>(body)?.session_id),
             ["sessions", id, "finish"] => self.finish_session(&(*id).into(), &read::<FinishSession>(body)?),
             ["telemetry"] => {
-                read::<TelemetryBatch>(body)?;
+                self.hear(read(body)?);
                 Ok(Answer::Same(Response::json(&json!({ "status": "accepted" }))))
             }
             ["create_model"] => self.create_model(&read::<CreateModel>(body)?, body),

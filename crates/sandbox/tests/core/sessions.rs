@@ -1,7 +1,7 @@
 //! Sessions, and polls that are held: what time does.
 
 use crate::driver::{Driven, read, request_id};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tinkex_sandbox::message::{Headers, Request};
 use tinkex_sandbox::{Settings, TINY};
@@ -206,4 +206,30 @@ fn two_servers_have_no_id_in_common() {
     };
     assert_ne!(session([1; 32]), session([2; 32]));
     assert_eq!(session([1; 32]), session([1; 32]));
+}
+
+#[test]
+fn telemetry_can_be_looked_at_the_latest_thousand_batches_as_they_came() {
+    let mut service = Driven::new();
+    let batch = |number: u64| {
+        json!({
+            "events": [{
+                "event": "GENERIC_EVENT", "event_id": "e", "event_session_index": number, "severity": "INFO",
+                "timestamp": "2026-11-26T00:00:00.000000Z", "event_name": "n", "event_data": { "count": 1 },
+            }],
+            "platform": "p", "sdk_version": "v", "session_id": "s", "process_uuid": "u",
+        })
+    };
+    for number in 0..1_001 {
+        assert_eq!(service.post("telemetry", batch(number)), (200, json!({ "status": "accepted" })));
+    }
+    assert_eq!(service.post("telemetry", json!({ "events": [] })).0, 422, "what is no batch is refused");
+    let told = service.send(&Request::get("/api/v1/sandbox/telemetry"));
+    let lines: Vec<Value> = told
+        .body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    assert_eq!((lines.len(), &lines[0], &lines[999]), (1_000, &batch(1), &batch(1_000)));
 }
