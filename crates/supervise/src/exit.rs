@@ -34,6 +34,8 @@ pub enum Exit {
 pub struct PanicInfo {
     /// What it said.
     pub message: Rc<str>,
+    /// Whether the message stands in the source as it is: nothing of what the code worked on is in it.
+    pub literal: bool,
     /// Where: `file:line:column`, or `unknown` if someone replaced the panic hook.
     pub place: Rc<str>,
     /// Who was running: the names of the process itself, of the one that spawned it, and so on outwards.

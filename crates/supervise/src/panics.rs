@@ -8,19 +8,24 @@ use std::{
     sync::Once,
 };
 
-use crate::{exit::PanicInfo, process::Process};
+use crate::{
+    exit::{Exit, PanicInfo},
+    process::Process,
+    report::Report,
+};
 
 /// A panic that was caught: what it said, and where.
 #[derive(Clone)]
 pub(crate) struct Caught {
     pub(crate) message: Rc<str>,
+    pub(crate) literal: bool,
     pub(crate) place: Rc<str>,
 }
 
 impl Caught {
     pub(crate) fn into_info(self, callers: Vec<Rc<str>>, in_destructor: bool) -> PanicInfo {
-        let Self { message, place } = self;
-        PanicInfo { message, place, callers, in_destructor }
+        let Self { message, literal, place } = self;
+        PanicInfo { message, literal, place, callers, in_destructor }
     }
 }
 
@@ -47,8 +52,9 @@ pub fn install_hook() {
                 return former(info);
             }
             let message = info.payload_as_str().unwrap_or(NO_TEXT).into();
+            let literal = is_literal(info.payload());
             let place = info.location().map_or_else(|| NO_PLACE.into(), |place| place.to_string().into());
-            NOTED.replace(Some(Caught { message, place }));
+            NOTED.replace(Some(Caught { message, literal, place }));
         }));
     });
 }
@@ -74,7 +80,8 @@ fn caught(payload: Box<dyn Any + Send>) -> Caught {
     let noted = NOTED.take().unwrap_or_else(|| {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        Caught { message: text.unwrap_or(NO_TEXT).into(), place: NO_PLACE.into() }
+        let literal = is_literal(&*payload);
+        Caught { message: text.unwrap_or(NO_TEXT).into(), literal, place: NO_PLACE.into() }
     });
     // A payload may have a destructor that panics, with a payload that has one: the second is left alone.
     DEPTH.set(DEPTH.get() + 1);
@@ -83,6 +90,11 @@ fn caught(payload: Box<dyn Any + Send>) -> Caught {
     }
     DEPTH.set(DEPTH.get() - 1);
     noted
+}
+
+/// A message that was formatted is a `String`.
+fn is_literal(payload: &dyn Any) -> bool {
+    payload.is::<&'static str>()
 }
 
 /// The panic of the process that runs now: while it unwinds, and while what it held is dropped. For destructors that
@@ -97,12 +109,15 @@ pub fn under_way() -> Option<Rc<PanicInfo>> {
 
 /// Runs code and catches its panic, for a process that handles one message after another and must survive a panic over
 /// one of them. The code must leave what it shares with others consistent at every place where it may panic.
+///
+/// Inside of a process it is [reported](Report::Contained).
 pub fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Rc<PanicInfo>> {
     catch(run).map_err(|caught| {
-        Rc::new(match Process::current() {
-            Some(process) => process.panic_info(caught, false),
-            None => caught.into_info(Vec::new(), false),
-        })
+        let Some(process) = Process::current() else { return Rc::new(caught.into_info(Vec::new(), false)) };
+        let panic = Rc::new(process.panic_info(caught, false));
+        let reason = Exit::Panic(panic.clone());
+        process.system.report(Report::Contained { process: process.name.clone(), reason });
+        panic
     })
 }
 

@@ -42,10 +42,10 @@ pub enum Report {
         /// When it fired.
         took: Duration,
     },
-    /// A supervisor's own loop panicked and went on.
+    /// A process panicked and went on: a supervisor's own loop, or what uses [`contain`](crate::contain).
     Contained {
-        /// The name of the supervisor.
-        supervisor: Rc<str>,
+        /// The name of the process.
+        process: Rc<str>,
         /// Always a panic.
         reason: Exit,
     },
@@ -102,7 +102,7 @@ impl fmt::Display for Report {
                     took.as_millis() as u64
                 )
             }
-            Self::Contained { supervisor, reason } => write!(f, "{supervisor}: contained {reason}"),
+            Self::Contained { process, reason } => write!(f, "{process}: contained {reason}"),
             Self::TaskExited { supervisor, pid, reason } => {
                 write!(f, "{supervisor}: {}: {reason}", pid.name())
             }

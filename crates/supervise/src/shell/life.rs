@@ -62,8 +62,8 @@ impl Future for Run {
                 }
                 Err(caught) => {
                     let reason = shell.ctx.0.panicked(caught, false);
-                    let supervisor = shell.name.clone();
-                    shell.ctx.system().report(Report::Contained { supervisor, reason: reason.clone() });
+                    let process = shell.name.clone();
+                    shell.ctx.system().report(Report::Contained { process, reason: reason.clone() });
                     this.stumbles += 1;
                     if this.stumbles >= PATIENCE || shell.stepping.get() {
                         return Poll::Ready(reason);

@@ -150,8 +150,13 @@ fn a_child_that_stops_when_asked_has_exited_with_shutdown() {
 
 #[test]
 fn each_kind_of_exit_has_a_word_and_a_text() {
-    let panic =
-        PanicInfo { message: "m".into(), place: "file:1:2".into(), callers: vec![], in_destructor: false };
+    let panic = PanicInfo {
+        message: "m".into(),
+        literal: true,
+        place: "file:1:2".into(),
+        callers: vec![],
+        in_destructor: false,
+    };
     let all = [
         (Exit::Normal, "normal", "normal"),
         (Exit::Shutdown, "shutdown", "shutdown"),

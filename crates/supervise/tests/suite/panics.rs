@@ -174,7 +174,7 @@ fn a_supervisor_that_can_not_go_on_crashes_and_takes_its_children_with_it() {
     assert_eq!(world.run(call).map(drop), Err(ChildError::NoProcess));
     assert_eq!(ids(&inner), ["leaf"], "its own supervisor has started it again");
     let contained = |report: &Report| match report {
-        Report::Contained { supervisor, reason } => {
+        Report::Contained { process: supervisor, reason } => {
             assert_eq!((&**supervisor, &reason.panic().unwrap().callers[0]), ("inner", &"inner".into()));
             true
         }

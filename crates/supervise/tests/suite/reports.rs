@@ -15,7 +15,7 @@ fn format_log_1() {
     assert_eq!(line(slow), "any_id held the thread for 60 ms");
     let suspended = Report::Suspended { asked: ms(10), took: ms(60) };
     assert_eq!(line(suspended), "a timer of 10 ms took 60 ms: suspended");
-    let contained = Report::Contained { supervisor: "s".into(), reason: abnormal() };
+    let contained = Report::Contained { process: "s".into(), reason: abnormal() };
     assert_eq!(line(contained), "s: contained abnormal");
     let task = Report::TaskExited { supervisor: "s".into(), pid, reason: abnormal() };
     assert_eq!(line(task), "s: any_id: abnormal");
