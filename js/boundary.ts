@@ -26,6 +26,8 @@ export interface WireOptions {
   displayName?: string;
   /** `resume`, or the id of a session that is kept. */
   session?: string;
+  /** Whether the service is told how its client fares. */
+  telemetry: boolean;
   /** The name of this service in records: two that live at once have two names, and one keeps it over its instances. */
   owner: string;
 }
@@ -250,6 +252,8 @@ export interface HttpRequest {
   url: string;
   headers: Record<string, string>;
   body?: Uint8Array<ArrayBuffer>;
+  /** It is to arrive also when the page goes. */
+  keepalive?: boolean;
 }
 
 /** Its answer, whole, with the headers that the client reads. */
@@ -290,6 +294,8 @@ export type ToOwner =
   | { type: "call"; key: number; service: number; client: number; method: string; args: object }
   | { type: "cancel"; key: number }
   | { type: "seen"; key: number }
+  /** The page is hidden, and may never be seen again. */
+  | { type: "hidden" }
   /** The function of a `spawn` has ended, or failed with these words. */
   | { type: "ended"; key: number; failure: string | undefined }
   /** From now on `supervision` tells how the tree of a service is and becomes, or no more. */

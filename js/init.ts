@@ -6,6 +6,7 @@ import { createInstance } from "./instance.js";
 import { LocalLife, wordsOf } from "./life.js";
 import { type Begin, Owner } from "./owner.js";
 import { Page } from "./page.js";
+import { watchPage } from "./page-life.js";
 import type { InitOptions } from "./types.js";
 import { Workers } from "./workers.js";
 import { World } from "./world.js";
@@ -84,6 +85,8 @@ async function start(given: InitOptions): Promise<void> {
     );
   }
   page = made;
+  const hidden = () => made.hidden();
+  watchPage({ hidden, away: hidden, back() {} });
 }
 
 function onPage(module: WebAssembly.Module, page: Page): Begin {

@@ -46,6 +46,8 @@ export interface Instance {
   ended(key: number, failure?: string): void;
   /** What the page says to the run of a `run` call: a `ToRun`. */
   to_run(key: number, message: Uint8Array): void;
+  /** The page is hidden, and may never be seen again. */
+  hidden(): void;
   /** Undefined where there is no such service. */
   supervision(service: number): SupervisionRow[] | undefined;
   /** Begins, with the tree as it is, or ends to tell the host how it changes. */

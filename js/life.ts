@@ -103,6 +103,8 @@ export class LocalLife implements Life {
         return instance.cancel(message.key);
       case "seen":
         return instance.seen(message.key);
+      case "hidden":
+        return instance.hidden();
       case "ended":
         return instance.ended(message.key, message.failure);
       case "toRun":

@@ -107,6 +107,7 @@ export class Owner {
         this.#life.tell(message);
         break;
       case "ended":
+      case "hidden":
       case "seen":
         // A function that a dead instance does not hear of is asked for again by the next one, which hears then that it has
         // ended; and a call that was seen comes back as finished.

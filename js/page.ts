@@ -91,6 +91,11 @@ export class Page implements Given {
     });
   }
 
+  /** The page may never be seen again: what waits to be sent is sent now. */
+  hidden(): void {
+    this.#post({ type: "hidden" });
+  }
+
   receive(message: FromOwner): void {
     switch (message.type) {
       case "settled":

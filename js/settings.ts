@@ -39,24 +39,34 @@ export interface Settings {
 }
 
 export function settingsOf(given: ServiceOptions): Settings {
-  const { apiKey, baseURL, dangerouslyAllowBrowser, fetch, timeout, tags, userMetadata, ...options } =
-    choices(given, {
-      apiKey: (value: unknown) => value,
-      baseURL: text,
-      dangerouslyAllowBrowser: boolean,
-      fetch: fetchLike,
-      timeout: integer(1, LONGEST_TIMEOUT),
-      maxRetries: integer(0, MOST),
-      maxConnections: integer(LEAST_CONNECTIONS, MOST),
-      logger: loggerLike,
-      tags: texts,
-      userMetadata: metadata,
-      projectId: text,
-      displayName: text,
-      session: text,
-      store: storeLike,
-      account: text,
-    });
+  const {
+    apiKey,
+    baseURL,
+    dangerouslyAllowBrowser,
+    fetch,
+    timeout,
+    tags,
+    userMetadata,
+    telemetry,
+    ...options
+  } = choices(given, {
+    apiKey: (value: unknown) => value,
+    baseURL: text,
+    dangerouslyAllowBrowser: boolean,
+    fetch: fetchLike,
+    timeout: integer(1, LONGEST_TIMEOUT),
+    maxRetries: integer(0, MOST),
+    maxConnections: integer(LEAST_CONNECTIONS, MOST),
+    logger: loggerLike,
+    tags: texts,
+    userMetadata: metadata,
+    projectId: text,
+    displayName: text,
+    session: text,
+    telemetry: boolean,
+    store: storeLike,
+    account: text,
+  });
   const { store, account, logger = WARNINGS, ...rest } = options;
   const key = keyOf(apiKey === undefined ? environment("TINKER_API_KEY") : apiKey);
   const url = urlOf(baseURL ?? (environment("TINKER_BASE_URL") || HOSTED_SERVICE));
@@ -74,6 +84,7 @@ export function settingsOf(given: ServiceOptions): Settings {
       timeoutMs: timeout ?? DEFAULT_TIMEOUT,
       tags: tags ?? [],
       userMetadata: userMetadata ?? {},
+      telemetry: telemetry ?? !/^(0|false|no|off)$/i.test(environment("TINKER_TELEMETRY") ?? ""),
       ...rest,
     },
     logger,

@@ -307,6 +307,11 @@ export interface ServiceOptions {
   store?: Store;
   /** A word for the account, by which its records are kept apart. Default: 16 bits of a checksum of the key. */
   account?: string;
+  /**
+   * Whether the service is told that sessions began and ended, and of crashes of this package; `docs/telemetry.md` lists
+   * every field. Default: true, unless `TINKER_TELEMETRY` of the environment is `0`, `false`, `no` or `off`.
+   */
+  telemetry?: boolean;
   /** Written with the session. */
   tags?: readonly string[];
   userMetadata?: Record<string, string>;

@@ -10,6 +10,7 @@
 //! | [`session`] | the service's settings, the session, its heartbeat |
 //! | [`request`] | one request's way to the server and its result; its order and records are `crates/journal`'s |
 //! | [`store`] | where records are kept, and what a service writes of its session |
+//! | [`telemetry`] | what a client tells the service of itself |
 //! | [`transport`] | HTTP: retries, the budget of connections |
 //! | [`platform`] | clock, timers, executor, HTTP, randomness |
 
@@ -22,6 +23,7 @@ pub mod sampling;
 pub mod service;
 pub mod session;
 pub mod store;
+pub mod telemetry;
 pub mod training;
 pub mod transport;
 pub mod wire;

@@ -154,6 +154,14 @@ pub fn watch(service: u32, on: bool) {
     });
 }
 
+/// The page is hidden, and may never be seen again.
+#[wasm_bindgen]
+pub fn hidden() {
+    INSTANCE.with_borrow(|instance| {
+        instance.iter().flat_map(|all| &all.services).for_each(|opened| opened.service.hidden());
+    });
+}
+
 /// The caller of a training call knows what came of it. With a service that is closed it stays in the journal, and comes
 /// back as finished.
 #[wasm_bindgen]

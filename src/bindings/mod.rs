@@ -12,6 +12,7 @@
 //! | `seen(key)` | the caller knows what came of it: nothing of it need be kept |
 //! | `ended(key, failure)` | a function of the page has ended, or failed |
 //! | `to_run(key, message)` | what the page says to a run, by the key of the call that opened it |
+//! | `hidden()` | the page is hidden, and may never be seen again |
 //! | `supervision(service)` | the supervision tree as it is now |
 //! | `watch(service, on)` | begins or ends to say when the tree changes |
 //!

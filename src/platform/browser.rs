@@ -123,6 +123,9 @@ async fn exchange(outside: &dyn Outside, request: HttpRequest) -> Result<HttpRes
         if let Some(body) = &request.body {
             plain.bytes("body", body);
         }
+        if request.keepalive {
+            plain.flag("keepalive", true);
+        }
     });
     let answer = JsFuture::from(outside.fetch(&asked, &abort.0.signal())).await;
     let answer = Uint8Array::new(&answer.unwrap_or_default()).to_vec();

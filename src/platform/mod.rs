@@ -57,6 +57,8 @@ pub struct HttpRequest {
     pub headers: Vec<(&'static str, String)>,
     /// Shared: the same bytes are sent again when a request is repeated.
     pub body: Option<std::rc::Rc<[u8]>>,
+    /// It outlives the page that sends it.
+    pub keepalive: bool,
 }
 
 /// One HTTP response, whole. Header names are in lower case.

@@ -189,7 +189,7 @@ async fn start(
     let owner = format!("{OF_A_RUN}{}/{number}", shared.id);
     let name = format!("incarnation {number}");
     let (service, tree) =
-        Service::tree(shared.service.clone(), name, Choice { owner, resume }, Some(fence.clone()));
+        Service::tree(shared.service.clone(), name, Choice { owner, resume }, Some(fence.clone()), None);
     let started = shared.incarnations.start_child(tree.child().restart(Restart::Temporary)).await;
     match started.map(|started| started.pid) {
         Ok(Some(pid)) => Ok((service, pid)),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! service                    one-for-one
+//! ├─ telemetry               sends what was told; temporary, and ends last
 //! ├─ calls                   tasks: calls of the service itself
 //! ├─ tasks                   tasks: the page's own functions
 //! ├─ session                 heartbeats
@@ -37,6 +38,7 @@ use crate::request::Progress;
 use crate::sampling::SamplingClient;
 use crate::session::{Choice, Labels, Session};
 use crate::store::{Durability, Fence, Store, words};
+use crate::telemetry::Telemetry;
 use crate::training::dispatcher::Message;
 use crate::transport::retry::Policy;
 use crate::transport::{self, Call, Transport};
@@ -58,6 +60,8 @@ pub struct Settings {
     pub transport: transport::Settings,
     pub labels: Labels,
     pub session: Choice,
+    /// Whether the service is told how its client fares.
+    pub telemetry: bool,
 }
 
 /// What the trees of one server and account share.
@@ -67,6 +71,7 @@ pub struct Shared {
     pub transport: Transport,
     pub store: Rc<dyn Store>,
     pub labels: Labels,
+    pub telemetry: Telemetry,
 }
 
 /// The handle of one service. Clones are the same service.
@@ -115,8 +120,11 @@ impl Service {
     ) -> Service {
         let system = System::new(platform.clone().as_runtime());
         let transport = Transport::new(platform, settings.transport);
-        let shared = Shared { system: system.clone(), transport, store, labels: settings.labels };
-        let (service, mut root) = Service::tree(shared, "service", settings.session, None);
+        let owner = &settings.session.owner;
+        let telemetry = Telemetry::new(settings.telemetry, &transport, &store, owner);
+        let sender = telemetry.child(&system);
+        let shared = Shared { system: system.clone(), transport, store, labels: settings.labels, telemetry };
+        let (service, mut root) = Service::tree(shared, "service", settings.session, None, sender);
         for child in above(&service) {
             root = root.with(child);
         }
@@ -126,15 +134,17 @@ impl Service {
         service
     }
 
-    /// A session and its clients, and the tree that is to be started for them. `fence`: see [`Session::new`].
+    /// A session and its clients, and the tree that is to be started for them, with a child that outlives all others.
+    /// `fence`: see [`Session::new`].
     pub fn tree(
         shared: Shared,
         name: impl Into<Rc<str>>,
         choice: Choice,
         fence: Option<Fence>,
+        first: Option<ChildSpec>,
     ) -> (Service, Supervisor) {
-        let Shared { transport, store, labels, .. } = shared.clone();
-        let session = Session::new(transport, store, fence, labels, choice);
+        let Shared { transport, store, labels, telemetry, .. } = shared.clone();
+        let session = Session::new(transport, store, fence, labels, choice, telemetry);
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let tasks = TaskSupervisor::new("tasks").limit(MAX_TASKS).queue(MAX_CALLS);
         let clients = DynamicSupervisor::new("clients");
@@ -148,7 +158,10 @@ impl Service {
             root: RefCell::new(None),
         }));
         let heartbeats = ChildSpec::new("session", move |ctx| session.clone().heartbeats(ctx));
-        let root = Supervisor::new(name).intensity(RESTARTS, RESTART_PERIOD);
+        let mut root = Supervisor::new(name).intensity(RESTARTS, RESTART_PERIOD);
+        if let Some(first) = first {
+            root = root.with(first);
+        }
         let root = root.with(calls.child()).with(tasks.child()).with(heartbeats).with(clients.child());
         (service, root)
     }
@@ -272,7 +285,13 @@ impl Service {
         let _ = self.0.clients.terminate_child(pid).await;
     }
 
-    /// Ends everything: clients first, then the session's heartbeats. Nothing is finished at the server.
+    /// The page is hidden, and may never be seen again.
+    pub fn hidden(&self) {
+        self.0.shared.telemetry.leave();
+    }
+
+    /// Ends everything: clients first, then the session's heartbeats, and telemetry when it has told of that. Nothing is
+    /// finished at the server.
     pub fn close(&self) {
         // Taken out, since the tree's children hold this service: nothing is left when they have ended.
         if let Some(pid) = self.0.root.borrow_mut().take().and_then(|root| root.pid()) {

@@ -30,6 +30,7 @@ use tinkex_supervise::{Context, Exit, faults};
 use crate::error::{Error, Outcome};
 use crate::platform::{Level, uuid};
 use crate::store::{Fence, Journal, Store, words};
+use crate::telemetry::{Opened, Telemetry};
 use crate::transport::connections::Class;
 use crate::transport::retry::Policy;
 use crate::transport::{Call, SDK_VERSION, Transport};
@@ -81,6 +82,7 @@ struct Inner {
     fence: Option<Fence>,
     labels: Labels,
     choice: Choice,
+    telemetry: Telemetry,
     /// One asks, the others wait for its answer; a failure is not kept, so the next caller asks again.
     flags: Mutex<Option<Rc<Flags>>>,
     opening: Mutex<()>,
@@ -114,6 +116,7 @@ impl Session {
         fence: Option<Fence>,
         labels: Labels,
         choice: Choice,
+        telemetry: Telemetry,
     ) -> Session {
         let creation_key = uuid(&**transport.platform());
         let session = Rc::new(Inner {
@@ -122,6 +125,7 @@ impl Session {
             fence,
             labels,
             choice,
+            telemetry,
             flags: Mutex::new(None),
             opening: Mutex::new(()),
             creation_key,
@@ -176,19 +180,20 @@ impl Session {
             }
             session.flags().await?;
             let kept = session.0.store.load(SESSIONS).await?;
-            let journal = match session.choose(&kept) {
-                Some(id) => session.resume(id).await?,
+            let (journal, how) = match session.choose(&kept) {
+                Some((id, how)) => (session.resume(id).await?, how),
                 None => {
                     let journal = session.create().await?;
                     // What can't be cleared now is found again.
                     let _ = session.clear_one(kept).await;
-                    journal
+                    (journal, Opened::Made)
                 }
             };
             let now = session.0.transport.platform().now();
             session.0.last_beat.set(now);
             let live = State::Live { journal: journal.clone(), last_success: now, warned: false };
             *session.0.state.borrow_mut() = live;
+            session.0.telemetry.opened(&journal, how);
             Ok(journal)
         }
         .boxed_local()
@@ -217,8 +222,8 @@ impl Session {
         self.known()?.err()
     }
 
-    /// The session that is to be taken up again, if one of these is.
-    fn choose(&self, kept: &Found) -> Option<SessionId> {
+    /// The session that is to be taken up again, if one of these is, and whose it was.
+    fn choose(&self, kept: &Found) -> Option<(SessionId, Opened)> {
         let Choice { owner, resume } = &self.0.choice;
         let mut newest: Option<(u64, SessionId)> = None;
         for (key, bytes) in kept {
@@ -226,7 +231,9 @@ impl Session {
             let Ok(record) = record::Session::from_bytes(key, bytes) else { continue };
             let Some(id) = key.strip_prefix(SESSIONS).and_then(unescaped) else { continue };
             if record.owner == *owner {
-                return Some(id.into());
+                // A run is one owner on whichever page it goes on.
+                let how = if owner.starts_with(OF_A_RUN) { Opened::Resumed } else { Opened::Again };
+                return Some((id.into(), how));
             }
             if record.owner.starts_with(OF_A_RUN) {
                 continue;
@@ -235,11 +242,12 @@ impl Session {
                 newest = Some((record.created, id.into()));
             }
         }
-        match resume {
+        let id = match resume {
             Resume::None => None,
             Resume::Newest => newest.map(|(_, id)| id),
             Resume::This(id) => Some(id.clone()),
-        }
+        };
+        id.map(|id| (id, Opened::Resumed))
     }
 
     /// Takes a session over from whoever had it, if the server still has it.
@@ -330,6 +338,7 @@ impl Session {
         self.0.transport.send(call).await?;
         let error = Error::closed("the session, which was finished,", Outcome::NotSent);
         *self.0.state.borrow_mut() = State::Ended(error);
+        self.0.telemetry.finished(&session);
         Ok(())
     }
 
@@ -384,7 +393,7 @@ impl Session {
         let Inner { transport, state, .. } = &*self.0;
         self.0.last_beat.set(transport.platform().now());
         let Some(id) = self.id() else { return };
-        let answer = transport.send(beat(id).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT)).await;
+        let answer = transport.send(beat(id.clone()).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT)).await;
         let now = transport.platform().now();
         match (answer, &mut *state.borrow_mut()) {
             (Ok(_), State::Live { last_success, warned, .. }) => {
@@ -394,6 +403,7 @@ impl Session {
             (Err(error), state) if error.status() == Some(410) => {
                 transport.platform().log(Level::Warn, &format!("the session has ended: {error}"));
                 *state = State::Ended(error.context("the session has ended"));
+                self.0.telemetry.lost(&id);
             }
             (Err(error), State::Live { last_success, warned, .. }) => {
                 let silence = now.saturating_sub(*last_success);

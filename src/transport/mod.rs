@@ -56,6 +56,8 @@ pub struct Call {
     pub body: Body,
     pub timeout: Option<Duration>,
     pub headers: Vec<(&'static str, String)>,
+    /// It is to arrive also when the page that sends it goes: of all such bodies of a page 64 KiB may be under way.
+    pub keepalive: bool,
     /// Fixed by the caller where the same key must be used again; else made for this call.
     pub idempotency_key: Option<String>,
 }
@@ -78,6 +80,7 @@ impl Call {
             body: Body::None,
             timeout: None,
             headers: Vec::new(),
+            keepalive: false,
             idempotency_key: None,
         }
     }
@@ -259,7 +262,8 @@ impl Transport {
             bytes
         });
         let url = format!("{}/api/v1/{}", settings.base_url, call.path);
-        let answer = platform.http(HttpRequest { method: call.method, url, headers, body });
+        let answer =
+            platform.http(HttpRequest { method: call.method, url, headers, body, keepalive: call.keepalive });
         let either = select(answer, platform.timer(timeout));
         let transport = self.clone();
         async move {

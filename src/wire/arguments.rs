@@ -43,6 +43,7 @@ pub fn settings(given: Given) -> Settings {
                 Some(id) => Resume::This(id.into()),
             },
         },
+        telemetry: given.flag("telemetry"),
     }
 }
 
@@ -336,6 +337,7 @@ mod tests {
             plain.text("owner", "page-1");
             plain.text("session", "s-7");
             plain.number("timeoutMs", 1500.5);
+            plain.flag("telemetry", true);
             let tags = plain.list("tags");
             plain.item_text("one");
             plain.close(tags);

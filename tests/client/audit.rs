@@ -14,6 +14,7 @@ use tinkex_sandbox::{NOOP, TINY};
 use tinkex_supervise::{Report, faults};
 
 use super::adam;
+use super::telemetry::{MOST_EVENTS, told};
 use super::world::{World, batch, cross_entropy, model, of_base};
 
 /// The first: stopping clients restarted them until their supervisor gave up, siblings and all.
@@ -78,6 +79,74 @@ fn audit_2_work_that_dies_rejects_its_caller_and_says_where() {
             service.close();
         }
     }
+}
+
+/// The third: telemetry was sent by tasks that nobody owned: they piled up, and a shutdown killed them with what they had.
+#[test]
+fn audit_3_telemetry_blocks_nobody_is_bounded_and_does_not_outlive_its_owner() {
+    let world = World::new(15);
+    let service = world.telling("page");
+    let system = service.system().clone();
+    let requests = || world.sent().iter().filter(|path| path.ends_with("/telemetry")).count();
+    let client = world.time.block_on(model(&service)).expect("the server is up").client;
+    world.hang(Some("/telemetry"));
+
+    // A storm of crashes, and a server that takes telemetry and never answers.
+    for _ in 0..500 {
+        drop(service.calls().spawn_nolink("crash", |_| async { panic!("boom") }));
+    }
+    let live = system.live();
+    world.time.advance(Duration::from_secs(4));
+    assert_eq!(requests(), 1, "one request at a time, however much there is to tell");
+    assert!(system.live() <= live - 500, "nothing was started for what is told");
+    let sender =
+        system.snapshot().into_iter().find(|node| &*node.name == "telemetry").expect("it is in the tree");
+    assert_eq!(sender.queues, [("events", MOST_EVENTS)]);
+    assert_eq!(
+        sender.waits.map(|(what, _)| what.to_string()).as_deref(),
+        Some("the server to take telemetry")
+    );
+
+    // Nobody waits for it: not a call, and not whoever closes the service.
+    let before = world.time.now();
+    world.time.block_on(client.optim_step(adam(), &Progress::default())).expect("calls go on");
+    assert!(world.time.now() - before < Duration::from_secs(1), "and don't wait");
+    let call = client.optim_step(adam(), &Progress::default());
+    service.close();
+    world.turn();
+    assert!(call.now_or_never().is_some(), "its caller does not wait for telemetry");
+    // And it does not outlive its owner, which gives it two seconds.
+    world.time.advance(Duration::from_millis(1_999));
+    assert!(system.live() > 0, "it still tries");
+    world.time.advance(Duration::from_millis(2));
+    world.turn();
+    assert_eq!((system.live(), world.time.live_timers()), (0, 0));
+
+    // One that dies does so alone.
+    let world = World::new(16);
+    let service = world.telling("page");
+    faults::clear();
+    for nth in 1..=10 {
+        faults::arm("telemetry", nth);
+    }
+    let client = world.time.block_on(model(&service)).expect("the server is up").client;
+    world.time.advance(Duration::from_secs(60));
+    faults::clear();
+    assert!(service.system().snapshot().iter().all(|node| &*node.name == "telemetry" || node.restarts == 0));
+    assert!(service.system().snapshot().iter().all(|node| &*node.name != "telemetry"), "it was given up");
+    world.time.block_on(client.optim_step(adam(), &Progress::default())).expect("the service goes on");
+    service.close();
+    world.turn();
+    assert_eq!((service.system().live(), world.time.live_timers()), (0, 0));
+
+    // What was told before the close is with the server after it.
+    let world = World::new(17);
+    let service = world.telling("page");
+    world.time.block_on(model(&service)).expect("the server is up");
+    service.close();
+    world.time.advance(Duration::from_secs(1));
+    assert_eq!((service.system().live(), world.time.live_timers()), (0, 0));
+    assert_eq!(told(&world), ["SESSION_START", "SESSION_END"]);
 }
 
 /// The fourth: what a session knew was in the memory of one process, and a crash of that began another one.

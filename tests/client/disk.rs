@@ -58,6 +58,12 @@ impl Disk {
         self.0.refuses.set(why);
     }
 
+    /// Deletes everything, and fences whoever held something.
+    pub fn forget(&self) {
+        self.0.records.borrow_mut().clear();
+        self.0.epochs.borrow_mut().values_mut().for_each(|epoch| *epoch += 1);
+    }
+
     /// Changes one bit of a record.
     pub fn damage(&self, key: &str) {
         let mut records = self.0.records.borrow_mut();

@@ -8,6 +8,7 @@ mod instance;
 mod journal;
 mod runs;
 mod sessions;
+mod telemetry;
 mod world;
 
 use std::rc::Rc;

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -37,6 +37,9 @@ static BASES: LazyLock<Bases> = LazyLock::new(|| Bases::shipped().expect("the sh
 
 /// Of every service here; it is never to be found on a disk.
 pub const API_KEY: &str = "tml-a-secret-of-somebody";
+
+/// What a user has called things.
+pub const USERS_WORDS: &str = "words of somebody";
 
 /// How often the network does what, in a thousand requests.
 #[derive(Clone, Copy, Default)]
@@ -93,6 +96,10 @@ struct Server {
     holds: HashMap<HoldId, tinkex_supervise::Reply<Response>>,
     requests: usize,
     sent: Vec<String>,
+    /// Requests to paths that end with this are never answered.
+    hangs: Option<&'static str>,
+    /// The lengths of the bodies that were to outlive their page.
+    kept_alive: Vec<usize>,
 }
 
 impl World {
@@ -127,6 +134,8 @@ impl World {
                 holds: HashMap::new(),
                 requests: 0,
                 sent: Vec::new(),
+                hangs: None,
+                kept_alive: Vec::new(),
             })),
             weather: Rc::default(),
             disk: Disk::default(),
@@ -145,6 +154,15 @@ impl World {
         self.service_on(self.clone(), owner, resume)
     }
 
+    /// A service that tells how it fares. All others here keep that to themselves, so that their requests are their calls'.
+    pub fn telling(self: &Rc<Self>, owner: &str) -> Service {
+        self.telling_of(owner, Resume::None)
+    }
+
+    pub fn telling_of(self: &Rc<Self>, owner: &str, resume: Resume) -> Service {
+        self.service_with(self.clone(), owner, resume, true, |_| Vec::new())
+    }
+
     /// A service of an instance of its own, which dies on its own.
     pub fn mortal(self: &Rc<Self>, owner: &str, resume: Resume) -> (Service, Rc<Instance>) {
         let instance = Instance::of(self.clone());
@@ -152,7 +170,7 @@ impl World {
     }
 
     fn service_on(self: &Rc<Self>, platform: Rc<dyn Platform>, owner: &str, resume: Resume) -> Service {
-        self.service_with(platform, owner, resume, |_| Vec::new())
+        self.service_with(platform, owner, resume, false, |_| Vec::new())
     }
 
     /// A service of a page with its runs.
@@ -169,7 +187,7 @@ impl World {
 
     fn runs_on(self: &Rc<Self>, platform: Rc<dyn Platform>, owner: &str) -> (Service, Runs) {
         let mut runs = None;
-        let service = self.service_with(platform, owner, Resume::None, |service| {
+        let service = self.service_with(platform, owner, Resume::None, false, |service| {
             vec![runs.insert(Runs::new(service)).child()]
         });
         // Calls come through the desk, which is up last; here they come at once.
@@ -182,6 +200,7 @@ impl World {
         platform: Rc<dyn Platform>,
         owner: &str,
         resume: Resume,
+        telemetry: bool,
         above: impl FnOnce(&Service) -> Vec<ChildSpec>,
     ) -> Service {
         let transport = transport::Settings {
@@ -192,7 +211,13 @@ impl World {
             max_connections: 6,
         };
         let session = Choice { owner: owner.to_owned(), resume };
-        let settings = Settings { transport, labels: Labels::default(), session };
+        let labels = Labels {
+            tags: vec![USERS_WORDS.into()],
+            user_metadata: [(USERS_WORDS.to_owned(), USERS_WORDS.to_owned())].into_iter().collect(),
+            project_id: None,
+            display_name: Some(USERS_WORDS.into()),
+        };
+        let settings = Settings { transport, labels, session, telemetry };
         let service = Service::open(platform, Rc::new(self.disk.clone()), settings, above);
         self.time.systems.borrow_mut().push(service.system().clone());
         service
@@ -230,6 +255,11 @@ impl World {
         self.server.borrow_mut().silent = lose;
     }
 
+    /// Requests to paths that end with this are never answered.
+    pub fn hang(&self, path: Option<&'static str>) {
+        self.server.borrow_mut().hangs = path;
+    }
+
     /// Every request is answered with this status.
     pub fn refuse_all(&self, status: Option<u16>) {
         let mut server = self.server.borrow_mut();
@@ -263,6 +293,11 @@ impl World {
         self.server.borrow().sent.clone()
     }
 
+    /// The lengths of the bodies that were to arrive also when their page goes.
+    pub fn kept_alive(&self) -> Vec<usize> {
+        self.server.borrow().kept_alive.clone()
+    }
+
     /// Waits on the world's clock.
     pub fn runtime_timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
         self.runtime.timer(after)
@@ -288,7 +323,14 @@ impl World {
 
     async fn exchange(self, request: HttpRequest) -> Result<HttpResponse, HttpFailure> {
         self.server.borrow_mut().sent.push(request.url.clone());
+        if let (true, Some(body)) = (request.keepalive, &request.body) {
+            self.server.borrow_mut().kept_alive.push(body.len());
+        }
         self.runtime.timer(LATENCY).await;
+        let hangs = self.server.borrow().hangs;
+        if hangs.is_some_and(|path| request.url.ends_with(path)) {
+            return pending().await;
+        }
         let weather = self.weather.get();
         if !self.server.borrow().up || self.happens(weather.lost_requests) {
             return Err(HttpFailure("connection refused".into()));

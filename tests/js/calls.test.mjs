@@ -66,6 +66,7 @@ test("a service is opened by its first call, with its options, and only once", a
         tags: ["a"],
         userMetadata: {},
         projectId: "p",
+        telemetry: true,
         owner,
       },
     },

@@ -11,6 +11,7 @@ const LOCAL = "http://127.0.0.1:8123";
 
 delete process.env.TINKER_API_KEY;
 delete process.env.TINKER_BASE_URL;
+delete process.env.TINKER_TELEMETRY;
 
 /** Globals of another runtime, for one test. */
 const replaced = new Map();
@@ -65,6 +66,27 @@ test("key and address come from the environment where they are not given", () =>
     delete process.env.TINKER_BASE_URL;
   }
   assert.match(settingsOf({ apiKey: KEY }).wire.baseURL, /^https:.*[^/]$/);
+});
+
+test("telemetry is on unless an option or the environment turns it off, and the option has the last word", () => {
+  const told = (telemetry) => settingsOf({ apiKey: KEY, baseURL: LOCAL, ...telemetry }).wire.telemetry;
+  assert.deepEqual([told({}), told({ telemetry: false }), told({ telemetry: true })], [true, false, true]);
+  refused({ apiKey: KEY, baseURL: LOCAL, telemetry: "no" }, "telemetry", /boolean|true or false/);
+  try {
+    for (const [word, on] of [
+      ["0", false],
+      ["False", false],
+      ["no", false],
+      ["off", false],
+      ["1", true],
+      ["", true],
+    ]) {
+      process.env.TINKER_TELEMETRY = word;
+      assert.deepEqual([word, told({}), told({ telemetry: true })], [word, on, true]);
+    }
+  } finally {
+    delete process.env.TINKER_TELEMETRY;
+  }
 });
 
 test("a runtime without an environment, or that guards it, has none", () => {

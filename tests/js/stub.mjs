@@ -99,6 +99,7 @@ class StubInstance {
   seenKeys = [];
   /** What the page has said to runs, as [key, message]. */
   toRuns = [];
+  hides = 0;
 
   constructor(globals) {
     this.globals = globals;
@@ -142,6 +143,10 @@ class StubInstance {
 
   seen(key) {
     this.seenKeys.push(key);
+  }
+
+  hidden() {
+    this.hides += 1;
   }
 
   get lastCall() {

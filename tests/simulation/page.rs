@@ -164,7 +164,7 @@ impl Page {
         let session = self.world.notes.borrow().session.clone();
         let resume = session.map_or(Resume::None, Resume::This);
         let session = Choice { owner: format!("{}/{}", self.name, self.services.get()), resume };
-        Settings { transport, labels: Labels::default(), session }
+        Settings { transport, labels: Labels::default(), session, telemetry: true }
     }
 
     async fn use_service(&self, instance: &Instance, service: &Service) -> End {

@@ -260,6 +260,8 @@ impl World {
             assert_eq!(left, Vec::<String>::new(), "what was seen is forgotten, of {model}");
         }
         assert!(!self.disk.contains(API_KEY), "no secret is on the disk");
+        let told = self.server.ask("/api/v1/sandbox/telemetry");
+        assert!(!told.contains(API_KEY), "no secret is told");
     }
 
     /// Lets go of everything.

@@ -10,7 +10,10 @@
 //! | `request/{model}/{number}` | [`Head`] | strict, before the request is sent |
 //! | `body/{model}/{number}` | bare bytes | with the head; deleted with the result |
 //! | `answer/{model}/{number}` | [`Answer`] | relaxed: the request id, then the result |
+//! | `telemetry/{owner}` | [`Telemetry`] | relaxed: what did not get out |
 //! | `damaged/{key}` | what stood under the key | when it could not be read |
+
+use std::rc::Rc;
 
 use xxhash_rust::xxh64::xxh64;
 
@@ -110,6 +113,22 @@ pub struct Failed {
     pub retryable: bool,
 }
 
+/// What a service has told nobody yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// In their order.
+    pub events: Vec<Rc<Untold>>,
+}
+
+/// One event, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untold {
+    pub session: String,
+    pub process: String,
+    /// JSON.
+    pub event: Vec<u8>,
+}
+
 /// Where the records of one kind stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -165,6 +184,13 @@ pub const MODELS: &str = "model/";
 
 pub fn model_key(model: &str) -> String {
     MODELS.to_owned() + &escaped(model)
+}
+
+pub const TELEMETRY: &str = "telemetry/";
+
+/// Also the name of the fence under which it is written.
+pub fn telemetry_key(owner: &str) -> String {
+    TELEMETRY.to_owned() + &escaped(owner)
 }
 
 /// Keys are printable ASCII; a server's ids may be anything, and `/` is ours.
@@ -414,6 +440,24 @@ impl Record for Answer {
             3 => Answer::Refused(fields.failed()?),
             _ => return None,
         })
+    }
+}
+
+impl Record for Telemetry {
+    fn put(&self, fields: &mut Writer) {
+        for event in &self.events {
+            fields.texts(&[&event.session, &event.process]);
+            fields.bytes(&event.event);
+        }
+    }
+
+    fn take(fields: &mut Reader) -> Option<Telemetry> {
+        let mut events = Vec::new();
+        while !fields.0.is_empty() {
+            let (session, process) = (fields.text()?, fields.text()?);
+            events.push(Rc::new(Untold { session, process, event: fields.bytes()?.to_vec() }));
+        }
+        Some(Telemetry { events })
     }
 }
 

@@ -68,6 +68,10 @@ fn every_record_comes_back_as_it_was_written_and_no_damage_passes() {
         comes_back(session(exactly_once));
     }
     comes_back(Model { session: "s".into(), next: 1 << 40 });
+    let event = br#"{"event":"SESSION_START"}"#.to_vec();
+    let untold = Rc::new(Untold { session: "s".into(), process: "p".into(), event });
+    comes_back(Telemetry { events: vec![] });
+    comes_back(Telemetry { events: vec![untold.clone(), untold] });
     comes_back(Answer::Taken("s:request:1".into()));
     comes_back(Answer::Result(Encoding::Json, b"{}".to_vec()));
     comes_back(Answer::Result(Encoding::Protobuf, vec![0; 300]));
