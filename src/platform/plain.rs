@@ -61,6 +61,13 @@ impl<'a> Value<'a> {
         (self.kind == b'b').then_some(self.content)
     }
 
+    /// As a plain value of its own.
+    pub fn encoded(self) -> Vec<u8> {
+        let mut plain = Plain::default();
+        plain.value(self.kind, self.content);
+        plain.0
+    }
+
     /// The values of a list.
     pub fn as_list(self) -> Option<Values<'a>> {
         (self.kind == b'l').then_some(Values(self.content))
@@ -217,10 +224,7 @@ impl<'a> Given<'a> {
 
     /// The object of this name, as a plain value of its own.
     pub fn encoded(self, name: &str) -> Vec<u8> {
-        let mut plain = Plain::default();
-        let object = self.required(name, self.get(name)).unwrap_or(NOTHING);
-        plain.value(object.kind, object.content);
-        plain.0
+        self.required(name, self.get(name)).unwrap_or(NOTHING).encoded()
     }
 
     pub fn list(self, name: &str) -> Values<'a> {

@@ -76,7 +76,9 @@ pub(super) struct Driver {
     /// What was recorded of the step at the cursor.
     pub(super) entries: Vec<Entry>,
     /// Of these, what goes with the next call's commit.
-    pub(super) unwritten: Vec<(u32, Op)>,
+    pub(super) unwritten: Vec<Op>,
+    /// The step's own sampler, once its function has sampled.
+    pub(super) own: Option<Entry>,
     /// The last steps behind which these were asked for.
     evaluated: u32,
     saved: u32,
@@ -185,7 +187,7 @@ impl Driver {
             _ => Next::Same,
         };
         let since = shared.now();
-        let entries = opening::entries(&shared, &fence, cursor.step).await?;
+        let (entries, own) = opening::entries(&shared, &fence, cursor.step).await?;
         let mut driver = Driver {
             shared,
             ctx,
@@ -207,6 +209,7 @@ impl Driver {
             attempt: None,
             entries,
             unwritten: Vec::new(),
+            own,
             evaluated: 0,
             saved: 0,
             sampled: 0,
@@ -501,7 +504,7 @@ impl Driver {
     }
 
     fn opened(&mut self, opened: Opened) {
-        let Opened { incarnation, control, cursor, entries, seam } = opened;
+        let Opened { incarnation, control, cursor, entries, own, seam } = opened;
         let new = control.incarnation != self.control.incarnation;
         // Its state may have been changed meanwhile, and is written then.
         self.control = Control {
@@ -511,7 +514,7 @@ impl Driver {
             ..self.control.clone()
         };
         self.cursor = cursor;
-        self.entries = entries;
+        (self.entries, self.own) = (entries, own);
         self.failures = 0;
         self.next = Next::Same;
         self.step_began = self.now();
@@ -630,7 +633,9 @@ impl Driver {
             if self.stop.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Wake::Stop);
             }
-            if let Poll::Ready(Some(command)) = pin!(shared.inbox.borrow_mut().next()).poll(cx) {
+            if let Some(inbox) = &mut *shared.inbox.borrow_mut()
+                && let Poll::Ready(Some(command)) = pin!(inbox.next()).poll(cx)
+            {
                 return Poll::Ready(Wake::Command(command));
             }
             if let Some(writing) = &mut self.writing
@@ -840,6 +845,7 @@ impl Driver {
         self.fence.commit(Durability::Strict, ops).await?;
         (self.cursor, self.control) = (cursor, control);
         self.entries.clear();
+        self.own = None;
         Ok(())
     }
 
@@ -1191,9 +1197,6 @@ impl Driver {
         self.control.incarnation
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.control.state == State::Running
-    }
 
     pub(super) fn open_incarnation(&self) -> Option<&Incarnation> {
         match &self.stage {

@@ -92,7 +92,8 @@ struct Shared {
     service: service::Shared,
     incarnations: DynamicSupervisor,
     commands: Address<Command>,
-    inbox: RefCell<Mailbox<Command>>,
+    /// None once it has ended here: nobody would read what comes.
+    inbox: RefCell<Option<Mailbox<Command>>>,
     pid: RefCell<Option<Pid>>,
     /// As it was told last.
     status: RefCell<Vec<u8>>,
@@ -214,7 +215,7 @@ impl Runs {
                 service,
                 incarnations: incarnations.clone(),
                 commands,
-                inbox: RefCell::new(inbox),
+                inbox: RefCell::new(Some(inbox)),
                 pid: RefCell::default(),
                 status: RefCell::default(),
                 crash: RefCell::default(),
@@ -363,7 +364,10 @@ impl Run {
                 let message = format!("it crashed too often, last: {}", run.crash.borrow());
                 End { state: State::Failed.as_str(), cause: Some((Cause::Crashed, message)) }
             };
-            run.end.borrow_mut().get_or_insert_with(crash).clone()
+            if run.end.borrow().is_none() {
+                run.end(crash());
+            }
+            run.end.borrow().clone().unwrap_or_else(crash)
         }
         .boxed_local()
     }
@@ -406,11 +410,11 @@ impl Run {
         args: Vec<u8>,
     ) -> LocalBoxFuture<'static, Came> {
         let (reply, answer) = reply();
-        let sent = self.0.commands.send(Command::Call(Called { attempt, index, method, args, reply }));
+        drop(self.0.commands.send(Command::Call(Called { attempt, index, method, args, reply })));
         async move {
-            match (sent, answer.await) {
-                (Ok(()), Ok(came)) => came,
-                _ => Err(failure(&Error::closed("this run", Outcome::Unknown))),
+            match answer.await {
+                Ok(came) => came,
+                Err(_) => Err(failure(&Error::closed("this run", Outcome::Unknown))),
             }
         }
         .boxed_local()
@@ -427,11 +431,12 @@ impl Run {
         command: impl FnOnce(Reply<Result<T, Error>>) -> Command,
     ) -> LocalBoxFuture<'static, Result<T, Error>> {
         let (reply, answer) = reply();
-        let sent = self.0.commands.send(command(reply));
+        // What nobody takes is dropped, and the answer with it.
+        drop(self.0.commands.send(command(reply)));
         async move {
-            match (sent, answer.await) {
-                (Ok(()), Ok(done)) => done,
-                _ => Err(Error::closed("this run", Outcome::Unknown)),
+            match answer.await {
+                Ok(done) => done,
+                Err(_) => Err(Error::closed("this run", Outcome::Unknown)),
             }
         }
         .boxed_local()
@@ -450,6 +455,7 @@ impl Shared {
 
     fn end(&self, end: End) {
         self.end.borrow_mut().get_or_insert(end);
+        self.inbox.take();
         self.ended.cancel();
     }
 

@@ -23,10 +23,10 @@ use super::tag::{Kind, Tag};
 use crate::error::{Error, Outcome};
 use crate::platform::plain::{Given, Plain, Wrong};
 use crate::request::Progress;
-use crate::sampling::SamplingClient;
+use crate::sampling::{Sample, SamplingClient};
 use crate::store::{Durability, Op, put};
-use crate::training::TrainingClient;
 use crate::training::method::{Ask, Output};
+use crate::training::{Save, TrainingClient};
 use crate::wire::{arguments, results};
 
 /// A call of a step's function.
@@ -55,6 +55,8 @@ pub struct Attempt {
     /// Who waits for calls that are under way.
     waiting: Vec<(u32, Reply<Came>)>,
     samplers: Samplers,
+    /// Samples that wait for the step's own sampler.
+    for_own: Vec<(u32, Sample)>,
     /// Of the calls that train: place, weight and tokens of their data.
     passes: Vec<(u32, f64, u64)>,
     /// Of the last step of the optimizer.
@@ -62,6 +64,9 @@ pub struct Attempt {
     metrics: Metrics,
     began: Duration,
 }
+
+/// The place of the step's own sampler, which its function doesn't ask for by itself.
+pub const OWN: u32 = u32::MAX;
 
 type Samplers = Rc<RefCell<Vec<(String, SamplingClient)>>>;
 
@@ -125,6 +130,7 @@ impl Driver {
             queue: VecDeque::new(),
             waiting: Vec::new(),
             samplers: Rc::default(),
+            for_own: Vec::new(),
             passes: Vec::new(),
             learning_rate: None,
             metrics: Metrics::default(),
@@ -135,9 +141,10 @@ impl Driver {
     /// Nobody waits for the function any more. What was not written of its calls was never made.
     pub(super) fn end_attempt(&mut self) {
         let Some(attempt) = self.attempt.take() else { return };
-        if let Some(first) = attempt.queue.front().map(|called| called.index) {
-            self.entries.truncate(first as usize);
-            self.unwritten.retain(|(index, _)| *index < first);
+        for called in &attempt.queue {
+            if let Some(entry) = self.entries.get_mut(called.index as usize) {
+                *entry = Entry::blank();
+            }
         }
         self.shared.page.tell(News::Over(attempt.number));
         for reply in attempt.waiting.into_iter().map(|(_, reply)| reply) {
@@ -167,17 +174,20 @@ impl Driver {
             let given = arguments::adam_over(Given::new(&called.args, &wrong), adam);
             attempt.learning_rate = Some(given.learning_rate);
         }
-        let Some(entry) = self.entries.get(called.index as usize) else {
-            let entry = Entry { method: called.method.clone(), name: String::new(), check, value: None };
-            self.entries.push(entry);
+        let entry = place(&mut self.entries, called.index);
+        if entry.is_blank() {
+            *entry = Entry { method: called.method.clone(), name: String::new(), check, value: None };
             attempt.queue.push_back(called);
             return;
-        };
+        }
         if entry.method != called.method || entry.check != check {
             let what = if entry.method != called.method { "" } else { " with other arguments" };
             let message = format!(
                 "step {} asked for {}{what} where {} was recorded as its call {}",
-                self.cursor.step, called.method, entry.method, called.index
+                self.cursor.step,
+                called.method,
+                entry.method,
+                called.index + 1
             );
             let _ = called.reply.send(Err(results::failure(&Error::step_mismatch(message.clone()))));
             return self.pause(Cause::StepMismatch, message).await;
@@ -194,13 +204,13 @@ impl Driver {
     /// The page has recorded something of its own.
     pub(super) fn note(&mut self, attempt: u32, index: u32, entry: Entry) {
         let current = self.attempt.as_ref().is_some_and(|current| current.number == attempt);
-        if !current || index as usize != self.entries.len() {
+        if !current || index == OWN {
             return;
         }
         let op = put(entry_key(&self.shared.id, self.cursor.step, index), &entry);
         let at_once = entry.method == "once";
-        self.entries.push(entry);
-        self.unwritten.push((index, op));
+        *place(&mut self.entries, index) = entry;
+        self.unwritten.push(op);
         if at_once {
             // What a function did outside can't be done again; the rest need only be there before what follows from it.
             self.write_notes(Vec::new());
@@ -217,7 +227,7 @@ impl Driver {
     }
 
     fn take_notes(&mut self) -> Vec<Op> {
-        self.unwritten.drain(..).map(|(_, op)| op).collect()
+        std::mem::take(&mut self.unwritten)
     }
 
     /// It is a call's turn.
@@ -232,14 +242,19 @@ impl Driver {
                 wrong.check().and_then(|()| client.cut(data, &loss))
             }
             "optimStep" => Ok(Ask::OptimStep(arguments::adam_over(given, self.shared.spec.adam(step)))),
-            "saveState" => Ok(Ask::SaveState(arguments::save(given))),
-            "saveWeightsForSampler" => Ok(Ask::SaveWeightsForSampler(arguments::save(given))),
+            "saveState" => Ok(Ask::SaveState(self.save(given, index))),
+            "saveWeightsForSampler" => Ok(Ask::SaveWeightsForSampler(self.save(given, index))),
             "sampler" => Ok(client.new_sampler()),
             "sample" => {
-                let sampler = given.text("sampler");
+                let sampler = given.optional_text("sampler");
                 let sample = arguments::sample(given);
                 match wrong.check() {
-                    Ok(()) => return self.sample(index, sampler, sample, reply),
+                    Ok(()) => {
+                        if let Some(attempt) = &mut self.attempt {
+                            attempt.waiting.push((index, reply));
+                        }
+                        return self.sample(client, index, sampler, sample);
+                    }
                     Err(error) => Err(error),
                 }
             }
@@ -265,8 +280,41 @@ impl Driver {
         }
     }
 
-    /// Draws samples for the function, beside the order.
-    fn sample(&mut self, index: u32, sampler: String, sample: crate::sampling::Sample, reply: Reply<Came>) {
+    /// Under a name of the run's where the function gives none; asked for again, it is the same.
+    fn save(&self, given: Given, index: u32) -> Save {
+        let name = || format!("run-{}-{}-{}-{index}", self.shared.id, self.incarnation(), self.cursor.step);
+        Save {
+            name: given.optional_text("name").unwrap_or_else(name),
+            ttl_seconds: self.shared.spec.checkpoints.ttl_seconds,
+            overwrite: true,
+            user_metadata: None,
+        }
+    }
+
+    /// Samples for the function: from a sampler that it has, or from the step's own, which the first of these makes.
+    fn sample(&mut self, client: &TrainingClient, index: u32, sampler: Option<String>, sample: Sample) {
+        let own = self.own.as_ref().and_then(|own| match &own.value {
+            Some(Value::Given(bytes)) => Some(Given::new(bytes, &Wrong::default()).text("sampler")),
+            _ => None,
+        });
+        if let Some(sampler) = sampler.or(own) {
+            return self.draw(index, sampler, sample);
+        }
+        if let Some(attempt) = &mut self.attempt {
+            attempt.for_own.push((index, sample));
+        }
+        if !self.has_flight(Kind::Call(OWN)) {
+            let step = self.cursor.step;
+            let own = Entry { method: "sampler".to_owned(), ..Entry::blank() };
+            let mut with = self.take_notes();
+            with.push(put(entry_key(&self.shared.id, step, OWN), &own));
+            self.own = Some(own);
+            self.ask(client, Tag::new(step, Kind::Call(OWN)), client.new_sampler(), with, None);
+        }
+    }
+
+    /// Draws samples beside the order.
+    fn draw(&mut self, index: u32, sampler: String, sample: Sample) {
         let (Some(open), Some(attempt)) = (self.open_incarnation(), &self.attempt) else { return };
         let service = open.service.clone();
         let samplers = attempt.samplers.clone();
@@ -285,9 +333,6 @@ impl Driver {
             Ok(results::sample(&sampled))
         };
         let drawn = drawing.map(move |value| Beside::Sampled { index, value });
-        if let Some(attempt) = &mut self.attempt {
-            attempt.waiting.push((index, reply));
-        }
         self.beside.push(drawn.boxed_local());
     }
 
@@ -324,7 +369,15 @@ impl Driver {
             }
             Output::Path(path) => results::path(&path),
             Output::Loaded => Plain::nothing(),
-            Output::Sampler(id) => Plain::object(|plain| plain.text("sampler", id.as_str())),
+            Output::Sampler(id) => {
+                if index == OWN {
+                    let waiting = self.attempt.as_mut().map(|attempt| std::mem::take(&mut attempt.for_own));
+                    for (index, sample) in waiting.unwrap_or_default() {
+                        self.draw(index, id.as_str().to_owned(), sample);
+                    }
+                }
+                Plain::object(|plain| plain.text("sampler", id.as_str()))
+            }
         };
         let op = self.record(index, Value::Given(bytes.clone()));
         self.seen(key, op.into_iter().collect());
@@ -339,13 +392,20 @@ impl Driver {
             let op = self.record(index, Value::Failed(failure.clone()));
             self.seen(key, op.into_iter().collect());
         }
+        let waiting = self.attempt.as_mut().filter(|_| index == OWN);
+        for (index, _) in waiting.map(|attempt| std::mem::take(&mut attempt.for_own)).unwrap_or_default() {
+            self.answer(index, Err(failure.clone()));
+        }
         self.answer(index, Err(failure));
         for_the_function
     }
 
     fn record(&mut self, index: u32, value: Value) -> Option<Op> {
         let key = entry_key(&self.shared.id, self.cursor.step, index);
-        let entry = self.entries.get_mut(index as usize)?;
+        let entry = match index {
+            OWN => self.own.as_mut(),
+            _ => self.entries.get_mut(index as usize).filter(|entry| !entry.is_blank()),
+        }?;
         entry.value = Some(value);
         Some(put(key, entry))
     }
@@ -417,12 +477,14 @@ impl Driver {
             put(cursor_key(id), &next),
             put(row_key(id, self.incarnation(), step, "step", 0), &Row(row.clone())),
         ];
-        ops.extend((0..self.entries.len() as u32).map(|index| Op::Delete(entry_key(id, step, index))));
+        let calls = (0..self.entries.len() as u32).chain(self.own.as_ref().map(|_| OWN));
+        ops.extend(calls.map(|index| Op::Delete(entry_key(id, step, index))));
         // Should it be lost with the machine, the function runs again and finds all its calls recorded.
         if let Err(error) = self.fence.commit(Durability::Relaxed, ops).await {
             return self.not_written(error).await;
         }
         self.entries.clear();
+        self.own = None;
         self.unwritten.clear();
         self.cursor = next;
         self.happened(row);
@@ -434,6 +496,15 @@ impl Driver {
 fn is_final(error: &Error) -> bool {
     matches!(error.outcome(), Outcome::Refused) && !matches!(error.status(), Some(401..=404 | 410))
         || matches!(error.kind(), crate::error::Kind::InvalidArgument { .. })
+}
+
+/// The entry of this place; blank where nothing is known of it.
+pub fn place(entries: &mut Vec<Entry>, index: u32) -> &mut Entry {
+    let at = index as usize;
+    while entries.len() <= at {
+        entries.push(Entry::blank());
+    }
+    &mut entries[at]
 }
 
 fn is_of_the_page(method: &str) -> bool {
