@@ -16,7 +16,7 @@ use crate::platform::plain::{Given, Plain, Wrong};
 use crate::request::Progress;
 use crate::run::Runs;
 use crate::sampling::SamplingClient;
-use crate::service::{Made, Service};
+use crate::service::{Made, Making, Service};
 use crate::training::method::{Ask, Output};
 use crate::training::{Asked, Name, TrainingClient};
 use crate::wire::{arguments, results};
@@ -193,9 +193,6 @@ fn of_runs(runs: &Runs, method: &str, given: Given, args: &[u8], call: &Rc<OpenC
     given.wrong().check()?;
     let missing = || Error::invalid("id", "this run isn't open here: open it first");
     let run = runs.find(&id).ok_or_else(missing)?;
-    let nothing = |done: LocalBoxFuture<'static, Result<(), Error>>| -> Work {
-        Box::pin(async move { done.await.map(|()| Plain::nothing()) })
-    };
     Ok(match method {
         "pauseRun" => nothing(run.pause()),
         "resumeRun" => {
@@ -237,58 +234,59 @@ fn of_service(
     given: Given,
     progress: &Progress,
 ) -> Result<Work, Error> {
-    let (clients, service, progress) = (clients.clone(), service.clone(), progress.clone());
     Ok(match method {
         "getServerCapabilities" => {
-            Box::pin(async move { Ok(results::capabilities(&service.server_capabilities().await?)) })
+            let capabilities = service.server_capabilities();
+            Box::pin(async move { Ok(results::capabilities(&capabilities.await?)) })
         }
         "createLoraTrainingClient" => {
             let lora = arguments::lora(given);
             given.wrong().check()?;
-            Box::pin(async move {
-                let made = service.create_training_client(lora, &progress).await;
-                Ok(clients.add_training(&service, made?))
-            })
+            training(clients, service, service.create_training_client(lora, progress))
         }
         "createTrainingClientFromState" => {
             let (path, optimizer) = (given.text("path"), given.flag("optimizer"));
             let user_metadata = given.optional_texts("userMetadata");
             given.wrong().check()?;
-            Box::pin(async move {
-                let made =
-                    service.create_training_client_from_state(path, optimizer, user_metadata, &progress);
-                Ok(clients.add_training(&service, made.await?))
-            })
+            let made = service.create_training_client_from_state(path, optimizer, user_metadata, progress);
+            training(clients, service, made)
         }
         "createSamplingClient" => {
             let base_model = given.optional_text("baseModel");
             let model_path = given.optional_text("modelPath");
             given.wrong().check()?;
-            Box::pin(async move {
-                let made = service.create_sampling_client(base_model, model_path, &progress).await;
-                Ok(clients.add_sampling(&service, made?))
-            })
+            sampling(clients, service, service.create_sampling_client(base_model, model_path, progress))
         }
         "resumeTrainingClient" => {
             let model = given.text("modelId").into();
             given.wrong().check()?;
-            Box::pin(async move {
-                let made = service.resume_training_client(model).await;
-                Ok(clients.add_training(&service, made?))
-            })
+            training(clients, service, service.resume_training_client(model))
         }
         "resumeSamplingClient" => {
             let id = given.text("samplingSessionId").into();
             given.wrong().check()?;
-            Box::pin(async move {
-                service.session().journal().await?;
-                let made = service.start_sampling_client(id, true).await;
-                Ok(clients.add_sampling(&service, made?))
-            })
+            sampling(clients, service, service.resume_sampling_client(id))
         }
-        "finish" => Box::pin(async move { service.finish().await.map(|()| Plain::nothing()) }),
+        "finish" => nothing(service.finish()),
         _ => return Err(unknown(method)),
     })
+}
+
+/// A training client that is being made; it joins the others.
+fn training(clients: &Clients, service: &Service, made: Making<TrainingClient>) -> Work {
+    let (clients, service) = (clients.clone(), service.clone());
+    Box::pin(async move { Ok(clients.add_training(&service, made.await?)) })
+}
+
+/// A sampling client that is being made; it joins the others.
+fn sampling(clients: &Clients, service: &Service, made: Making<SamplingClient>) -> Work {
+    let (clients, service) = (clients.clone(), service.clone());
+    Box::pin(async move { Ok(clients.add_sampling(&service, made.await?)) })
+}
+
+/// What gives nothing when it is done.
+fn nothing(done: LocalBoxFuture<'static, Result<(), Error>>) -> Work {
+    Box::pin(async move { done.await.map(|()| Plain::nothing()) })
 }
 
 fn of_training(
@@ -352,20 +350,18 @@ fn of_sampling(
     given: Given,
     progress: &Progress,
 ) -> Result<Work, Error> {
-    let progress = progress.clone();
     Ok(match method {
         "sample" => {
             let sample = arguments::sample(given);
             given.wrong().check()?;
-            Box::pin(async move { Ok(results::sample(&client.sample(sample, &progress).await?)) })
+            let sampled = client.sample(sample, progress);
+            Box::pin(async move { Ok(results::sample(&sampled.await?)) })
         }
         "computeLogprobs" => {
             let prompt = arguments::prompt(given);
             given.wrong().check()?;
-            Box::pin(async move {
-                let logprobs = client.compute_logprobs(prompt, &progress).await?;
-                Ok(results::logprobs(&logprobs))
-            })
+            let logprobs = client.compute_logprobs(prompt, progress);
+            Box::pin(async move { Ok(results::logprobs(&logprobs.await?)) })
         }
         _ => return Err(unknown(method)),
     })

@@ -59,7 +59,7 @@ impl<O: Outside + 'static> Browser<O> {
 
 impl<O: Outside + 'static> Runtime for Browser<O> {
     fn now(&self) -> Duration {
-        Duration::from_secs_f64(performance_now() / 1000.0)
+        milliseconds(performance_now())
     }
 
     fn timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
@@ -95,7 +95,7 @@ impl<O: Outside + 'static> Platform for Browser<O> {
     }
 
     fn unix_time(&self) -> Duration {
-        Duration::from_secs_f64(js_sys::Date::now() / 1000.0)
+        milliseconds(js_sys::Date::now())
     }
 
     fn log(&self, level: Level, message: &str) {
@@ -105,6 +105,10 @@ impl<O: Outside + 'static> Platform for Browser<O> {
     fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
         self
     }
+}
+
+fn milliseconds(ms: f64) -> Duration {
+    Duration::from_micros((ms * 1000.0) as u64)
 }
 
 async fn exchange(outside: &dyn Outside, request: HttpRequest) -> Result<HttpResponse, HttpFailure> {

@@ -15,7 +15,6 @@
 mod models;
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -93,6 +92,9 @@ pub struct Made<C> {
     pub client: C,
     pub pid: Pid,
 }
+
+/// A client that is being made.
+pub type Making<C> = LocalBoxFuture<'static, Result<Made<C>, Error>>;
 
 /// A model that has a client here.
 #[derive(Clone)]
@@ -193,12 +195,13 @@ impl Service {
     }
 
     /// The models that the server trains and samples.
-    pub fn server_capabilities(&self) -> impl Future<Output = Result<ServerCapabilities, Error>> + use<> {
+    pub fn server_capabilities(&self) -> LocalBoxFuture<'static, Result<ServerCapabilities, Error>> {
         let service = self.clone();
         async move {
             service.0.session.flags().await?;
             service.transport().fetch(Call::get("get_server_capabilities")).await?.read()
         }
+        .boxed_local()
     }
 
     /// Makes a sampler of a base model or of a checkpoint, and a client for it.
@@ -207,7 +210,7 @@ impl Service {
         base_model: Option<String>,
         model_path: Option<String>,
         progress: &Progress,
-    ) -> LocalBoxFuture<'static, Result<Made<SamplingClient>, Error>> {
+    ) -> Making<SamplingClient> {
         let (service, progress) = (self.clone(), progress.clone());
         let nth = self.0.session.nth_sampler();
         async move {
@@ -241,11 +244,7 @@ impl Service {
     }
 
     /// A client for a sampler that is there. `used`: by another client before, whose samples' numbers are not known.
-    pub fn start_sampling_client(
-        &self,
-        id: SamplingSessionId,
-        used: bool,
-    ) -> LocalBoxFuture<'static, Result<Made<SamplingClient>, Error>> {
+    pub fn start_sampling_client(&self, id: SamplingSessionId, used: bool) -> Making<SamplingClient> {
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let name = format!("sampling client {id}");
         let client = SamplingClient::new(id, self.transport().clone(), calls.clone(), used);
@@ -253,30 +252,44 @@ impl Service {
         async move { Ok(Made { client, pid: pid.await? }) }.boxed_local()
     }
 
+    /// A client for a sampler of this session that had a client before.
+    pub fn resume_sampling_client(&self, id: SamplingSessionId) -> Making<SamplingClient> {
+        let service = self.clone();
+        async move {
+            service.0.session.journal().await?;
+            service.start_sampling_client(id, true).await
+        }
+        .boxed_local()
+    }
+
     /// Ends the session at the server. Fails as [`Kind::Pending`] when there are calls that nobody has seen the end of.
-    pub async fn finish(&self) -> Result<(), Error> {
-        let session = &self.0.session;
-        if session.id().is_none() {
-            return session.lost().map_or(Ok(()), Err);
-        }
-        let journal = session.journal().await?;
-        let open: Vec<Open> = self.0.models.borrow().clone();
-        for model in &open {
-            // What was seen before this call is deleted before the journal is looked at.
-            let (done, deleted) = reply();
-            if model.dispatcher.send(Message::Barrier(done)).is_ok() {
-                let _ = deleted.await;
+    pub fn finish(&self) -> LocalBoxFuture<'static, Result<(), Error>> {
+        let service = self.clone();
+        async move {
+            let session = &service.0.session;
+            if session.id().is_none() {
+                return session.lost().map_or(Ok(()), Err);
             }
+            let journal = session.journal().await?;
+            let open: Vec<Open> = service.0.models.borrow().clone();
+            for model in &open {
+                // What was seen before this call is deleted before the journal is looked at.
+                let (done, deleted) = reply();
+                if model.dispatcher.send(Message::Barrier(done)).is_ok() {
+                    let _ = deleted.await;
+                }
+            }
+            let kept = journal.inventory().await?;
+            if kept.iter().any(|kept| !kept.calls.is_empty()) {
+                return Err(Error::pending(&words(&kept)));
+            }
+            session.finish().await?;
+            for model in &open {
+                service.close_client(&model.pid).await;
+            }
+            journal.erase().await
         }
-        let kept = journal.inventory().await?;
-        if kept.iter().any(|kept| !kept.calls.is_empty()) {
-            return Err(Error::pending(&words(&kept)));
-        }
-        session.finish().await?;
-        for model in &open {
-            self.close_client(&model.pid).await;
-        }
-        journal.erase().await
+        .boxed_local()
     }
 
     /// Ends a client: its callers are rejected, its tasks end, its siblings don't notice.

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
 use tinkex_journal::lane::{FIRST, Lane};
 use tinkex_journal::recovery::Recovered;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
@@ -14,7 +13,7 @@ use tinkex_supervise::{
     AutoShutdown, ChildSpec, Exit, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox,
 };
 
-use super::{Lora, MAX_CALLS, Made, Open, Service, check_path};
+use super::{Lora, MAX_CALLS, Made, Making, Open, Service, check_path};
 use crate::error::Error;
 use crate::platform::Level;
 use crate::request::Progress;
@@ -25,8 +24,6 @@ use crate::training::dispatcher::Dispatcher;
 use crate::training::held::resume;
 use crate::transport::retry::Policy;
 use crate::transport::{Body, Call, read_result};
-
-type Making = LocalBoxFuture<'static, Result<Made<TrainingClient>, Error>>;
 
 /// What a model is made from.
 enum Source {
@@ -42,7 +39,7 @@ enum BaseModel {
 
 impl Service {
     /// Makes a new model at the server and a client for it.
-    pub fn create_training_client(&self, lora: Lora, progress: &Progress) -> Making {
+    pub fn create_training_client(&self, lora: Lora, progress: &Progress) -> Making<TrainingClient> {
         self.make_model(Source::Base(lora), progress)
     }
 
@@ -53,11 +50,11 @@ impl Service {
         optimizer: bool,
         user_metadata: Option<Map<String>>,
         progress: &Progress,
-    ) -> Making {
+    ) -> Making<TrainingClient> {
         self.make_model(Source::State { path, optimizer, user_metadata }, progress)
     }
 
-    fn make_model(&self, source: Source, progress: &Progress) -> Making {
+    fn make_model(&self, source: Source, progress: &Progress) -> Making<TrainingClient> {
         let (service, progress) = (self.clone(), progress.clone());
         let nth = self.0.session.nth_model();
         async move {
@@ -113,7 +110,7 @@ impl Service {
     }
 
     /// A client for a model of this session that is in the journal, with the calls that nobody has seen the end of.
-    pub fn resume_training_client(&self, model: ModelId) -> Making {
+    pub fn resume_training_client(&self, model: ModelId) -> Making<TrainingClient> {
         let service = self.clone();
         async move {
             let journal = service.0.session.journal().await?;
@@ -139,7 +136,7 @@ impl Service {
         model: ModelId,
         journal: Journal,
         recovered: Option<Recovered>,
-    ) -> Making {
+    ) -> Making<TrainingClient> {
         let service = self.clone();
         async move {
             let flags = service.0.session.flags().await?;

@@ -84,7 +84,8 @@ struct Inner {
     choice: Choice,
     telemetry: Telemetry,
     /// One asks, the others wait for its answer; a failure is not kept, so the next caller asks again.
-    flags: Mutex<Option<Rc<Flags>>>,
+    asking: Mutex<()>,
+    flags: RefCell<Option<Rc<Flags>>>,
     opening: Mutex<()>,
     /// The same key for each try, as `create_session` has no number: an orphan session does no harm.
     creation_key: String,
@@ -126,7 +127,8 @@ impl Session {
             labels,
             choice,
             telemetry,
-            flags: Mutex::new(None),
+            asking: Mutex::new(()),
+            flags: RefCell::new(None),
             opening: Mutex::new(()),
             creation_key,
             state: RefCell::new(State::None),
@@ -154,8 +156,8 @@ impl Session {
     pub fn flags(&self) -> LocalBoxFuture<'static, Result<Rc<Flags>, Error>> {
         let session = self.clone();
         async move {
-            let mut known = session.0.flags.lock().await;
-            if let Some(flags) = &*known {
+            let _asking = session.0.asking.lock().await;
+            if let Some(flags) = &*session.0.flags.borrow() {
                 return Ok(flags.clone());
             }
             let ask = ClientConfig { sdk_version: SDK_VERSION.into() };
@@ -164,7 +166,9 @@ impl Session {
                 Err(error) if error.status() == Some(404) => Flags::default(),
                 answer => answer?.read()?,
             };
-            Ok(known.insert(Rc::new(flags)).clone())
+            let flags = Rc::new(flags);
+            *session.0.flags.borrow_mut() = Some(flags.clone());
+            Ok(flags)
         }
         .boxed_local()
     }

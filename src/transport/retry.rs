@@ -82,7 +82,7 @@ pub fn pause_before_retry(policy: Policy, attempt: &Attempt, tried: Tried) -> Op
 /// 0.5 s · 2ⁿ, at most 10 s, less up to a quarter so that many clients don't come back at once.
 pub fn backoff(retries: u32, jitter: f64) -> Duration {
     let whole = FIRST_PAUSE.saturating_mul(1 << retries.min(16)).min(LONGEST_PAUSE);
-    whole.mul_f64(1.0 - 0.25 * jitter)
+    Duration::from_micros((whole.as_micros() as u64 as f64 * (1.0 - 0.25 * jitter)) as u64)
 }
 
 /// Statuses that may pass by themselves. 409 is a server's lock; that a number was used with another body is told
@@ -105,8 +105,8 @@ pub fn is_number_conflict(answer: &HttpResponse) -> bool {
     if answer.status != 409 {
         return false;
     }
-    let text = answer.text().to_ascii_lowercase();
-    text.contains("seq") && (text.contains("body") || text.contains("different") || text.contains("another"))
+    let says = |word: &[u8]| answer.body.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    says(b"seq") && (says(b"body") || says(b"different") || says(b"another"))
 }
 
 /// The pause that the server asks for, in `retry-after-ms` or `retry-after`: seconds, which the platform also makes of a
