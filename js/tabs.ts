@@ -37,6 +37,8 @@ type TabMessage = { from: string } & (
   | { type: "hello" }
   | { type: "status"; status: WireRunStatus }
   | { type: "event"; event: RunEvent }
+  /** All that it had to tell was told. */
+  | { type: "ended"; end: RunEnd }
   /** The same again as long as it has no answer: it is done once for its `id`. */
   | { type: "command"; to: string; id: string; command: Command }
   | { type: "taken"; id: string }
@@ -104,9 +106,9 @@ export class Tab {
   /** Resolves when it is known who owns the run. Rejects where this page would, and can't. */
   async start(status: WireRunStatus): Promise<void> {
     this.#learn(status);
+    this.#endAsKept(status);
     if (this.#end) return;
-    const channel = (this.#channel = this.#ways.channel());
-    channel.onmessage = ({ data }: MessageEvent<TabMessage>) => this.#hear(data);
+    this.#listen();
     this.#timer = setInterval(() => this.#tick(), BEAT);
     this.#unwatch = watchPage({
       hidden: () => this.#run?.hidden(),
@@ -204,7 +206,10 @@ export class Tab {
     this.#handBack();
     try {
       const end = await run.over;
-      if (end.state !== "closed") this.#finish(end);
+      if (end.state !== "closed") {
+        this.#post({ type: "ended", end });
+        this.#finish(end);
+      }
       this.#trouble = end.state === "closed" && end.cause ? this.#troubled(end.cause) : undefined;
       if (!this.#trouble) this.#rest = SHORTEST_REST;
       return !this.#trouble;
@@ -233,18 +238,33 @@ export class Tab {
     } while (!this.#end && !this.#silent());
   }
 
-  /** A page that is put aside keeps nobody waiting, and holds no lock: with one it could not come back. */
+  #listen(): void {
+    this.#channel = this.#ways.channel();
+    this.#channel.onmessage = ({ data }: MessageEvent<TabMessage>) => this.#hear(data);
+  }
+
+  #hush(): void {
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+
+  /**
+   * A page that is put aside keeps nobody waiting. It holds no lock and hears no channel: with either it would be thrown away
+   * rather than kept.
+   */
   #away(): void {
     if (this.#isBack || this.#end) return;
     this.#isBack = new Promise((resolve) => (this.#comeBack = resolve));
     this.#wanting.abort();
     this.#run?.close();
     this.#letGo();
+    this.#hush();
   }
 
   #back(): void {
     if (!this.#isBack) return;
     this.#isBack = undefined;
+    this.#listen();
     this.#wanting = new AbortController();
     this.#comeBack();
     this.#tick();
@@ -259,10 +279,7 @@ export class Tab {
     this.#unwatch();
     this.#handBack();
     // The others are told of the end before the channel goes, and those who asked get their answers.
-    const closing = setTimeout(() => {
-      this.#channel?.close();
-      this.#channel = undefined;
-    }, BEAT);
+    const closing = setTimeout(() => this.#hush(), BEAT);
     (closing as unknown as { unref?: () => void }).unref?.();
     this.#ways.ended(end);
   }
@@ -271,11 +288,10 @@ export class Tab {
     if (this.#end) return;
     this.#known = status;
     this.#ways.status(status);
-    const { state, cause } = status;
-    // An owner hears of the end from the run itself, when all is written.
-    if (!this.#run && state !== "running" && state !== "paused") {
-      this.#finish({ state, ...(cause && { cause }) });
-    }
+  }
+
+  #endAsKept({ state, cause }: WireRunStatus): void {
+    if (state !== "running" && state !== "paused") this.#finish({ state, ...(cause && { cause }) });
   }
 
   #tell(event: RunEvent): void {
@@ -312,6 +328,9 @@ export class Tab {
       case "event":
         this.#heard(message.from);
         if (!this.#run) this.#tell(message.event);
+        break;
+      case "ended":
+        if (!this.#run) this.#finish(message.end);
         break;
       case "command":
         if (message.to === this.#name) void this.#serve(message.id, message.command);
@@ -371,6 +390,7 @@ export class Tab {
       if (this.#run || !this.#silent()) return;
       for (const row of rows) this.#tell(runEvent(row));
       this.#learn(status);
+      this.#endAsKept(status);
     } catch (thrown) {
       if (ClosedError.isInstance(thrown)) this.#finish({ state: "closed" });
       // Else there is another look in a second.
