@@ -60,9 +60,9 @@ test("the tree shows how many events wait, and what for", async (t) => {
   const service = new ServiceClient({ apiKey: "tml-a-test", baseURL: url });
   t.after(() => service.close());
   await service.createSamplingClient({ baseModel: "tinkex/tiny" });
-  const telemetry = (await service.supervision()).children.find(({ name }) => name === "telemetry");
-  const [{ name, queues, waits }] = telemetry.children;
-  assert.deepEqual([name, queues, waits.for], ["sender", { events: 1 }, "the next batch"]);
+  const { children } = await service.supervision();
+  const { name, kind, queues, waits } = children[0];
+  assert.deepEqual([name, kind, queues, waits.for], ["telemetry", "worker", { events: 1 }, "the next batch"]);
 });
 
 for (const [browser, launch] of [
