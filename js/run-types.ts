@@ -235,6 +235,7 @@ export type CauseKind =
   /** No page has it open that could own it. */
   | "needs_owner"
   | "data_changed"
+  | "data_failed"
   | "function_changed"
   | "step_mismatch"
   | "step_failed"

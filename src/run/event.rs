@@ -140,8 +140,9 @@ pub struct History {
     broken: Option<(u32, u32)>,
 }
 
-/// The last steps of an incarnation behind which something was done.
-pub struct Marks {
+/// The last steps behind which something was done.
+#[derive(Clone, Copy, Default)]
+pub struct Behind {
     pub evaluated: u32,
     pub saved: u32,
     pub sampled: u32,
@@ -179,12 +180,13 @@ impl History {
         }
     }
 
-    pub fn marks(&self, incarnation: u32) -> Marks {
+    /// Within an incarnation.
+    pub fn behind(&self, incarnation: u32) -> Behind {
         let evaluated =
             self.evaluations.iter().rfind(|(of, ..)| *of == incarnation).map(|(_, step, _)| *step);
         let saved = self.checkpoints.iter().rfind(|saved| saved.incarnation == incarnation);
         let sampled = Some(self.sampled.1).filter(|_| self.sampled.0 == incarnation);
-        Marks {
+        Behind {
             evaluated: evaluated.unwrap_or_default(),
             saved: saved.map_or(0, |saved| saved.step),
             sampled: sampled.unwrap_or_default(),

@@ -164,6 +164,12 @@ impl Runs {
         let spec = spec.to_vec();
         async move {
             let read = Spec::read(&spec)?;
+            if let (Some(end), Some(steps)) = (read.schedule.end(), read.steps())
+                && end < steps
+            {
+                let message = format!("the schedule ends with step {end}, and the run has {steps} steps");
+                return Err(Error::invalid("learningRate", message));
+            }
             let platform = service.transport.platform();
             let id = uuid(&**platform);
             let created = platform.unix_time().as_millis() as u64;
@@ -468,8 +474,8 @@ impl Shared {
 /// The process of a run. It begins with what is written, so a crash costs nothing that was.
 async fn work(shared: Rc<Shared>, ctx: Context) -> Result<(), Exit> {
     ctx.ready();
-    match Driver::load(shared.clone(), ctx).await {
-        Ok(driver) => driver.run().await,
+    match Driver::load(shared.clone()).await {
+        Ok(driver) => driver.run(ctx).await,
         Err(error) => {
             shared.end(End { state: "closed", cause: Some((Cause::Storage, error.message().to_owned())) });
             Ok(())

@@ -12,7 +12,6 @@ use super::records::{
     Control, Cursor, Entry, Place, Row, State, control_key, cursor_key, entries_prefix, entry_of, place_key,
     row_key,
 };
-use super::steps::{OWN, place};
 use crate::error::{Error, Outcome};
 use crate::request::Progress;
 use crate::service::{Made, Service};
@@ -34,7 +33,6 @@ pub struct Opened {
     pub cursor: Cursor,
     /// What the function of the step at the cursor has done, by the order of its calls.
     pub entries: Vec<Entry>,
-    pub own: Option<Entry>,
     /// The row that says that this is a new model.
     pub seam: Option<Vec<u8>>,
 }
@@ -61,9 +59,9 @@ pub async fn resume(shared: Rc<Shared>, fence: Fence, control: Control) -> Resul
     let resume = Resume::This(control.session.as_str().into());
     let (service, pid) = start(&shared, &fence, control.incarnation, resume).await?;
     match take_up(&shared, &fence, &service, &control).await {
-        Ok((client, cursor, (entries, own))) => {
+        Ok((client, cursor, entries)) => {
             let incarnation = Incarnation { service, client, pid };
-            Ok(Opened { incarnation, control, cursor, entries, own, seam: None })
+            Ok(Opened { incarnation, control, cursor, entries, seam: None })
         }
         Err(error) => {
             let _ = shared.incarnations.terminate_child(&pid).await;
@@ -77,10 +75,10 @@ async fn take_up(
     fence: &Fence,
     service: &Service,
     control: &Control,
-) -> Result<(TrainingClient, Cursor, (Vec<Entry>, Option<Entry>)), Error> {
+) -> Result<(TrainingClient, Cursor, Vec<Entry>), Error> {
     let Made { client, .. } = service.resume_training_client(control.model.as_str().into()).await?;
     let cursor = super::cursor(fence.store(), &shared.id).await?;
-    let entries = entries(shared, fence, cursor.step).await?;
+    let entries = entries(shared, fence.store(), cursor.step).await?;
     Ok((client, cursor, entries))
 }
 
@@ -96,7 +94,7 @@ pub async fn create(
     match begin(&shared, &fence, &service, &control, seam.as_ref()).await {
         Ok((client, control, cursor, seam)) => {
             let incarnation = Incarnation { service, client, pid };
-            Ok(Opened { incarnation, control, cursor, entries: Vec::new(), own: None, seam })
+            Ok(Opened { incarnation, control, cursor, entries: Vec::new(), seam })
         }
         Err(error) => {
             let _ = shared.incarnations.terminate_child(&pid).await;
@@ -199,24 +197,15 @@ async fn start(
     }
 }
 
-/// What is recorded of the calls of a step, by their places, and of its own sampler.
-pub async fn entries(
-    shared: &Shared,
-    fence: &Fence,
-    step: u32,
-) -> Result<(Vec<Entry>, Option<Entry>), Error> {
-    let (mut entries, mut own) = (Vec::new(), None);
-    for (key, bytes) in fence.store().load(&entries_prefix(&shared.id)).await? {
-        let Some((of, call)) = entry_of(&shared.id, &key) else { continue };
-        if of == step {
-            let read = Entry::from_bytes(&key, &bytes).map_err(|why| Error::unreadable_record(&key, why))?;
-            match call {
-                OWN => own = Some(read),
-                _ => *place(&mut entries, call) = read,
-            }
+/// What is recorded of the calls of a step, in their order.
+pub async fn entries(shared: &Shared, store: &Rc<dyn Store>, step: u32) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for (key, bytes) in store.load(&entries_prefix(&shared.id)).await? {
+        if entry_of(&shared.id, &key) == Some((step, entries.len() as u32)) {
+            entries.push(Entry::from_bytes(&key, &bytes).map_err(|why| Error::unreadable_record(&key, why))?);
         }
     }
-    Ok((entries, own))
+    Ok(entries)
 }
 
 /// The record under this very key.

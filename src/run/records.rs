@@ -139,17 +139,6 @@ pub struct Entry {
     pub value: Option<Value>,
 }
 
-impl Entry {
-    /// Of a place of which nothing is known: its call had left no record when a later one did.
-    pub fn blank() -> Entry {
-        Entry { method: String::new(), name: String::new(), check: 0, value: None }
-    }
-
-    pub fn is_blank(&self) -> bool {
-        self.method.is_empty()
-    }
-}
-
 /// What a call of a step gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {

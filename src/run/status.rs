@@ -19,6 +19,7 @@ pub enum Cause {
     /// No page has it open.
     NeedsOwner,
     DataChanged,
+    DataFailed,
     FunctionChanged,
     StepMismatch,
     StepFailed,
@@ -35,7 +36,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Cause; 22] = [
+    pub const ALL: [Cause; 23] = [
         Cause::Starting,
         Cause::WaitingForServer,
         Cause::WaitingForData,
@@ -46,6 +47,7 @@ impl Cause {
         Cause::NeedsStep,
         Cause::NeedsOwner,
         Cause::DataChanged,
+        Cause::DataFailed,
         Cause::FunctionChanged,
         Cause::StepMismatch,
         Cause::StepFailed,
@@ -89,6 +91,7 @@ impl Cause {
             Cause::DataChanged => {
                 ("data_changed", "openRun(id, { data }) with the data that it was started with")
             }
+            Cause::DataFailed => ("data_failed", "resume(), which asks for the batch again, or stop()"),
             Cause::FunctionChanged => (
                 "function_changed",
                 "the function that it was started with, resume({ step: \"restart\" }), or stop()",

@@ -14,8 +14,9 @@ use tinkex_journal::record::check;
 use tinkex_protocol::metrics::Metrics;
 use tinkex_supervise::Reply;
 
-use super::driver::{Beside, Driver, weigh};
+use super::driver::{Beside, Driver, Then, weigh};
 use super::event;
+use super::order::Position;
 use super::page::{Ask as Question, Failure, FailureKind, News, Recorded, Told};
 use super::records::{Cursor, Entry, Row, Value, cursor_key, entry_key, row_key};
 use super::status::Cause;
@@ -55,8 +56,6 @@ pub struct Attempt {
     /// Who waits for calls that are under way.
     waiting: Vec<(u32, Reply<Came>)>,
     samplers: Samplers,
-    /// Samples that wait for the step's own sampler.
-    for_own: Vec<(u32, Sample)>,
     /// Of the calls that train: place, weight and tokens of their data.
     passes: Vec<(u32, f64, u64)>,
     /// Of the last step of the optimizer.
@@ -64,9 +63,6 @@ pub struct Attempt {
     metrics: Metrics,
     began: Duration,
 }
-
-/// The place of the step's own sampler, which its function doesn't ask for by itself.
-pub const OWN: u32 = u32::MAX;
 
 type Samplers = Rc<RefCell<Vec<(String, SamplingClient)>>>;
 
@@ -130,7 +126,6 @@ impl Driver {
             queue: VecDeque::new(),
             waiting: Vec::new(),
             samplers: Rc::default(),
-            for_own: Vec::new(),
             passes: Vec::new(),
             learning_rate: None,
             metrics: Metrics::default(),
@@ -141,10 +136,9 @@ impl Driver {
     /// Nobody waits for the function any more. What was not written of its calls was never made.
     pub(super) fn end_attempt(&mut self) {
         let Some(attempt) = self.attempt.take() else { return };
-        for called in &attempt.queue {
-            if let Some(entry) = self.entries.get_mut(called.index as usize) {
-                *entry = Entry::blank();
-            }
+        if let Some(first) = attempt.queue.front().map(|called| called.index) {
+            self.entries.truncate(first as usize);
+            self.unwritten.retain(|(index, _)| *index < first);
         }
         self.shared.page.tell(News::Over(attempt.number));
         for reply in attempt.waiting.into_iter().map(|(_, reply)| reply) {
@@ -156,7 +150,7 @@ impl Driver {
     }
 
     /// A call of the function: what is recorded is given at once, the rest waits for its turn.
-    pub(super) async fn call(&mut self, called: Called) {
+    pub(super) fn call(&mut self, called: Called) {
         let under_way = self.has_flight(Kind::Call(called.index));
         let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.number == called.attempt) else {
             let _ = called.reply.send(Err(over()));
@@ -174,12 +168,13 @@ impl Driver {
             let given = arguments::adam_over(Given::new(&called.args, &wrong), adam);
             attempt.learning_rate = Some(given.learning_rate);
         }
-        let entry = place(&mut self.entries, called.index);
-        if entry.is_blank() {
-            *entry = Entry { method: called.method.clone(), name: String::new(), check, value: None };
+        let Some(entry) = self.entries.get(called.index as usize) else {
+            // The page gives places in order.
+            let entry = Entry { method: called.method.clone(), name: String::new(), check, value: None };
+            self.entries.push(entry);
             attempt.queue.push_back(called);
             return;
-        }
+        };
         if entry.method != called.method || entry.check != check {
             let what = if entry.method != called.method { "" } else { " with other arguments" };
             let message = format!(
@@ -190,7 +185,7 @@ impl Driver {
                 called.index + 1
             );
             let _ = called.reply.send(Err(results::failure(&Error::step_mismatch(message.clone()))));
-            return self.pause(Cause::StepMismatch, message).await;
+            return self.pause(Cause::StepMismatch, message);
         }
         match &entry.value {
             Some(Value::Given(bytes)) => drop(called.reply.send(Ok(bytes.clone()))),
@@ -204,30 +199,34 @@ impl Driver {
     /// The page has recorded something of its own.
     pub(super) fn note(&mut self, attempt: u32, index: u32, entry: Entry) {
         let current = self.attempt.as_ref().is_some_and(|current| current.number == attempt);
-        if !current || index == OWN {
+        if !current || index as usize != self.entries.len() {
             return;
         }
         let op = put(entry_key(&self.shared.id, self.cursor.step, index), &entry);
         let at_once = entry.method == "once";
-        *place(&mut self.entries, index) = entry;
-        self.unwritten.push(op);
+        self.entries.push(entry);
+        self.unwritten.push((index, op));
         if at_once {
             // What a function did outside can't be done again; the rest need only be there before what follows from it.
-            self.write_notes(Vec::new());
+            let ops = self.take_unwritten();
+            self.keep(ops);
         }
     }
 
-    /// Begun is enough: a later commit is behind it.
-    fn write_notes(&mut self, more: Vec<Op>) {
-        let mut ops = self.take_notes();
-        ops.extend(more);
+    /// What can be written now: nothing is written behind a call that isn't.
+    fn take_unwritten(&mut self) -> Vec<Op> {
+        let first = self.attempt.as_ref().and_then(|attempt| attempt.queue.front());
+        let first = first.map_or(u32::MAX, |called| called.index);
+        let (now, later) = std::mem::take(&mut self.unwritten).into_iter().partition(|(at, _)| *at < first);
+        self.unwritten = later;
+        let now: Vec<(u32, Op)> = now;
+        now.into_iter().map(|(_, op)| op).collect()
+    }
+
+    fn keep(&mut self, ops: Vec<Op>) {
         if !ops.is_empty() {
-            drop(self.fence.commit(Durability::Relaxed, ops));
+            self.write(Durability::Relaxed, ops, Then::Nothing);
         }
-    }
-
-    fn take_notes(&mut self) -> Vec<Op> {
-        std::mem::take(&mut self.unwritten)
     }
 
     /// It is a call's turn.
@@ -242,19 +241,14 @@ impl Driver {
                 wrong.check().and_then(|()| client.cut(data, &loss))
             }
             "optimStep" => Ok(Ask::OptimStep(arguments::adam_over(given, self.shared.spec.adam(step)))),
-            "saveState" => Ok(Ask::SaveState(self.save(given, index))),
-            "saveWeightsForSampler" => Ok(Ask::SaveWeightsForSampler(self.save(given, index))),
+            "saveState" => Ok(Ask::SaveState(self.named(given, index))),
+            "saveWeightsForSampler" => Ok(Ask::SaveWeightsForSampler(self.named(given, index))),
             "sampler" => Ok(client.new_sampler()),
             "sample" => {
-                let sampler = given.optional_text("sampler");
+                let sampler = given.text("sampler");
                 let sample = arguments::sample(given);
                 match wrong.check() {
-                    Ok(()) => {
-                        if let Some(attempt) = &mut self.attempt {
-                            attempt.waiting.push((index, reply));
-                        }
-                        return self.sample(client, index, sampler, sample);
-                    }
+                    Ok(()) => return self.sample(index, sampler, sample, reply),
                     Err(error) => Err(error),
                 }
             }
@@ -262,7 +256,7 @@ impl Driver {
         };
         match wrong.check().and(ask) {
             Ok(ask) => {
-                let mut with = self.take_notes();
+                let mut with = self.take_unwritten();
                 if let Some(entry) = self.entries.get(index as usize) {
                     with.push(put(entry_key(&self.shared.id, step, index), entry));
                 }
@@ -273,15 +267,14 @@ impl Driver {
             }
             Err(error) => {
                 let failure = results::failure(&error);
-                let op = self.record(index, Value::Failed(failure.clone()));
-                self.write_notes(op.into_iter().collect());
+                self.record(index, Value::Failed(failure.clone()));
                 let _ = reply.send(Err(failure));
             }
         }
     }
 
     /// Under a name of the run's where the function gives none; asked for again, it is the same.
-    fn save(&self, given: Given, index: u32) -> Save {
+    fn named(&self, given: Given, index: u32) -> Save {
         let name = || format!("run-{}-{}-{}-{index}", self.shared.id, self.incarnation(), self.cursor.step);
         Save {
             name: given.optional_text("name").unwrap_or_else(name),
@@ -291,30 +284,15 @@ impl Driver {
         }
     }
 
-    /// Samples for the function: from a sampler that it has, or from the step's own, which the first of these makes.
-    fn sample(&mut self, client: &TrainingClient, index: u32, sampler: Option<String>, sample: Sample) {
-        let own = self.own.as_ref().and_then(|own| match &own.value {
-            Some(Value::Given(bytes)) => Some(Given::new(bytes, &Wrong::default()).text("sampler")),
-            _ => None,
-        });
-        if let Some(sampler) = sampler.or(own) {
-            return self.draw(index, sampler, sample);
+    /// Draws samples for the function, beside the order.
+    fn sample(&mut self, index: u32, sampler: String, sample: Sample, reply: Reply<Came>) {
+        if let Some(entry) = self.entries.get(index as usize) {
+            // That it was asked for stands in front of whatever is asked for behind it.
+            self.unwritten.push((index, put(entry_key(&self.shared.id, self.cursor.step, index), entry)));
         }
         if let Some(attempt) = &mut self.attempt {
-            attempt.for_own.push((index, sample));
+            attempt.waiting.push((index, reply));
         }
-        if !self.has_flight(Kind::Call(OWN)) {
-            let step = self.cursor.step;
-            let own = Entry { method: "sampler".to_owned(), ..Entry::blank() };
-            let mut with = self.take_notes();
-            with.push(put(entry_key(&self.shared.id, step, OWN), &own));
-            self.own = Some(own);
-            self.ask(client, Tag::new(step, Kind::Call(OWN)), client.new_sampler(), with, None);
-        }
-    }
-
-    /// Draws samples beside the order.
-    fn draw(&mut self, index: u32, sampler: String, sample: Sample) {
         let (Some(open), Some(attempt)) = (self.open_incarnation(), &self.attempt) else { return };
         let service = open.service.clone();
         let samplers = attempt.samplers.clone();
@@ -336,22 +314,20 @@ impl Driver {
         self.beside.push(drawn.boxed_local());
     }
 
-    pub(super) async fn call_sampled(&mut self, index: u32, value: Result<Vec<u8>, Error>) {
+    pub(super) fn call_sampled(&mut self, index: u32, value: Result<Vec<u8>, Error>) {
         match value {
             Ok(bytes) => {
-                let op = self.record(index, Value::Given(bytes.clone()));
-                self.write_notes(op.into_iter().collect());
+                self.record(index, Value::Given(bytes.clone()));
                 self.answer(index, Ok(bytes));
             }
-            Err(error) if is_final(&error) => {
-                let failure = results::failure(&error);
-                let op = self.record(index, Value::Failed(failure.clone()));
-                self.write_notes(op.into_iter().collect());
-                self.answer(index, Err(failure));
-            }
             Err(error) => {
-                self.answer(index, Err(results::failure(&error)));
-                self.could_not_sample(error).await;
+                let failure = results::failure(&error);
+                if is_final(&error) {
+                    self.record(index, Value::Failed(failure.clone()));
+                    return self.answer(index, Err(failure));
+                }
+                self.answer(index, Err(failure));
+                self.could_not_sample(error);
             }
         }
     }
@@ -369,18 +345,10 @@ impl Driver {
             }
             Output::Path(path) => results::path(&path),
             Output::Loaded => Plain::nothing(),
-            Output::Sampler(id) => {
-                if index == OWN {
-                    let waiting = self.attempt.as_mut().map(|attempt| std::mem::take(&mut attempt.for_own));
-                    for (index, sample) in waiting.unwrap_or_default() {
-                        self.draw(index, id.as_str().to_owned(), sample);
-                    }
-                }
-                Plain::object(|plain| plain.text("sampler", id.as_str()))
-            }
+            Output::Sampler(id) => Plain::object(|plain| plain.text("sampler", id.as_str())),
         };
-        let op = self.record(index, Value::Given(bytes.clone()));
-        self.seen(key, op.into_iter().collect());
+        let with = self.recorded(index, Value::Given(bytes.clone()));
+        self.seen(key, with);
         self.answer(index, Ok(bytes));
     }
 
@@ -389,25 +357,25 @@ impl Driver {
         let failure = results::failure(error);
         let for_the_function = is_final(error);
         if for_the_function {
-            let op = self.record(index, Value::Failed(failure.clone()));
-            self.seen(key, op.into_iter().collect());
-        }
-        let waiting = self.attempt.as_mut().filter(|_| index == OWN);
-        for (index, _) in waiting.map(|attempt| std::mem::take(&mut attempt.for_own)).unwrap_or_default() {
-            self.answer(index, Err(failure.clone()));
+            let with = self.recorded(index, Value::Failed(failure.clone()));
+            self.seen(key, with);
         }
         self.answer(index, Err(failure));
         for_the_function
     }
 
-    fn record(&mut self, index: u32, value: Value) -> Option<Op> {
+    /// Records what came of a call that has no request of its own.
+    fn record(&mut self, index: u32, value: Value) {
+        let mut ops = self.take_unwritten();
+        ops.extend(self.recorded(index, value));
+        self.keep(ops);
+    }
+
+    fn recorded(&mut self, index: u32, value: Value) -> Vec<Op> {
         let key = entry_key(&self.shared.id, self.cursor.step, index);
-        let entry = match index {
-            OWN => self.own.as_mut(),
-            _ => self.entries.get_mut(index as usize).filter(|entry| !entry.is_blank()),
-        }?;
+        let Some(entry) = self.entries.get_mut(index as usize) else { return Vec::new() };
         entry.value = Some(value);
-        Some(put(key, entry))
+        vec![put(key, entry)]
     }
 
     fn answer(&mut self, index: u32, value: Came) {
@@ -422,7 +390,7 @@ impl Driver {
     }
 
     /// The function has ended, or thrown.
-    pub(super) async fn function_ended(&mut self, told: Result<Told, Failure>) {
+    pub(super) fn function_ended(&mut self, told: Result<Told, Failure>) {
         match told {
             Ok(Told::Step(value)) => {
                 if let Some(attempt) = &mut self.attempt {
@@ -431,20 +399,20 @@ impl Driver {
             }
             Ok(_) => {
                 let message = "the page gave data where a step ended".to_owned();
-                self.pause(Cause::StepFailed, message).await;
+                self.pause(Cause::StepFailed, message);
             }
             Err(Failure { kind, message }) => {
                 let cause = match kind {
                     FailureKind::StepMismatch => Cause::StepMismatch,
                     _ => Cause::StepFailed,
                 };
-                self.pause(cause, message).await;
+                self.pause(cause, message);
             }
         }
     }
 
     /// Closes the step whose function has ended, when all that it asked for is in.
-    pub(super) async fn close_step(&mut self) {
+    pub(super) fn close_step(&mut self) {
         if self.has_flights() || !self.beside.is_empty() {
             return;
         }
@@ -454,10 +422,8 @@ impl Driver {
         for (index, of_it, its_tokens) in &attempt.passes {
             if let Some(Entry { value: Some(Value::Given(bytes)), .. }) = self.entries.get(*index as usize) {
                 let wrong = Wrong::default();
-                loss += Given::new(bytes, &wrong)
-                    .object("metrics")
-                    .optional_number("loss:sum")
-                    .unwrap_or(f64::NAN);
+                let metrics = Given::new(bytes, &wrong).object("metrics");
+                loss += metrics.optional_number("loss:sum").unwrap_or(f64::NAN);
                 weight += of_it;
                 tokens += its_tokens;
             }
@@ -472,23 +438,17 @@ impl Driver {
         };
         let row = event::step(self.when(step), &done);
         let id = &self.shared.id;
-        let next = Cursor::at(step + 1, Default::default());
+        let next = Cursor::at(step + 1, Position::default());
         let mut ops = vec![
             put(cursor_key(id), &next),
             put(row_key(id, self.incarnation(), step, "step", 0), &Row(row.clone())),
         ];
-        let calls = (0..self.entries.len() as u32).chain(self.own.as_ref().map(|_| OWN));
-        ops.extend(calls.map(|index| Op::Delete(entry_key(id, step, index))));
-        // Should it be lost with the machine, the function runs again and finds all its calls recorded.
-        if let Err(error) = self.fence.commit(Durability::Relaxed, ops).await {
-            return self.not_written(error).await;
-        }
-        self.entries.clear();
-        self.own = None;
+        ops.extend((0..self.entries.len() as u32).map(|index| Op::Delete(entry_key(id, step, index))));
         self.unwritten.clear();
+        self.entries.clear();
         self.cursor = next;
-        self.happened(row);
-        self.step_finished();
+        // Should it be lost with the machine, the function runs again and finds all its calls recorded.
+        self.write(Durability::Relaxed, ops, Then::StepClosed(row));
     }
 }
 
@@ -496,15 +456,6 @@ impl Driver {
 fn is_final(error: &Error) -> bool {
     matches!(error.outcome(), Outcome::Refused) && !matches!(error.status(), Some(401..=404 | 410))
         || matches!(error.kind(), crate::error::Kind::InvalidArgument { .. })
-}
-
-/// The entry of this place; blank where nothing is known of it.
-pub fn place(entries: &mut Vec<Entry>, index: u32) -> &mut Entry {
-    let at = index as usize;
-    while entries.len() <= at {
-        entries.push(Entry::blank());
-    }
-    &mut entries[at]
 }
 
 fn is_of_the_page(method: &str) -> bool {

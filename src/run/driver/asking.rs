@@ -1,0 +1,250 @@
+//! What a run asks for, and when.
+//!
+//! A call is asked for when the one before it is written: a later one that is written without an earlier one would be another
+//! run.
+
+use futures_util::FutureExt;
+use tinkex_protocol::LossCall;
+use tinkex_supervise::reply;
+
+use super::results::Flight;
+use super::{Driver, Next, Stage, Writing, weigh};
+use crate::request::Progress;
+use crate::run::event::Reason;
+use crate::run::feed::{Batch, Feed};
+use crate::run::page::{Failure, FailureKind};
+use crate::run::records::{Cursor, Place, State, cursor_key, place_key};
+use crate::run::spec::Work;
+use crate::run::status::Cause;
+use crate::run::tag::{Kind, Tag};
+use crate::store::{Op, put};
+use crate::training::method::Ask;
+use crate::training::{Asked, Name, Save, TrainingClient};
+
+impl Driver {
+    /// Does what can be done now.
+    pub(super) fn act(&mut self) {
+        match &self.stage {
+            Stage::Shut if self.control.state.is_over() => self.leave(),
+            Stage::Shut if self.wants_model() => self.open(),
+            Stage::Shut if self.stopping.is_some() => self.end(State::Stopped),
+            Stage::Open(open) => {
+                let client = open.client.clone();
+                self.ask_next(&client);
+            }
+            _ => {}
+        }
+    }
+
+    fn wants_model(&self) -> bool {
+        let has_one = self.control.incarnation > 0 && matches!(self.next, Next::Same) && self.failures == 0;
+        match self.control.state {
+            State::Running => true,
+            // Its session is kept alive, and what was asked for is taken in.
+            State::Paused if self.control.cause == Cause::PausedByUser.as_str() => has_one,
+            State::Paused => has_one && self.stopping.is_some(),
+            _ => false,
+        }
+    }
+
+    fn ask_next(&mut self, client: &TrainingClient) {
+        if self.writing.is_some() || self.stuck {
+            return;
+        }
+        let behind = self.cursor.step - 1;
+        let between = self.attempt.is_none() && self.cursor.call == 0;
+        if between && behind > 0 && self.ask_behind(client, behind) {
+            return;
+        }
+        if between && self.stopping.is_some() {
+            if self.is_quiet() {
+                self.end(State::Stopped);
+            }
+            return;
+        }
+        if between && !self.is_running() {
+            return;
+        }
+        if self.data_end || self.shared.spec.steps().is_some_and(|steps| self.cursor.step > steps) {
+            return self.ask_at_the_end(client, behind);
+        }
+        match &self.shared.clone().spec.work {
+            Work::Data { loss, .. } => self.ask_of_data(client, loss),
+            Work::Function { .. } => self.ask_of_function(client),
+        }
+    }
+
+    /// What is due behind a step, one after another.
+    fn ask_behind(&mut self, client: &TrainingClient, step: u32) -> bool {
+        let shared = self.shared.clone();
+        let due = |every: u32| step % every == 0;
+        if let Some(evaluation) = &shared.spec.evaluation
+            && due(evaluation.every)
+            && self.behind.evaluated < step
+        {
+            return self.ask_evaluation(client, step);
+        }
+        if self.behind.saved < step
+            && let Some(reason) = self.checkpoint_due(step)
+        {
+            self.ask_checkpoint(client, step, reason);
+            return true;
+        }
+        if let Some(samples) = &shared.spec.samples
+            && due(samples.every)
+            && self.behind.sampled < step
+        {
+            self.behind.sampled = step;
+            self.ask(client, Tag::new(step, Kind::Sampler), client.new_sampler(), Vec::new(), None);
+            return true;
+        }
+        false
+    }
+
+    fn checkpoint_due(&self, step: u32) -> Option<Reason> {
+        let spec = &self.shared.spec.checkpoints;
+        let late = spec.every.is_some_and(|every| self.now() >= self.saved_at + every);
+        if late || spec.every_steps.is_some_and(|every| step % every == 0) {
+            return Some(Reason::Cadence);
+        }
+        if self.stopping.as_ref().is_some_and(|stopping| stopping.checkpoint) {
+            return Some(Reason::Stop);
+        }
+        self.wanted.as_ref().map(|(reason, _)| *reason)
+    }
+
+    fn ask_evaluation(&mut self, client: &TrainingClient, step: u32) -> bool {
+        let Some(evaluation) = &self.shared.spec.evaluation else { return false };
+        self.behind.evaluated = step;
+        let data = evaluation.data.clone();
+        let (weight, tokens) = weigh(&data);
+        let loss = match &self.shared.spec.work {
+            Work::Data { loss, .. } => loss.clone(),
+            Work::Function { .. } => LossCall::new("cross_entropy"),
+        };
+        match client.cut(data, &LossCall { forward_only: true, ..loss }) {
+            Ok(ask) => {
+                let tag = Tag { weight, tokens, ..Tag::new(step, Kind::Evaluate) };
+                self.ask(client, tag, ask, Vec::new(), None);
+                true
+            }
+            Err(error) => {
+                self.log(&format!("the evaluation behind step {step} can't be made: {error}"));
+                false
+            }
+        }
+    }
+
+    fn ask_checkpoint(&mut self, client: &TrainingClient, step: u32, reason: Reason) {
+        self.behind.saved = step;
+        self.saved_at = self.now();
+        let (id, number) = (&self.shared.id, self.control.incarnation);
+        let save = Save {
+            // Asked for again under the same name, it is the same.
+            name: format!("run-{id}-{number}-{step}"),
+            ttl_seconds: self.shared.spec.checkpoints.ttl_seconds,
+            overwrite: true,
+            user_metadata: None,
+        };
+        let with = vec![put(place_key(id, number, step), &Place(self.cursor.position.clone()))];
+        self.ask(client, Tag::new(step, Kind::Checkpoint(reason)), Ask::SaveState(save), with, None);
+    }
+
+    /// The last evaluation and the last checkpoint; then it is done.
+    fn ask_at_the_end(&mut self, client: &TrainingClient, step: u32) {
+        let evaluates = self.shared.spec.evaluation.is_some() && self.behind.evaluated < step;
+        if evaluates && self.ask_evaluation(client, step) {
+            return;
+        }
+        if self.behind.saved < step {
+            self.ask_checkpoint(client, step, Reason::End);
+        } else if self.is_quiet() {
+            self.end(State::Completed);
+        }
+    }
+
+    fn ask_of_data(&mut self, client: &TrainingClient, loss: &LossCall) {
+        let Cursor { step, call, position } = self.cursor.clone();
+        if call == 1 {
+            let ask = Ask::OptimStep(self.shared.spec.adam(step));
+            let next = Cursor::at(step + 1, position);
+            return self.ask(client, Tag::new(step, Kind::Optim), ask, Vec::new(), Some(next));
+        }
+        if self.batch.is_none() {
+            if let Some(feed) = self.feed.take() {
+                self.preparing = Some(feed.next(position).boxed_local());
+            }
+            return;
+        }
+        if (step - 1).saturating_sub(self.history.step) as usize >= self.shared.spec.pipeline {
+            return;
+        }
+        let Some(Batch { data, after }) = self.batch.take() else { return };
+        let (weight, tokens) = weigh(&data);
+        match client.cut(data, loss) {
+            Ok(ask) => {
+                let tag = Tag { weight, tokens, ..Tag::new(step, Kind::Train) };
+                let next = Cursor { step, call: 1, position: after };
+                self.ask(client, tag, ask, Vec::new(), Some(next));
+            }
+            Err(error) => {
+                // Nothing of it was sent: the cursor stays in front of it.
+                let message = format!("the batch of step {step} can't be sent: {}", error.message());
+                self.pause(Cause::Refused, message);
+            }
+        }
+    }
+
+    pub(super) fn prepared(&mut self, feed: Feed, batch: Result<Option<Batch>, Failure>) {
+        self.preparing = None;
+        self.feed = Some(feed);
+        match batch {
+            Ok(Some(batch)) => self.batch = Some(batch),
+            Ok(None) => self.data_end = true,
+            Err(Failure { kind, message }) => {
+                let cause = match kind {
+                    FailureKind::DataMismatch => Cause::DataChanged,
+                    _ => Cause::DataFailed,
+                };
+                self.pause(cause, message);
+            }
+        }
+    }
+
+    /// Asks for a call. With it is written `with`, and where the run is then.
+    pub(in crate::run) fn ask(
+        &mut self,
+        client: &TrainingClient,
+        tag: Tag,
+        ask: Ask,
+        mut with: Vec<Op>,
+        next: Option<Cursor>,
+    ) {
+        if let Some(next) = &next {
+            with.push(put(cursor_key(&self.shared.id), next));
+        }
+        if self.flights.is_empty() && tag.kind == Kind::Train {
+            self.step_began = self.now();
+        }
+        let key = self.next_key();
+        let (told, written) = reply();
+        let name = Name { key, label: tag.to_label(), with, written: Some(told) };
+        let asked = client.ask(ask, name, &Progress::default());
+        self.fly(key, tag, asked);
+        self.writing = Some(Writing { written, next });
+    }
+
+    pub(super) fn fly(&mut self, key: u32, tag: Tag, asked: Asked) {
+        let resumed = asked.resumed;
+        self.flights.push_back(Flight { key, tag, output: asked.output().boxed_local(), resumed });
+    }
+
+    pub(super) fn next_key(&mut self) -> u32 {
+        self.last_key += 1;
+        self.last_key
+    }
+
+    pub(in crate::run) fn is_writing(&self) -> bool {
+        self.writing.is_some() || self.stuck
+    }
+}

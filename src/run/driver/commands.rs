@@ -1,0 +1,184 @@
+//! What the page says to its run, and the states that follow.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::select;
+use tinkex_supervise::Reply;
+
+use super::{Driver, Next, Stage, Stopping, Then};
+use crate::error::Error;
+use crate::run::event::Reason;
+use crate::run::records::{Control, Cursor, State, control_key, cursor_key, entry_key};
+use crate::run::status::Cause;
+use crate::run::{Command, End};
+use crate::store::{Durability, Op, put};
+
+/// How long a server may take to end the session of a run that is over.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(5);
+
+impl Driver {
+    pub(super) fn hear(&mut self, command: Command) {
+        let state = self.control.state;
+        match command {
+            Command::Pause(reply) => match state {
+                State::Running => {
+                    let control =
+                        self.control_with(State::Paused, Cause::PausedByUser.as_str(), String::new());
+                    self.set(control, Vec::new(), Then::Told(reply));
+                }
+                State::Paused => drop(reply.send(Ok(()))),
+                over => drop(reply.send(Err(is_over(over)))),
+            },
+            Command::Resume { reply, .. } | Command::Stop { reply, .. } if state.is_over() => {
+                let _ = reply.send(Err(is_over(state)));
+            }
+            Command::Resume { from, restart_step, reply } => self.resume(from, restart_step, reply),
+            Command::Stop { checkpoint, reply } => {
+                self.end_attempt();
+                let replies = Vec::new();
+                let stopping = self.stopping.get_or_insert(Stopping { checkpoint, replies });
+                stopping.checkpoint &= checkpoint;
+                stopping.replies.push(reply);
+            }
+            Command::Checkpoint(reply) => self.save(reply),
+            Command::Hidden => {
+                if self.shared.spec.checkpoints.on_hide && self.cursor.step - 1 > self.behind.saved {
+                    self.wanted.get_or_insert((Reason::Hidden, Vec::new()));
+                }
+            }
+            Command::Call(call) => self.call(call),
+            Command::Note { attempt, index, entry } => self.note(attempt, index, entry),
+        }
+    }
+
+    /// A checkpoint behind the step under way; the last one, where nothing was done since.
+    fn save(&mut self, reply: Reply<Result<String, Error>>) {
+        let place = (self.control.incarnation, self.cursor.step - 1);
+        let latest = self.history.latest().filter(|saved| (saved.incarnation, saved.step) == place);
+        if let Some(saved) = latest {
+            let _ = reply.send(Ok(saved.path.clone()));
+        } else if self.is_running() {
+            let (reason, replies) = self.wanted.get_or_insert((Reason::Asked, Vec::new()));
+            *reason = Reason::Asked;
+            replies.push(reply);
+        } else {
+            let _ = reply.send(Err(Error::invalid("run", "the run isn't running: resume it first")));
+        }
+    }
+
+    fn resume(&mut self, from: Option<String>, restart_step: bool, reply: Reply<Result<(), Error>>) {
+        let cause = Cause::of_name(&self.control.cause);
+        let kept = &self.control.version;
+        if cause == Some(Cause::FunctionChanged)
+            && *kept != self.shared.version
+            && !restart_step
+            && from.is_none()
+        {
+            let message = format!(
+                "the step was begun with version {kept} of its function: give that one, begin the step again with \
+                 resume({{ step: \"restart\" }}), or stop()"
+            );
+            let _ = reply.send(Err(Error::invalid("step", message)));
+            return;
+        }
+        let mut ops = Vec::new();
+        let mut control = self.control_with(State::Running, "", String::new());
+        if restart_step {
+            control.version = self.shared.version.clone();
+            ops = self.forget_step();
+        }
+        if let Some(from) = from {
+            let reason = match cause {
+                Some(Cause::LossNotFinite) => "the loss was not finite",
+                _ => "asked for",
+            };
+            let path = (from != "checkpoint").then_some(from);
+            self.next = Next::New { reason: reason.into(), path };
+            self.shut(None);
+        } else if self.stuck || matches!(self.stage, Stage::Pausing(_)) {
+            self.shut(None);
+        }
+        (self.failures, self.attempts, self.reopenings) = (0, 0, 0);
+        self.set(control, ops, Then::Told(reply));
+    }
+
+    /// What was recorded of the step under way is nothing any more.
+    fn forget_step(&mut self) -> Vec<Op> {
+        self.end_attempt();
+        let Cursor { step, .. } = self.cursor;
+        let id = &self.shared.id;
+        let calls = 0..std::mem::take(&mut self.entries).len() as u32;
+        let mut ops: Vec<Op> = calls.map(|call| Op::Delete(entry_key(id, step, call))).collect();
+        ops.push(put(cursor_key(id), &self.cursor));
+        ops
+    }
+
+    /// Why it stops to move, until somebody does something about it.
+    pub(in crate::run) fn pause(&mut self, cause: Cause, message: String) {
+        self.end_attempt();
+        if self.is_running() {
+            let control = self.control_with(State::Paused, cause.as_str(), message);
+            self.set(control, Vec::new(), Then::Nothing);
+        }
+    }
+
+    fn set(&mut self, control: Control, mut ops: Vec<Op>, then: Then) {
+        self.control = control;
+        ops.push(put(control_key(&self.shared.id), &self.control));
+        self.write(Durability::Strict, ops, then);
+    }
+
+    /// It is over: what is left is to write that down, and to let the server end its session.
+    pub(super) fn end(&mut self, state: State) {
+        self.control = self.control_with(state, "", String::new());
+        self.leave();
+    }
+
+    pub(super) fn leave(&mut self) {
+        let record = put(control_key(&self.shared.id), &self.control);
+        let written = self.fence.commit(Durability::Strict, vec![record]);
+        let patience = self.timer(PATIENCE_AT_THE_END);
+        let open = match std::mem::replace(&mut self.stage, Stage::Shut) {
+            Stage::Open(open) => Some(open),
+            _ => None,
+        };
+        let leaving = async move {
+            written.await?;
+            if let Some(open) = open {
+                // A server that doesn't answer ends it by itself.
+                select(pin!(open.service.finish()), patience).await;
+            }
+            Ok(())
+        };
+        self.stage = Stage::Leaving(leaving.boxed_local());
+    }
+
+    pub(super) fn left(&mut self, written: Result<(), Error>) {
+        if let Err(error) = &written {
+            self.log(&format!("that the run is over could not be written down: {error}"));
+        }
+        for reply in self.stopping.take().map(|stopping| stopping.replies).unwrap_or_default() {
+            let _ = reply.send(written.clone());
+        }
+        self.over = true;
+        self.tell_status();
+        self.shared.end(End { state: self.control.state.as_str(), cause: None });
+    }
+
+    /// Somebody else has it now: nothing of it can be written here.
+    pub(super) fn leave_as_fenced(&mut self, error: &Error) {
+        self.end_attempt();
+        self.over = true;
+        self.shared.end(End { state: "closed", cause: Some((Cause::Fenced, error.message().to_owned())) });
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.control.state == State::Running
+    }
+}
+
+fn is_over(state: State) -> Error {
+    Error::invalid("run", ["the run is ", state.as_str(), ": start another one"].concat())
+}

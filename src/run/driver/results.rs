@@ -1,0 +1,252 @@
+//! What comes of a run's calls: rows of its history, or the end of its moving.
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tinkex_protocol::SamplingSessionId;
+use tinkex_protocol::metrics::Metrics;
+
+use super::{Beside, Driver, Stage};
+use crate::error::{Error, Kind as ErrorKind, Outcome};
+use crate::request::Progress;
+use crate::run::event::{self, When};
+use crate::run::page::News;
+use crate::run::records::{Row, row_key};
+use crate::run::status::Cause;
+use crate::run::tag::{Kind, Tag};
+use crate::sampling::Sample;
+use crate::store::{Op, StoreErrorKind, put};
+use crate::training::method::Output;
+
+/// A call whose result is to come.
+pub(super) struct Flight {
+    pub key: u32,
+    pub tag: Tag,
+    pub output: LocalBoxFuture<'static, Result<Output, Error>>,
+    /// It came back, so that what it made may have been used.
+    pub resumed: bool,
+}
+
+/// A pass that is done, while its step is not.
+pub(super) struct Passed {
+    key: u32,
+    tag: Tag,
+    loss: f64,
+    metrics: Metrics,
+}
+
+impl Driver {
+    pub(super) fn finished(&mut self, flight: Flight, output: Output) {
+        let Flight { key, tag, resumed, .. } = flight;
+        let step = tag.step;
+        match (tag.kind, output) {
+            (Kind::Train, Output::Forward(output)) => {
+                let loss = loss(&output.metrics, tag.weight);
+                // One whose step was finished before has its row.
+                if let Some(before) = self.passed.replace(Passed { key, tag, loss, metrics: output.metrics })
+                {
+                    self.seen(before.key, Vec::new());
+                }
+                if !loss.is_finite() {
+                    let what = if loss.is_nan() { "NaN" } else { "infinite" };
+                    let message = format!(
+                        "the loss of step {step} is {what}, and its update may have been made; checkpoints before it \
+                         are sound"
+                    );
+                    self.pause(Cause::LossNotFinite, message);
+                }
+            }
+            (Kind::Optim, Output::Step(metrics)) => self.step_done(key, step, metrics),
+            (Kind::Evaluate, Output::Forward(output)) => {
+                let loss = loss(&output.metrics, tag.weight);
+                let row = event::evaluation(self.when(step), loss, tag.tokens);
+                self.keep_row(key, step, "evaluation", row);
+            }
+            (Kind::Checkpoint(reason), Output::Path(path)) => {
+                let row = event::checkpoint(self.when(step), &path, reason);
+                self.keep_row(key, step, "checkpoint", row);
+                self.answer_wanted(Ok(path));
+            }
+            (Kind::Sampler, Output::Sampler(id)) => self.sample_behind(key, step, id, resumed),
+            (Kind::Call(index), output) => self.call_done(key, index, output),
+            _ => {
+                self.seen(key, Vec::new());
+                self.log("a result of a run is of another kind than what was asked for");
+            }
+        }
+    }
+
+    fn step_done(&mut self, key: u32, step: u32, mut metrics: Metrics) {
+        let now = self.now();
+        let ms = now.saturating_sub(self.step_began).as_millis() as u64;
+        self.step_began = now;
+        let (mut loss, mut tokens, mut before) = (None, 0, None);
+        if let Some(passed) = self.passed.take_if(|passed| passed.tag.step == step) {
+            (loss, tokens, before) = (Some(passed.loss), passed.tag.tokens, Some(passed.key));
+            for (name, value) in passed.metrics.iter() {
+                metrics.insert(name.clone(), *value);
+            }
+        }
+        let learning_rate = Some(self.shared.spec.schedule.rate(step, self.shared.spec.steps()));
+        let done = event::Step { loss, tokens, learning_rate, ms, metrics: &metrics, value: None };
+        let row = event::step(self.when(step), &done);
+        self.keep_row(key, step, "step", row);
+        if let Some(before) = before {
+            self.seen(before, Vec::new());
+        }
+        self.moved();
+    }
+
+    /// A step is finished: what failed before counts for nothing.
+    pub(super) fn moved(&mut self) {
+        (self.attempts, self.reopenings) = (0, 0);
+    }
+
+    /// The step of a function is closed.
+    pub(super) fn step_closed(&mut self, row: Vec<u8>) {
+        self.happened(row);
+        self.moved();
+    }
+
+    /// Writes a row with the end of its call, and tells of it.
+    fn keep_row(&mut self, key: u32, step: u32, kind: &str, row: Vec<u8>) {
+        let row_key = row_key(&self.shared.id, self.control.incarnation, step, kind, 0);
+        self.seen(key, vec![put(row_key, &Row(row.clone()))]);
+        self.happened(row);
+    }
+
+    pub(super) fn happened(&mut self, row: Vec<u8>) {
+        self.history.take(&row);
+        self.shared.page.tell(News::Event(row));
+    }
+
+    /// Nothing of a call need be kept any more; `with` is written when it goes.
+    pub(in crate::run) fn seen(&self, key: u32, with: Vec<Op>) {
+        if let Stage::Open(open) = &self.stage {
+            open.client.seen_with(key, with);
+        }
+    }
+
+    /// Samples from the weights behind a step, beside all else.
+    fn sample_behind(&mut self, key: u32, step: u32, id: SamplingSessionId, used: bool) {
+        let (Stage::Open(open), Some(samples)) = (&self.stage, self.shared.spec.samples.clone()) else {
+            return;
+        };
+        let (service, when) = (open.service.clone(), self.when(step));
+        let sampling = async move {
+            let made = service.start_sampling_client(id, used).await?;
+            let mut events = Vec::new();
+            for (nth, prompt) in samples.prompts.iter().enumerate() {
+                let sample = Sample { prompt: prompt.clone(), ..samples.sample.clone() };
+                let sampled = made.client.sample(sample, &Progress::default()).await?;
+                let sequences = &sampled.response.sequences;
+                events.extend(sequences.iter().map(|sequence| event::sample(when, nth, sequence)));
+            }
+            service.close_client(&made.pid).await;
+            Ok(events)
+        };
+        self.beside.push(sampling.map(move |events| Beside::Samples { key, step, events }).boxed_local());
+    }
+
+    pub(super) fn sampled_behind(&mut self, key: u32, step: u32, events: Result<Vec<Vec<u8>>, Error>) {
+        let incarnation = self.control.incarnation;
+        match events {
+            Ok(events) => {
+                let id = &self.shared.id;
+                let rows = events.iter().enumerate().map(|(nth, event)| {
+                    put(row_key(id, incarnation, step, "sample", nth as u32), &Row(event.clone()))
+                });
+                self.seen(key, rows.collect());
+                events.into_iter().for_each(|event| self.happened(event));
+            }
+            Err(error) => {
+                self.seen(key, Vec::new());
+                self.log(&format!("no samples behind step {step}: {error}"));
+            }
+        }
+    }
+
+    /// A call has no result.
+    pub(super) fn failed(&mut self, flight: Flight, error: Error) {
+        let Flight { key, tag, .. } = flight;
+        if let Kind::Call(index) = tag.kind
+            && self.call_failed(key, index, &error)
+        {
+            return;
+        }
+        if matches!(tag.kind, Kind::Checkpoint(_)) {
+            self.answer_wanted(Err(error.clone()));
+        }
+        let message = error.message().to_owned();
+        match error.kind() {
+            _ if self.fence.lost().is_some() => self.leave_as_fenced(&error),
+            ErrorKind::Api { status: 404 | 410, .. } => self.lose(error),
+            // Whether it was applied can't be known; what is behind a checkpoint is.
+            ErrorKind::Storage(StoreErrorKind::Damaged) => self.lose(error),
+            ErrorKind::Storage(_) => self.not_written(error),
+            ErrorKind::Api { status: 401..=403, .. } => {
+                self.shut(None);
+                self.pause(Cause::NotLetIn, message);
+            }
+            _ => match self.open_incarnation().and_then(|open| open.lost()) {
+                Some(lost) => self.lose(lost),
+                // It goes on without this caller, or its client has gone: it comes back with the model.
+                None if error.outcome() == Outcome::Journaled => self.reopen(error),
+                None if is_of_the_client(&error) => self.reopen(error),
+                None => self.refused(key, &tag, &message),
+            },
+        }
+    }
+
+    /// The server has said no. What was asked for behind it may have been done.
+    fn refused(&mut self, key: u32, tag: &Tag, message: &str) {
+        self.seen(key, Vec::new());
+        if tag.kind == Kind::Optim {
+            if let Some(passed) = self.passed.take_if(|passed| passed.tag.step == tag.step) {
+                self.seen(passed.key, Vec::new());
+            }
+            // It counts as done: nothing will come of it.
+            self.history.step = tag.step;
+        }
+        self.pause(Cause::Refused, format!("the server refused a call of step {}: {message}", tag.step));
+    }
+
+    /// A sample has no result, and not because of what was asked for.
+    pub(in crate::run) fn could_not_sample(&mut self, error: Error) {
+        match error.status() {
+            Some(404 | 410) => self.lose(error),
+            Some(401..=403) => {
+                self.shut(None);
+                self.pause(Cause::NotLetIn, error.message().into());
+            }
+            // The step runs again, and so does what it had not recorded.
+            _ => self.reopen(error),
+        }
+    }
+
+    pub(super) fn answer_wanted(&mut self, saved: Result<String, Error>) {
+        for reply in self.wanted.take().map(|(_, replies)| replies).unwrap_or_default() {
+            let _ = reply.send(saved.clone());
+        }
+    }
+
+    pub(in crate::run) fn when(&self, step: u32) -> When {
+        When { at: self.shared.now(), step, incarnation: self.control.incarnation }
+    }
+
+    pub(in crate::run) fn has_flight(&self, kind: Kind) -> bool {
+        self.flights.iter().any(|flight| flight.tag.kind == kind)
+    }
+
+    pub(in crate::run) fn has_flights(&self) -> bool {
+        !self.flights.is_empty()
+    }
+}
+
+fn is_of_the_client(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Closed | ErrorKind::Crashed { .. } | ErrorKind::Refused)
+}
+
+/// The loss of a pass, per weight.
+fn loss(metrics: &Metrics, weight: f64) -> f64 {
+    metrics.get("loss:sum").copied().unwrap_or(f64::NAN) / weight.max(f64::MIN_POSITIVE)
+}
