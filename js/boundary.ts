@@ -300,6 +300,10 @@ export type ToOwner =
   | { type: "ended"; key: number; failure: string | undefined }
   /** From now on `supervision` tells how the tree of a service is and becomes, or no more. */
   | { type: "watch"; service: number; on: boolean }
+  /** The page is put aside, and kept: it lets go of what others may need, until it is back. */
+  | { type: "away" }
+  /** The page is back, or its network has come or gone. */
+  | { type: "wake"; online: boolean }
   /** To the run that the call of this key has open. With `life` only to that instance, whose question it answers. */
   | { type: "toRun"; key: number; life?: number; message: ToRun };
 

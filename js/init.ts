@@ -5,8 +5,8 @@ import { InitError, InvalidArgumentError, NotInitializedError } from "./errors.j
 import { createInstance } from "./instance.js";
 import { LocalLife, wordsOf } from "./life.js";
 import { type Begin, Owner } from "./owner.js";
+import { isOnline, watchPage } from "./page-life.js";
 import { Page } from "./page.js";
-import { watchPage } from "./page-life.js";
 import type { InitOptions } from "./types.js";
 import { Workers } from "./workers.js";
 import { World } from "./world.js";
@@ -85,8 +85,15 @@ async function start(given: InitOptions): Promise<void> {
     );
   }
   page = made;
+  // For as long as there is the page.
   const hidden = () => made.hidden();
-  watchPage({ hidden, away: hidden, back() {} });
+  const away = (kept: boolean) => {
+    hidden();
+    if (kept) owner.post({ type: "away" });
+  };
+  const wake = () => owner.post({ type: "wake", online: isOnline() });
+  watchPage({ hidden, away, back: wake, network: wake });
+  if (!isOnline()) wake();
 }
 
 function onPage(module: WebAssembly.Module, page: Page): Begin {

@@ -52,6 +52,8 @@ export interface Instance {
   supervision(service: number): SupervisionRow[] | undefined;
   /** Begins, with the tree as it is, or ends to tell the host how it changes. */
   watch(service: number, on: boolean): void;
+  /** The page is back, or its network has come or gone. */
+  wake(online: boolean): void;
   /** The caller knows what came of its call: nothing of it need be kept. */
   seen(key: number): void;
 }

@@ -111,6 +111,11 @@ export class LocalLife implements Life {
         return instance.to_run(message.key, encode(message.message));
       case "watch":
         return instance.watch(message.service, message.on);
+      case "away":
+        return this.#world.letGo();
+      case "wake":
+        this.#world.goOn();
+        return instance.wake(message.online);
     }
   }
 

@@ -69,6 +69,7 @@ export class Owner {
   #life: Life;
   /** How many instances there were. */
   #lives = 0;
+  #online = true;
   /** When the last restarts were. */
   #restarts: number[] = [];
   /** What happened, when no instance will be made any more. */
@@ -104,6 +105,13 @@ export class Owner {
       case "watch":
         if (message.on) this.#watched.add(message.service);
         else this.#watched.delete(message.service);
+        this.#life.tell(message);
+        break;
+      case "wake":
+        this.#online = message.online;
+        this.#life.tell(message);
+        break;
+      case "away":
         this.#life.tell(message);
         break;
       case "ended":
@@ -334,6 +342,7 @@ export class Owner {
         return queueMicrotask(() => this.#restart());
       }
       this.#life.setBusy(this.#pending.size > 0);
+      if (!this.#online) this.#life.tell({ type: "wake", online: false });
       for (const opened of this.#services.values()) this.#life.tell(opened);
       for (const service of this.#watched) this.#life.tell({ type: "watch", service, on: true });
       for (const [number, client] of this.#clients) this.#remake(number, client);

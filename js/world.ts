@@ -10,6 +10,7 @@ import type {
   StoreOperation,
   WireGiven,
 } from "./boundary.js";
+import { IndexedDbStore } from "./store/indexeddb.js";
 import { openStore } from "./store/open.js";
 import { type Store, StoreError } from "./store/store.js";
 
@@ -54,6 +55,21 @@ export class World implements Given {
       await (await this.#open(place, service)).forget();
       return {};
     });
+  }
+
+  /** The page is put aside: its stores hold nobody up meanwhile, and do nothing before it is back. */
+  letGo(): void {
+    this.#databases((database) => database.letGo());
+  }
+
+  goOn(): void {
+    this.#databases((database) => database.goOn());
+  }
+
+  #databases(tell: (database: IndexedDbStore) => void): void {
+    for (const opening of this.#stores.values()) {
+      opening.then((store) => store instanceof IndexedDbStore && tell(store)).catch(() => undefined);
+    }
   }
 
   async #open(place: string, service: number): Promise<Store> {

@@ -49,12 +49,13 @@ export class IndexedDbStore implements Store {
   #connection: Promise<IDBDatabase> | undefined;
   #waiting: { batch: Batch; settle: (written: Promise<void>) => void }[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Ends the turn in which nothing is done. */
+  #goOn: (() => void) | undefined;
 
   constructor(name: string, warn: (message: string) => void, schema = SCHEMA) {
     this.#name = name;
     this.#warn = warn;
     this.#schema = schema;
-    globalThis.addEventListener?.("pagehide", this.#onPageHide);
   }
 
   /** Rejects as "unavailable" where pages have no IndexedDB: private windows of some browsers, sandboxed frames. */
@@ -140,17 +141,31 @@ export class IndexedDbStore implements Store {
   }
 
   async close(): Promise<void> {
-    globalThis.removeEventListener?.("pagehide", this.#onPageHide);
+    this.goOn();
     this.#flush();
     await this.#turns.close();
     await this.#disconnect();
   }
 
-  /** A page that may come back holds nobody up meanwhile. */
-  readonly #onPageHide = (event: PageTransitionEvent) => {
+  /**
+   * For a page that is put aside: writes what waits, closes the connection, and does nothing more before `goOn`. Otherwise
+   * the next answer that arrives would have it opened again, and the page would be in the way of others for as long as it
+   * is kept.
+   */
+  letGo(): void {
+    if (this.#goOn) return;
     this.#flush();
-    if (event.persisted) void this.#disconnect();
-  };
+    const back = new Promise<void>((goOn) => (this.#goOn = goOn));
+    void this.#turns.take(async () => {
+      await this.#disconnect();
+      await back;
+    });
+  }
+
+  goOn(): void {
+    this.#goOn?.();
+    this.#goOn = undefined;
+  }
 
   /**
    * Runs `body`, which asks for all that it needs before it returns: a transaction that is not asked anything ends. What

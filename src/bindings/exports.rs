@@ -18,6 +18,8 @@ use crate::wire::arguments;
 
 struct Instance {
     host: Host,
+    /// What the page says of its network.
+    online: bool,
     services: Vec<Opened>,
 }
 
@@ -54,7 +56,8 @@ thread_local! {
 pub fn start(host: Host) {
     wasm_bindgen::handler::set_on_abort(dying);
     OWNER.with(|owner| owner.set(host.clone()).ok());
-    INSTANCE.with_borrow_mut(|instance| *instance = Some(Instance { host, services: Vec::new() }));
+    INSTANCE
+        .with_borrow_mut(|instance| *instance = Some(Instance { host, online: true, services: Vec::new() }));
 }
 
 /// Makes a service. Its options were checked by the class; nothing is sent before the first call.
@@ -92,6 +95,9 @@ pub fn open(service: u32, options: &[u8]) {
     });
     INSTANCE.with_borrow_mut(|instance| {
         if let Some(instance) = instance {
+            if !instance.online {
+                opened.wake(false);
+            }
             instance.services.push(Opened { number: service, service: opened, desk: address, watch: None });
         }
     });
@@ -159,6 +165,17 @@ pub fn watch(service: u32, on: bool) {
 pub fn hidden() {
     INSTANCE.with_borrow(|instance| {
         instance.iter().flat_map(|all| &all.services).for_each(|opened| opened.service.hidden());
+    });
+}
+
+/// The page is back, or its network has come or gone: what waits for a next try tries now, and heartbeats that are due are
+/// sent.
+#[wasm_bindgen]
+pub fn wake(online: bool) {
+    INSTANCE.with_borrow_mut(|instance| {
+        let Some(instance) = instance else { return };
+        instance.online = online;
+        instance.services.iter().for_each(|opened| opened.service.wake(online));
     });
 }
 

@@ -13,6 +13,7 @@
 //! | `ended(key, failure)` | a function of the page has ended, or failed |
 //! | `to_run(key, message)` | what the page says to a run, by the key of the call that opened it |
 //! | `hidden()` | the page is hidden, and may never be seen again |
+//! | `wake(online)` | the page is back, or its network has come or gone |
 //! | `supervision(service)` | the supervision tree as it is now |
 //! | `watch(service, on)` | begins or ends to say when the tree changes |
 //!

@@ -13,7 +13,6 @@ use tinkex_protocol::json::futures::{RequestType, RetrieveFuture};
 use tinkex_protocol::retrieved::{QueueState, Retrieved, TryAgain};
 use tinkex_supervise::{Dropped, reply, waiting_for};
 
-use super::tries::pause;
 use crate::error::{Error, Outcome};
 use crate::platform::{HttpResponse, Level};
 use crate::transport::connections::Class;
@@ -66,7 +65,7 @@ pub fn retrieve(
             match polls.judge(outcome) {
                 Judged::Ended(result) => return result,
                 Judged::Again(wait) if wait.is_zero() => {}
-                Judged::Again(wait) => pause(&polls.transport, "the next poll", wait).await,
+                Judged::Again(wait) => polls.transport.pause("the next poll", wait).await,
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tinkex_journal::lane::Refusal;
 use tinkex_protocol::json::futures::Submitted;
 
-use super::tries::{attempt, pause};
+use super::tries::attempt;
 use crate::error::{Error, Outcome};
 use crate::platform::Level;
 use crate::transport::retry::{self, Attempt, PATIENCE};
@@ -53,7 +53,7 @@ pub async fn submit(
             platform.log(Level::Warn, &format!("{} is not through after five minutes: {error}", call.path));
             impatient(error);
         }
-        pause(transport, "the next try", wait).await;
+        transport.pause("the next try", wait).await;
         retries += 1;
     }
 }

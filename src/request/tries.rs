@@ -1,8 +1,6 @@
-//! One try of a request and the pause before the next, as the task that makes them shows them. Boxed, so that each is
-//! compiled once and not into every loop.
+//! One try of a request, as the task that makes it shows it. Boxed, so that it is compiled once and not into every loop.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -29,16 +27,6 @@ pub fn attempt(
         }
         let _waiting = waiting_for("the server to take it");
         transport.attempt(&call, call.idempotency_key.as_deref(), retries).await
-    }
-    .boxed_local()
-}
-
-/// Waits, for what `why` says.
-pub fn pause(transport: &Transport, why: &'static str, pause: Duration) -> LocalBoxFuture<'static, ()> {
-    let timer = transport.platform().timer(pause);
-    async move {
-        let _waiting = waiting_for(why);
-        timer.await;
     }
     .boxed_local()
 }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::platform::{HttpResponse, uuid};
 use crate::request::Progress;
 use crate::request::retrieve::{Payload, retrieve_or_fail};
-use crate::request::tries::{attempt, pause};
+use crate::request::tries::attempt;
 use crate::transport::retry::{Attempt, PATIENCE};
 use crate::transport::{Call, PAUSE_FOR_BILLING, Silence, Transport, read_answer};
 
@@ -111,7 +111,7 @@ impl SamplingClient {
                 match retrieve_or_fail(transport, &taken.request_id, RequestType::Sample).await {
                     Err(error) if error.status() == Some(410) && remakes < MAX_REMAKES => {
                         // Its future is gone, and nothing was changed: sample again, under a new number.
-                        pause(transport, "the next try", transport.backoff(remakes)).await;
+                        transport.pause("the next try", transport.backoff(remakes)).await;
                         remakes += 1;
                     }
                     payload => return read(payload?, taken),
@@ -172,7 +172,7 @@ impl SamplingClient {
                     if left.is_zero() {
                         break;
                     }
-                    pause(transport, "the server, which asked for a pause", left).await;
+                    transport.pause("the server, which asked for a pause", left).await;
                 }
                 let outcome = attempt(transport, &call, retries, Some(progress.clone())).await;
                 if let Ok(answer) = &outcome
@@ -183,7 +183,7 @@ impl SamplingClient {
                 let Some(wait) = client.pause_before(&outcome, started, &mut retries, bytes)? else {
                     continue;
                 };
-                pause(transport, "the next try", wait).await;
+                transport.pause("the next try", wait).await;
             }
         }
         .boxed_local()

@@ -303,6 +303,11 @@ impl Service {
         self.0.shared.telemetry.leave();
     }
 
+    /// The page is back, or its network has come or gone.
+    pub fn wake(&self, online: bool) {
+        self.transport().wake(online);
+    }
+
     /// Ends everything: clients first, then the session's heartbeats, and telemetry when it has told of that. Nothing is
     /// finished at the server.
     pub fn close(&self) {

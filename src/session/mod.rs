@@ -93,9 +93,16 @@ struct Inner {
     models: Cell<u64>,
     samplers: Cell<u64>,
     /// When the last heartbeat was sent.
-    last_beat: Cell<Duration>,
+    last_beat: Cell<Beat>,
     /// The process that sends them, while it sleeps.
     sleeping: RefCell<Option<Waker>>,
+}
+
+/// A moment by both clocks: while a machine sleeps some browsers' own clock stands.
+#[derive(Clone, Copy, Default)]
+struct Beat {
+    at: Duration,
+    unix_time: Duration,
 }
 
 enum State {
@@ -134,7 +141,7 @@ impl Session {
             state: RefCell::new(State::None),
             models: Cell::new(0),
             samplers: Cell::new(0),
-            last_beat: Cell::new(Duration::ZERO),
+            last_beat: Cell::default(),
             sleeping: RefCell::new(None),
         });
         let known = Rc::downgrade(&session);
@@ -194,7 +201,7 @@ impl Session {
                 }
             };
             let now = session.0.transport.platform().now();
-            session.0.last_beat.set(now);
+            session.beat();
             let live = State::Live { journal: journal.clone(), last_success: now, warned: false };
             *session.0.state.borrow_mut() = live;
             session.0.telemetry.opened(&journal, how);
@@ -355,9 +362,17 @@ impl Session {
         }
     }
 
+    /// One is sent now, or what counts as one.
+    fn beat(&self) {
+        let platform = self.0.transport.platform();
+        self.0.last_beat.set(Beat { at: platform.now(), unix_time: platform.unix_time() });
+    }
+
     fn until_next_beat(&self) -> Duration {
-        let now = self.0.transport.platform().now();
-        (self.0.last_beat.get() + HEARTBEAT_EVERY).saturating_sub(now)
+        let (platform, last) = (self.0.transport.platform(), self.0.last_beat.get());
+        let left = (last.at + HEARTBEAT_EVERY).saturating_sub(platform.now());
+        // Set back, the other clock says nothing.
+        left.min((last.unix_time + HEARTBEAT_EVERY).saturating_sub(platform.unix_time()))
     }
 
     /// The process that keeps the session alive.
@@ -395,7 +410,7 @@ impl Session {
     /// Sends one heartbeat, if there is a session and it is this service's.
     async fn heartbeat(&self) {
         let Inner { transport, state, .. } = &*self.0;
-        self.0.last_beat.set(transport.platform().now());
+        self.beat();
         let Some(id) = self.id() else { return };
         let answer = transport.send(beat(id.clone()).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT)).await;
         let now = transport.platform().now();

@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod connections;
+pub mod network;
 pub mod retry;
 
 use std::cell::{Cell, RefCell};
@@ -12,11 +13,13 @@ use std::time::Duration;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::{FutureExt, TryFutureExt};
 use serde::Serialize;
+use tinkex_supervise::waiting_for;
 
 use crate::error::Error;
 use crate::platform::{HttpRequest, HttpResponse, Level, Platform, numbers, uuid};
 use answer::Answer;
 use connections::{Asked, Class, Connections};
+use network::Network;
 use retry::{Attempt, Policy, Tried, backoff, pause_before_retry};
 
 /// How long one HTTP request may take, unless the user says otherwise.
@@ -126,6 +129,7 @@ struct Inner {
     platform: Rc<dyn Platform>,
     settings: Settings,
     connections: Connections,
+    network: Network,
     /// Whether this server has ever answered.
     reached: Cell<bool>,
     billing: Cell<Billing>,
@@ -148,6 +152,7 @@ impl Transport {
             platform,
             settings,
             connections,
+            network: Network::default(),
             reached: Cell::new(false),
             billing: Cell::default(),
             on_answer: RefCell::default(),
@@ -158,9 +163,36 @@ impl Transport {
         &self.0.platform
     }
 
-    /// `hear` is told of every answer, whatever it is.
+    /// `hear` is told of every answer, whatever it is, and of every [`wake`](Self::wake).
     pub fn on_answer(&self, hear: Hear) {
         self.0.on_answer.borrow_mut().push(hear);
+    }
+
+    /// The page is back, or its network has come or gone: what waits for a next try tries now, and what is due is sent.
+    pub fn wake(&self, online: bool) {
+        self.0.network.change(online);
+        self.stir();
+    }
+
+    /// Tells those who hear of answers.
+    fn stir(&self) {
+        self.0.on_answer.borrow_mut().retain(|hear| hear());
+    }
+
+    /// Waits until a next try, and shows it as `why`: at most so long, and less when the network has changed.
+    pub fn pause(&self, why: &'static str, pause: Duration) -> LocalBoxFuture<'static, ()> {
+        let over = self.until_next_try(pause);
+        let why = self.0.network.or_absent(why);
+        async move {
+            let _waiting = waiting_for(why);
+            over.await;
+        }
+        .boxed_local()
+    }
+
+    /// The same, for those who show it themselves.
+    pub fn until_next_try(&self, pause: Duration) -> LocalBoxFuture<'static, ()> {
+        self.0.network.until_changed(self.0.platform.timer(pause))
     }
 
     /// Sends the call, again where its policy says so, and gives the first answer that is final: a 2xx.
@@ -214,7 +246,7 @@ impl Transport {
                 Level::Debug,
                 &format!("{} {} again in {} ms", call.method, call.path, pause.as_millis() as u64),
             );
-            platform.timer(pause).await;
+            self.pause("the next try", pause).await;
             retries += 1;
         }
     }
@@ -270,7 +302,7 @@ impl Transport {
             match either.await {
                 Either::Left((Ok(answer), _)) => {
                     transport.0.reached.set(true);
-                    transport.0.on_answer.borrow_mut().retain(|hear| hear());
+                    transport.stir();
                     Ok(answer)
                 }
                 Either::Left((Err(failure), _)) => Err(Silence::Failed(failure)),

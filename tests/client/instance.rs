@@ -19,11 +19,18 @@ pub struct Instance {
     dies_at: Rc<Cell<u64>>,
     /// By how much its timers are late.
     late: Cell<Duration>,
+    /// Timers fire at multiples of it alone, as those of a hidden page do.
+    period: Cell<Duration>,
 }
 
 impl Instance {
     pub fn of(world: Rc<World>) -> Rc<Instance> {
-        Rc::new(Instance { world, dies_at: Rc::new(Cell::new(u64::MAX)), late: Cell::default() })
+        Rc::new(Instance {
+            world,
+            dies_at: Rc::new(Cell::new(u64::MAX)),
+            late: Cell::default(),
+            period: Cell::default(),
+        })
     }
 
     /// Lets it die after so many polls of anything from now.
@@ -35,6 +42,11 @@ impl Instance {
     pub fn delay_timers(&self, by: Duration) {
         self.late.set(by);
     }
+
+    /// Its timers fire once in each period from now on, all of them together.
+    pub fn throttle_timers(&self, period: Duration) {
+        self.period.set(period);
+    }
 }
 
 impl Runtime for Instance {
@@ -43,7 +55,13 @@ impl Runtime for Instance {
     }
 
     fn timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
-        self.world.timer(after + self.late.get())
+        let (now, period) = (self.now(), self.period.get());
+        let after = after + self.late.get();
+        if period.is_zero() {
+            return self.world.timer(after);
+        }
+        let periods = (now + after).as_nanos().div_ceil(period.as_nanos());
+        self.world.timer(period * periods as u32 - now)
     }
 
     fn spawn(&self, future: LocalBoxFuture<'static, ()>) {

@@ -1,11 +1,13 @@
 //! The client as its users meet it, over a simulated network to the real sandbox: order, lost answers, endings.
 
+mod allocations;
 mod audit;
 mod disk;
 #[path = "../simulation/door.rs"]
 mod door;
 mod instance;
 mod journal;
+mod page_life;
 mod runs;
 mod sessions;
 mod telemetry;

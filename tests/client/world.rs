@@ -61,6 +61,8 @@ pub struct World {
     dice: Rc<Cell<u64>>,
     /// Timers that were to fire at the very instant at which they were set.
     immediate_timers: Rc<Cell<usize>>,
+    /// By how much the clock on the wall is ahead of the one that timers go by.
+    unix_ahead: Rc<Cell<Duration>>,
 }
 
 /// The world's time, at whose every stop the trees of all services are counted.
@@ -90,6 +92,8 @@ struct Server {
     core: Core,
     up: bool,
     silent: bool,
+    /// Nothing that it has taken is done meanwhile.
+    idle: bool,
     refuses: Option<u16>,
     /// So many more.
     refusals: usize,
@@ -109,7 +113,11 @@ impl World {
 
     /// A world whose server keeps sessions without heartbeats for an hour.
     pub fn patient(seed: u64) -> Rc<World> {
-        let session_timeout = Duration::from_secs(3_600);
+        World::ending_sessions_after(seed, Duration::from_secs(3_600))
+    }
+
+    /// A world whose server ends a session that has sent no heartbeat for so long.
+    pub fn ending_sessions_after(seed: u64, session_timeout: Duration) -> Rc<World> {
         World::with(seed, tinkex_sandbox::Settings { session_timeout, ..Default::default() })
     }
 
@@ -129,6 +137,7 @@ impl World {
                 core,
                 up: true,
                 silent: false,
+                idle: false,
                 refuses: None,
                 refusals: 0,
                 holds: HashMap::new(),
@@ -141,6 +150,7 @@ impl World {
             disk: Disk::default(),
             dice: Rc::new(Cell::new(seed)),
             immediate_timers: Rc::default(),
+            unix_ahead: Rc::default(),
         })
     }
 
@@ -274,6 +284,23 @@ impl World {
         server.refusals = requests;
     }
 
+    /// The server takes requests, and does what they ask for only when it works again.
+    pub fn set_working(&self, working: bool) {
+        let mut server = self.server.borrow_mut();
+        server.idle = !working;
+        server.work(self.time.now());
+    }
+
+    /// A machine sleeps whose timers' clock stands meanwhile.
+    pub fn skip_unix_time(&self, by: Duration) {
+        self.unix_ahead.set(self.unix_ahead.get() + by);
+    }
+
+    /// Forgets the paths that [`sent`](Self::sent) gives.
+    pub fn forget_sent(&self) {
+        self.server.borrow_mut().sent = Vec::new();
+    }
+
     /// How many requests have reached the server.
     pub fn requests(&self) -> usize {
         self.server.borrow().requests
@@ -393,7 +420,9 @@ impl Server {
     }
 
     fn work(&mut self, now: Duration) {
-        while let Some(work) = self.core.take_work(now) {
+        while !self.idle
+            && let Some(work) = self.core.take_work(now)
+        {
             self.core.complete(now, work.run(1));
         }
         let _ = self.core.records();
@@ -448,7 +477,7 @@ impl Platform for World {
     }
 
     fn unix_time(&self) -> Duration {
-        self.runtime.now()
+        self.runtime.now() + self.unix_ahead.get()
     }
 
     fn log(&self, _: Level, _: &str) {}

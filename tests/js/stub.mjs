@@ -96,6 +96,7 @@ class StubInstance {
   cancelled = [];
   ends = [];
   watched = [];
+  woken = [];
   seenKeys = [];
   /** What the page has said to runs, as [key, message]. */
   toRuns = [];
@@ -139,6 +140,10 @@ class StubInstance {
 
   watch(service, on) {
     this.watched.push([service, on]);
+  }
+
+  wake(online) {
+    this.woken.push(online);
   }
 
   seen(key) {

@@ -230,16 +230,21 @@ const faults = {
     await rejects(write(store, epoch, [put("a")]), "fenced");
   },
 
-  async "a page that is put aside lets go, and goes on when it is back"() {
+  async "a page that is put aside lets go, and writes on when it is back"() {
     const name = fresh();
     const said = [];
     const store = new IndexedDbStore(name, (message) => said.push(message));
     const epoch = await store.claim("f");
-    dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
+    store.letGo();
     await Promise.resolve();
     (await raw(name, 1001)).close();
     same(said, []);
-    await write(store, epoch, [put("a", 1)]);
+    const written = write(store, epoch, [put("a", 1)]);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    (await raw(name, 1002)).close();
+    same(said, []);
+    store.goOn();
+    await written;
     same(await text(store), { a: [1] });
     await store.close();
   },

@@ -52,7 +52,7 @@ impl Driver {
         let stage = std::mem::replace(&mut self.stage, Stage::Shut);
         match (staged, stage) {
             (Staged::Closed, Stage::Closing(_, Some(pause))) => {
-                self.stage = Stage::Pausing(self.timer(pause))
+                self.stage = Stage::Pausing(self.shared.service.transport.until_next_try(pause))
             }
             (Staged::Opened(Ok(opened)), _) => self.opened(opened),
             (Staged::Opened(Err(error)), _) => self.not_opened(error),
@@ -124,7 +124,7 @@ impl Driver {
             Stage::Closing(closing, earlier) => Stage::Closing(closing, pause.or(earlier)),
             Stage::Leaving(leaving) => Stage::Leaving(leaving),
             Stage::Shut | Stage::Pausing(_) | Stage::Opening(_) => match pause {
-                Some(pause) => Stage::Pausing(self.timer(pause)),
+                Some(pause) => Stage::Pausing(self.shared.service.transport.until_next_try(pause)),
                 None => Stage::Shut,
             },
         };
@@ -151,7 +151,7 @@ impl Driver {
                 let pause = (FIRST_PAUSE * 2u32.pow(self.failures.min(5))).min(LONGEST_PAUSE);
                 self.failures += 1;
                 self.waits.2 = message;
-                self.stage = Stage::Pausing(self.timer(pause));
+                self.stage = Stage::Pausing(self.shared.service.transport.until_next_try(pause));
             }
             _ if !makes_new => self.lose(error),
             ErrorKind::Api { status: 404 | 410, .. } | ErrorKind::RequestFailed { .. }
