@@ -49,8 +49,10 @@ export class Page implements Given {
   #told: number[] = [];
   #lastKey = 0;
   #lastService = 0;
-  /** Of this page or process, in records. */
-  readonly #name = crypto.randomUUID();
+  /** Of this page or process, in records. `crypto.randomUUID` is kept from origins that aren't secure. */
+  readonly #name = Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join(
+    "-",
+  );
 
   constructor(post: (message: ToOwner) => void) {
     this.#post = post;

@@ -100,7 +100,6 @@ export class OpenedRun implements Talk {
         this.#hearer.event(runEvent(message.event));
         break;
       case "status":
-        if (message.status.state !== "running") this.#endAttempt(`the run is ${message.status.state}`);
         this.#hearer.status(message.status);
         this.#first();
         break;

@@ -1,5 +1,5 @@
 // A step function's calls. Each has its place in the order in which they were made; those that are recorded give what they
-// gave then, and the others go to the run in that order, which writes them down. A `once` has its place where it was done, and
+// gave then, and the others go to the run, which writes them down. A `once` has its place where it was done, and
 // is found again by its name. An attempt that is over lets nothing through any more.
 
 import { choices, label, refuse, text } from "./checks.js";
@@ -9,7 +9,7 @@ import type { Answer, StepResults, ToRun, WireStepCall, WireStepEntry } from "./
 import type { StepContext, StepForwardOptions, StepFunction, StepSampleOptions } from "./run-types.js";
 import { sampleArgs } from "./sampling.js";
 import { ADAM_CHECKS, forwardArgs } from "./training.js";
-import type { AdamParams, Datum, Label, LossFn, Prompt, SampleOutput, SavedCheckpoint } from "./types.js";
+import type { AdamParams, Datum, Label, LossFn, Prompt, SampleOutput } from "./types.js";
 
 export interface StepDescription {
   runId: string;
@@ -39,9 +39,6 @@ export class StepAttempt {
   readonly #recorded: Recorded[];
   /** How many places are taken. */
   #places: number;
-  /** What was called before was sent when this resolves. */
-  #sent: Promise<unknown> = Promise.resolve();
-  #sampler: Promise<string> | undefined;
   #over: Error | undefined;
   /** The function may catch it, and go on as if nothing was. */
   #mismatch: StepMismatchError | undefined;
@@ -62,7 +59,6 @@ export class StepAttempt {
       await Promise.resolve();
       const value = await step(this.#context(), this.#described.step);
       while (this.#open.size) await Promise.allSettled(this.#open.keys());
-      await this.#sent;
       this.#checkComplete();
       answer = value === undefined ? {} : { value: label(value, "the step function's value") };
     } catch (thrown) {
@@ -89,17 +85,8 @@ export class StepAttempt {
 
   #context(): StepContext {
     const { runId, step } = this.#described;
-    const save = (method: "saveState" | "saveWeightsForSampler", given?: string) => {
-      const name = (place: number) => given ?? `run-${runId}-step-${step}-${place}`;
-      const checked = () => void (given === undefined || text(given, "name"));
-      // Made again by a step that was begun again, it is the same checkpoint.
-      return this.#call(
-        method,
-        checked,
-        (_, place) => ({ name: name(place), overwrite: true }),
-        checkpointOf,
-      );
-    };
+    const save = (method: "saveState" | "saveWeightsForSampler", name?: string) =>
+      this.#call(method, () => (name === undefined ? {} : { name: text(name, "name") }), asItIs);
     return {
       runId,
       step,
@@ -108,21 +95,15 @@ export class StepAttempt {
       forwardBackward: (data, lossFn, options = {}) =>
         this.#forward("forwardBackward", data, lossFn, options),
       optimStep: (params: AdamParams = {}) =>
-        this.#call(
-          "optimStep",
-          () => choices(params, ADAM_CHECKS),
-          (args) => args,
-          (output) => output,
-        ),
+        this.#call("optimStep", () => choices(params, ADAM_CHECKS), asItIs),
       saveState: (name) => save("saveState", name),
       saveWeightsForSampler: (name) => save("saveWeightsForSampler", name),
-      saveWeightsAndGetSamplingClient: () => {
-        const sampler = this.#makeSampler();
-        return this.#tracked(async () => {
-          await sampler;
-          return { sample: (prompt, options = {}) => this.#sample(prompt, options, sampler) };
-        });
-      },
+      saveWeightsAndGetSamplingClient: () =>
+        this.#call(
+          "sampler",
+          () => ({}),
+          ({ sampler }) => ({ sample: (prompt, options = {}) => this.#sample(prompt, options, sampler) }),
+        ),
       sample: (prompt, options = {}) => this.#sample(prompt, options),
       random: () => this.#drawn("random", Math.random),
       now: () => this.#drawn("now", Date.now),
@@ -137,53 +118,27 @@ export class StepAttempt {
     options: StepForwardOptions,
   ) {
     const args = () => forwardArgs(data, lossFn, options).args;
-    return this.#call(method, args, (args) => args, forwardOutput);
+    return this.#call(method, args, forwardOutput);
   }
 
-  /** Without a sampler, by the step's own, which the first such call makes. */
-  #sample(prompt: Prompt, options: StepSampleOptions, of?: Promise<string>): Promise<SampleOutput> {
-    return this.#tracked(async () => {
-      this.#checkOpen();
-      const { args } = sampleArgs(prompt, options);
-      const sampler = of ?? (this.#sampler ??= this.#makeSampler());
-      // Its place is taken, so it is sent even where there is no sampler for it.
-      const complete = async () => ({ ...args, sampler: await sampler.catch(() => "") });
-      const output = this.#call("sample", () => undefined, complete, sampleOutput);
-      await sampler;
-      return output;
-    });
+  /** Without a sampler, by the step's own: the run makes that for the first such call. */
+  #sample(prompt: Prompt, options: StepSampleOptions, sampler?: string): Promise<SampleOutput> {
+    return this.#call("sample", () => ({ ...sampleArgs(prompt, options).args, sampler }), sampleOutput);
   }
 
-  #makeSampler(): Promise<string> {
-    return this.#call(
-      "sampler",
-      () => ({}),
-      (args) => args,
-      ({ sampler }) => sampler,
-    );
-  }
-
-  /**
-   * Whatever fails comes by the promise, as of the clients' methods. A call whose arguments can't be right has no place. What
-   * completes the arguments may take its time, and later calls wait for it.
-   */
-  #call<K extends keyof StepResults, A, T>(
+  /** Whatever fails comes by the promise, as of the clients' methods. A call whose arguments can't be right has no place. */
+  #call<K extends keyof StepResults, T>(
     method: K,
-    check: () => A,
-    complete: (args: A, place: number) => object | Promise<object>,
+    args: () => object,
     result: (value: StepResults[K]) => T,
   ): Promise<T> {
     return this.#tracked(async () => {
       this.#checkOpen();
-      const checked = check();
-      const place = this.#take(method);
-      const answer = await this.#inOrder(async () => {
-        const args = await complete(checked, place);
-        this.#checkOpen();
-        return [this.#ways.call({ attempt: this.attempt, index: place, method, args })];
-      });
+      const checked = args();
+      const index = this.#take(method);
       try {
-        return result((await answer[0]) as StepResults[K]);
+        const value = await this.#ways.call({ attempt: this.attempt, index, method, args: checked });
+        return result(value as StepResults[K]);
       } catch (thrown) {
         if (StepMismatchError.isInstance(thrown)) this.#mismatch ??= thrown;
         throw thrown;
@@ -219,37 +174,22 @@ export class StepAttempt {
 
   #note(index: number, method: "random" | "now" | "once", value: string, name?: string): void {
     const { attempt } = this;
-    const note = {
-      type: "note",
-      attempt,
-      index,
-      method,
-      value,
-      ...(name !== undefined && { name }),
-    } as const;
-    void this.#inOrder(() => this.#over ?? this.#ways.note(note));
+    this.#ways.note({ type: "note", attempt, index, method, value, ...(name !== undefined && { name }) });
   }
 
-  /** Sends something when all that was called before it was sent, or could not be. */
-  #inOrder<T>(send: () => T | Promise<T>): Promise<T> {
-    const sent = this.#sent.then(send);
-    this.#sent = sent.catch(() => undefined);
-    return sent;
-  }
-
-  /** The next place. What stands there already must be the same. */
+  /** The next place. What stands there already must be the same; a place without a method left no record of its call. */
   #take(method: string): number {
     const at = this.#recorded.findIndex((entry) => entry.method !== "once");
     if (at < 0) return this.#places++;
     const entry = this.#recorded[at] as Recorded;
-    if (entry.method !== method)
+    if (entry.method && entry.method !== method)
       this.#differs(`asked for ${method} where ${named(entry)} was recorded as ${nth(entry)}`);
     this.#recorded.splice(at, 1);
     return entry.place;
   }
 
   #checkComplete(): void {
-    const [entry] = this.#recorded;
+    const entry = this.#recorded.find(({ method }) => method);
     if (entry && !this.#mismatch)
       this.#differs(`ended without ${named(entry)}, which was recorded as ${nth(entry)}`);
   }
@@ -290,8 +230,8 @@ function nth({ place }: Recorded): string {
   return `call ${place + 1}`;
 }
 
-function checkpointOf({ path }: SavedCheckpoint): SavedCheckpoint {
-  return { path };
+function asItIs<T>(value: T): T {
+  return value;
 }
 
 function wordsOf(thrown: unknown): string {

@@ -152,7 +152,7 @@ export interface StepContext {
   /** The one that the function makes: the first is 1. */
   readonly step: number;
   readonly runId: string;
-  /** Fires when this attempt is over: the run was paused, stopped or closed. */
+  /** Fires when this attempt is over: the run was stopped or closed, or paused for something that went wrong. */
   readonly signal: AbortSignal;
   forward(
     data: readonly Datum[],
