@@ -55,13 +55,13 @@ impl Incarnation {
 }
 
 /// Opens the model that the run has. Fails as the session does when the server has ended it.
-pub async fn resume(shared: Rc<Shared>, fence: Fence, control: Control) -> Result<Opened, Error> {
+pub async fn resume(shared: Rc<Shared>, fence: Fence, control: Control) -> Result<Box<Opened>, Error> {
     let resume = Resume::This(control.session.as_str().into());
     let (service, pid) = start(&shared, &fence, control.incarnation, resume).await?;
     match take_up(&shared, &fence, &service, &control).await {
         Ok((client, cursor, entries)) => {
             let incarnation = Incarnation { service, client, pid };
-            Ok(Opened { incarnation, control, cursor, entries, seam: None })
+            Ok(Box::new(Opened { incarnation, control, cursor, entries, seam: None }))
         }
         Err(error) => {
             let _ = shared.incarnations.terminate_child(&pid).await;
@@ -88,13 +88,13 @@ pub async fn create(
     fence: Fence,
     control: Control,
     seam: Option<Seam>,
-) -> Result<Opened, Error> {
+) -> Result<Box<Opened>, Error> {
     let number = control.incarnation + 1;
     let (service, pid) = start(&shared, &fence, number, Resume::None).await?;
     match begin(&shared, &fence, &service, &control, seam.as_ref()).await {
         Ok((client, control, cursor, seam)) => {
             let incarnation = Incarnation { service, client, pid };
-            Ok(Opened { incarnation, control, cursor, entries: Vec::new(), seam })
+            Ok(Box::new(Opened { incarnation, control, cursor, entries: Vec::new(), seam }))
         }
         Err(error) => {
             let _ = shared.incarnations.terminate_child(&pid).await;

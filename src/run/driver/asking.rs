@@ -8,10 +8,10 @@ use tinkex_protocol::LossCall;
 use tinkex_supervise::reply;
 
 use super::results::Flight;
-use super::{Driver, Next, Stage, Writing, weigh};
+use super::{Driver, Next, Prepared, Stage, Writing, weigh};
 use crate::request::Progress;
 use crate::run::event::Reason;
-use crate::run::feed::{Batch, Feed};
+use crate::run::feed::Batch;
 use crate::run::page::{Failure, FailureKind};
 use crate::run::records::{Cursor, Place, State, cursor_key, place_key};
 use crate::run::spec::Work;
@@ -77,7 +77,7 @@ impl Driver {
     /// What is due behind a step, one after another.
     fn ask_behind(&mut self, client: &TrainingClient, step: u32) -> bool {
         let shared = self.shared.clone();
-        let due = |every: u32| step % every == 0;
+        let due = |every: u32| step.is_multiple_of(every);
         if let Some(evaluation) = &shared.spec.evaluation
             && due(evaluation.every)
             && self.behind.evaluated < step
@@ -104,13 +104,13 @@ impl Driver {
     fn checkpoint_due(&self, step: u32) -> Option<Reason> {
         let spec = &self.shared.spec.checkpoints;
         let late = spec.every.is_some_and(|every| self.now() >= self.saved_at + every);
-        if late || spec.every_steps.is_some_and(|every| step % every == 0) {
+        if late || spec.every_steps.is_some_and(|every| step.is_multiple_of(every)) {
             return Some(Reason::Cadence);
         }
         if self.stopping.as_ref().is_some_and(|stopping| stopping.checkpoint) {
             return Some(Reason::Stop);
         }
-        self.wanted.as_ref().map(|(reason, _)| *reason)
+        self.wanted.as_ref().map(|wanted| wanted.reason)
     }
 
     fn ask_evaluation(&mut self, client: &TrainingClient, step: u32) -> bool {
@@ -172,7 +172,8 @@ impl Driver {
         }
         if self.batch.is_none() {
             if let Some(feed) = self.feed.take() {
-                self.preparing = Some(feed.next(position).boxed_local());
+                let preparing = feed.next(position).map(|(feed, batch)| Prepared { feed, batch });
+                self.preparing = Some(preparing.boxed_local());
             }
             return;
         }
@@ -195,7 +196,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn prepared(&mut self, feed: Feed, batch: Result<Option<Batch>, Failure>) {
+    pub(super) fn prepared(&mut self, Prepared { feed, batch }: Prepared) {
         self.preparing = None;
         self.feed = Some(feed);
         match batch {

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::select;
 use tinkex_supervise::Reply;
 
-use super::{Driver, Next, Stage, Stopping, Then};
+use super::{Driver, Next, Stage, Stopping, Then, Wanted};
 use crate::error::Error;
 use crate::run::event::Reason;
 use crate::run::records::{Control, Cursor, State, control_key, cursor_key, entry_key};
@@ -45,7 +45,7 @@ impl Driver {
             Command::Checkpoint(reply) => self.save(reply),
             Command::Hidden => {
                 if self.shared.spec.checkpoints.on_hide && self.cursor.step - 1 > self.behind.saved {
-                    self.wanted.get_or_insert((Reason::Hidden, Vec::new()));
+                    self.wanted.get_or_insert(Wanted { reason: Reason::Hidden, replies: Vec::new() });
                 }
             }
             Command::Call(call) => self.call(call),
@@ -60,9 +60,9 @@ impl Driver {
         if let Some(saved) = latest {
             let _ = reply.send(Ok(saved.path.clone()));
         } else if self.is_running() {
-            let (reason, replies) = self.wanted.get_or_insert((Reason::Asked, Vec::new()));
-            *reason = Reason::Asked;
-            replies.push(reply);
+            let wanted = self.wanted.get_or_insert(Wanted { reason: Reason::Asked, replies: Vec::new() });
+            wanted.reason = Reason::Asked;
+            wanted.replies.push(reply);
         } else {
             let _ = reply.send(Err(Error::invalid("run", "the run isn't running: resume it first")));
         }

@@ -54,7 +54,7 @@ impl Driver {
             (Staged::Closed, Stage::Closing(_, Some(pause))) => {
                 self.stage = Stage::Pausing(self.shared.service.transport.until_next_try(pause))
             }
-            (Staged::Opened(Ok(opened)), _) => self.opened(opened),
+            (Staged::Opened(Ok(opened)), _) => self.opened(*opened),
             (Staged::Opened(Err(error)), _) => self.not_opened(error),
             (Staged::Left(written), _) => self.left(written),
             (Staged::Closed | Staged::Paused, _) => {}

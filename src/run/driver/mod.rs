@@ -54,7 +54,7 @@ pub(super) struct Driver {
     /// Calls whose results are to come, the oldest first.
     flights: VecDeque<Flight>,
     feed: Option<Feed>,
-    preparing: Option<LocalBoxFuture<'static, (Feed, Result<Option<Batch>, Failure>)>>,
+    preparing: Option<LocalBoxFuture<'static, Prepared>>,
     batch: Option<Batch>,
     /// The data are at their end.
     data_end: bool,
@@ -72,7 +72,7 @@ pub(super) struct Driver {
     behind: Behind,
     saved_at: Duration,
     /// Somebody wants a checkpoint.
-    wanted: Option<(Reason, Vec<Reply<Result<String, Error>>>)>,
+    wanted: Option<Wanted>,
     stopping: Option<Stopping>,
     /// Tries to reach the server, incarnations and clients that were lost: each in a row.
     failures: u32,
@@ -87,12 +87,24 @@ pub(super) struct Driver {
     over: bool,
 }
 
+/// A checkpoint that somebody wants, and who.
+struct Wanted {
+    reason: Reason,
+    replies: Vec<Reply<Result<String, Error>>>,
+}
+
+/// What comes of drawing a batch: none where the data are at their end.
+struct Prepared {
+    feed: Feed,
+    batch: Result<Option<Batch>, Failure>,
+}
+
 enum Stage {
     Shut,
     /// Then a pause before the next try, where there is one.
     Closing(LocalBoxFuture<'static, ()>, Option<Duration>),
     Pausing(LocalBoxFuture<'static, ()>),
-    Opening(LocalBoxFuture<'static, Result<Opened, Error>>),
+    Opening(LocalBoxFuture<'static, Result<Box<Opened>, Error>>),
     Open(Incarnation),
     /// The run is over.
     Leaving(LocalBoxFuture<'static, Result<(), Error>>),
@@ -138,7 +150,7 @@ enum Wake {
     Written(bool),
     Kept(Result<(), Error>, Then),
     Output(Result<Output, Error>),
-    Batch(Feed, Result<Option<Batch>, Failure>),
+    Batch(Prepared),
     Beside(Beside),
     FunctionEnded(Result<Told, Failure>),
     FunctionTimedOut,
@@ -148,7 +160,7 @@ enum Wake {
 enum Staged {
     Closed,
     Paused,
-    Opened(Result<Opened, Error>),
+    Opened(Result<Box<Opened>, Error>),
     Left(Result<(), Error>),
 }
 
@@ -275,9 +287,9 @@ impl Driver {
                 return Poll::Ready(Wake::Stage(staged));
             }
             if let Some(preparing) = &mut self.preparing
-                && let Poll::Ready((feed, batch)) = preparing.poll_unpin(cx)
+                && let Poll::Ready(prepared) = preparing.poll_unpin(cx)
             {
-                return Poll::Ready(Wake::Batch(feed, batch));
+                return Poll::Ready(Wake::Batch(prepared));
             }
             if let Some(told) = self.attempt.as_mut().and_then(|attempt| attempt.poll(cx)) {
                 return Poll::Ready(Wake::FunctionEnded(told));
@@ -322,7 +334,7 @@ impl Driver {
                     }
                 }
             }
-            Wake::Batch(feed, batch) => self.prepared(feed, batch),
+            Wake::Batch(prepared) => self.prepared(prepared),
             Wake::Beside(Beside::Samples { key, step, events }) => self.sampled_behind(key, step, events),
             Wake::Beside(Beside::Sampled { index, value }) => self.call_sampled(index, value),
             Wake::FunctionEnded(told) => self.function_ended(told),

@@ -224,7 +224,7 @@ impl Driver {
     }
 
     pub(super) fn answer_wanted(&mut self, saved: Result<String, Error>) {
-        for reply in self.wanted.take().map(|(_, replies)| replies).unwrap_or_default() {
+        for reply in self.wanted.take().map(|wanted| wanted.replies).unwrap_or_default() {
             let _ = reply.send(saved.clone());
         }
     }
