@@ -503,3 +503,16 @@ test("a page's services have one owner, and its clients numbers of their own", a
     ],
   );
 });
+
+test("the next instance knows that the page is offline before anything is asked of it", async () => {
+  const { open, owner, instances } = await owned();
+  open(1);
+  owner.post({ type: "wake", online: false });
+  instances[0].host.aborted();
+  await turn();
+  assert.deepEqual([instances[0].woken, instances[1].woken], [[false], [false]]);
+  owner.post({ type: "wake", online: true });
+  instances[1].host.aborted();
+  await turn();
+  assert.deepEqual([instances[1].woken, instances[2].woken], [[false, true], []]);
+});
