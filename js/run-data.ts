@@ -58,11 +58,14 @@ class ArraySource implements Source {
   async describe(): Promise<WireRunData> {
     const all = new Fingerprint();
     const turns = new Turns();
-    for (let i = 0; i < this.#data.length; i++) {
-      addDatum(all, wireDatum(this.#data[i], `data[${i}]`));
-      await turns.taken();
+    try {
+      for (let i = 0; i < this.#data.length; i++) {
+        addDatum(all, wireDatum(this.#data[i], `data[${i}]`));
+        await turns.taken();
+      }
+    } finally {
+      turns.end();
     }
-    turns.end();
     return { kind: "indexed", length: this.#data.length, fingerprint: all.digest() };
   }
 
@@ -104,21 +107,24 @@ class FileSource implements Source {
       start = end + 1;
       blank = true;
     };
-    for await (const chunk of chunksOf(this.#file)) {
-      for (let from = 0; from < chunk.length; from += PIECE) {
-        const piece = chunk.subarray(from, from + PIECE);
-        all.bytes(piece);
-        for (let i = 0; i < piece.length; i++) {
-          const byte = piece[i] as number;
-          if (byte === NEWLINE) ends(at + i);
-          else if (byte > SPACE) blank = false;
+    try {
+      for await (const chunk of chunksOf(this.#file)) {
+        for (let from = 0; from < chunk.length; from += PIECE) {
+          const piece = chunk.subarray(from, from + PIECE);
+          all.bytes(piece);
+          for (let i = 0; i < piece.length; i++) {
+            const byte = piece[i] as number;
+            if (byte === NEWLINE) ends(at + i);
+            else if (byte > SPACE) blank = false;
+          }
+          at += piece.length;
+          await turns.taken();
         }
-        at += piece.length;
-        await turns.taken();
       }
+    } finally {
+      turns.end();
     }
     ends(at);
-    turns.end();
     if (this.#rows.length) await this.rows([0]);
     return { kind: "indexed", length: this.#rows.length, fingerprint: all.digest() };
   }
@@ -259,23 +265,21 @@ function letGo(iterator: AsyncIterator<unknown>): void {
 
 /** Lets the page have its turn every few milliseconds. A timer would wait for a second where the page is hidden. */
 class Turns {
-  readonly #channel = new MessageChannel();
+  readonly #channel = typeof MessageChannel === "undefined" ? undefined : new MessageChannel();
   #since = performance.now();
 
   /** To be called often: mostly it gives nothing to wait for. */
   taken(): Promise<void> | undefined {
     if (performance.now() - this.#since < LONGEST_TURN) return undefined;
-    return new Promise((resolve) => {
-      this.#channel.port1.onmessage = () => {
-        this.#since = performance.now();
-        resolve();
-      };
+    return new Promise<void>((resolve) => {
+      if (!this.#channel) return void setTimeout(resolve);
+      this.#channel.port1.onmessage = () => resolve();
       this.#channel.port2.postMessage(undefined);
-    });
+    }).then(() => void (this.#since = performance.now()));
   }
 
   end(): void {
-    this.#channel.port1.close();
+    this.#channel?.port1.close();
   }
 }
 

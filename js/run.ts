@@ -62,7 +62,7 @@ export class TrainingRun implements AsyncIterable<RunEvent>, AsyncDisposable {
     this.#tab = new Tab({
       id,
       seats: seatsOf(place),
-      channel: () => openChannel(place),
+      channel: (hear) => openChannel(place, hear),
       lacks: () => (has ? undefined : spec.kind === "data" ? "needs_data" : "needs_step"),
       open: (hearer) => new OpenedRun(handle, id, means, hearer),
       read: (after) => handle.call("readRun", { id, after }),

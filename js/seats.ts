@@ -22,19 +22,31 @@ export function seatsOf(name: string): Seats {
 class WebLocks implements Seats {
   readonly #locks: LockManager;
   readonly #name: string;
+  /** Where the page may not use them, as in a frame of no origin. */
+  #instead: Lease | undefined;
 
   constructor(locks: LockManager, name: string) {
     this.#locks = locks;
     this.#name = name;
   }
 
-  takeIfFree(): Promise<Seat | undefined> {
-    return this.#request({ ifAvailable: true });
+  async takeIfFree(): Promise<Seat | undefined> {
+    try {
+      if (!this.#instead) return await this.#request({ ifAvailable: true });
+    } catch {
+      this.#instead = new Lease(this.#name);
+    }
+    return this.#instead.takeIfFree();
   }
 
   async take(signal: AbortSignal): Promise<Seat | undefined> {
     if (signal.aborted) return undefined;
-    return this.#request({ signal });
+    try {
+      if (!this.#instead) return await this.#request({ signal });
+    } catch {
+      this.#instead = new Lease(this.#name);
+    }
+    return this.#instead.take(signal);
   }
 
   #request(options: LockOptions): Promise<Seat | undefined> {
@@ -87,18 +99,18 @@ class Lease implements Seats {
 }
 
 class Claim implements Seat {
-  readonly #channel: BroadcastChannel;
+  readonly #channel: BroadcastChannel | undefined;
   readonly #from = `${Math.random()}`;
   #objected = false;
   #beat: unknown;
   #heard: (message: LeaseMessage) => void = () => undefined;
 
   constructor(name: string) {
-    this.#channel = openChannel(`${name} seat`);
-    this.#channel.onmessage = ({ data }: MessageEvent<LeaseMessage>) => this.#hear(data);
+    this.#channel = openChannel(`${name} seat`, (message: LeaseMessage) => this.#hear(message));
   }
 
   async once(): Promise<Seat | undefined> {
+    if (!this.#channel) return this;
     this.#post("claim");
     await new Promise((resolve) => setTimeout(resolve, OBJECTION));
     if (this.#objected) return undefined;
@@ -117,7 +129,7 @@ class Claim implements Seat {
   }
 
   close(): void {
-    this.#channel.close();
+    this.#channel?.close();
   }
 
   /** Resolves when it is free, or nobody has said for long that it isn't. */
@@ -149,13 +161,18 @@ class Claim implements Seat {
   }
 
   #post(type: LeaseMessage["type"]): void {
-    this.#channel.postMessage({ type, from: this.#from } satisfies LeaseMessage);
+    this.#channel?.postMessage({ type, from: this.#from } satisfies LeaseMessage);
   }
 }
 
-/** It doesn't keep a process alive, where a runtime can be told. */
-export function openChannel(name: string): BroadcastChannel {
+/**
+ * To whoever else has a channel of this name. It doesn't keep a process alive, where a runtime can be told. Undefined where
+ * there is nobody to hear: some runtimes of servers have no channels.
+ */
+export function openChannel<M>(name: string, hear: (message: M) => void): BroadcastChannel | undefined {
+  if (typeof BroadcastChannel === "undefined") return undefined;
   const channel = new BroadcastChannel(name);
   (channel as { unref?: () => void }).unref?.();
+  channel.onmessage = ({ data }: MessageEvent<M>) => hear(data);
   return channel;
 }

@@ -24,7 +24,7 @@ export type ReadRun = RunMethods["readRun"]["result"];
 export interface TabWays extends RunHearer {
   readonly id: string;
   readonly seats: Seats;
-  channel(): BroadcastChannel;
+  channel(hear: (message: TabMessage) => void): BroadcastChannel | undefined;
   /** What this page would need to own the run; undefined where it has it. */
   lacks(status: WireRunStatus): "needs_data" | "needs_step" | undefined;
   open(hearer: RunHearer): OpenedRun;
@@ -33,7 +33,7 @@ export interface TabWays extends RunHearer {
   ended(end: RunEnd): void;
 }
 
-type TabMessage = { from: string } & (
+export type TabMessage = { from: string } & (
   | { type: "hello" }
   | { type: "status"; status: WireRunStatus }
   | { type: "event"; event: RunEvent }
@@ -138,7 +138,7 @@ export class Tab {
 
   /** The same, after a look where nobody tells. */
   async fresh(): Promise<RunStatus> {
-    if (!this.#end && !this.#run && this.#silent()) await this.#poll();
+    if (!this.#end && !this.#run && this.#silent()) await this.#look();
     return this.status;
   }
 
@@ -181,7 +181,9 @@ export class Tab {
       if (owning && !(await owning)) await this.#pause();
       if (this.#end) return;
       await this.#isBack;
-      const seat = await this.#ways.seats.take(this.#wanting.signal).catch(() => undefined);
+      const seat = await this.#ways.seats.take(this.#wanting.signal);
+      // What happened while nobody told.
+      if (seat) await this.#poll();
       if (seat && (this.#end || this.#isBack)) seat.release();
       owning = seat && !this.#end && !this.#isBack ? this.#own(seat) : undefined;
     }
@@ -232,15 +234,15 @@ export class Tab {
 
   /** Between two tries to own the run; longer while another owner is heard. */
   async #pause(): Promise<void> {
+    const { signal } = this.#wanting;
     do {
-      await until(this.#wanting.signal, this.#rest);
+      await until(signal, this.#rest);
       this.#rest = Math.min(2 * this.#rest, LONGEST_REST);
-    } while (!this.#end && !this.#silent());
+    } while (!signal.aborted && !this.#silent());
   }
 
   #listen(): void {
-    this.#channel = this.#ways.channel();
-    this.#channel.onmessage = ({ data }: MessageEvent<TabMessage>) => this.#hear(data);
+    this.#channel = this.#ways.channel((message) => this.#hear(message));
   }
 
   #hush(): void {
@@ -378,22 +380,29 @@ export class Tab {
     if (!this.#silent()) return;
     if (this.#owner !== undefined) this.#silentSince = Date.now();
     this.#owner = undefined;
-    void this.#poll();
+    void this.#look();
   }
 
   /** What is kept, in the place of what an owner would tell. */
-  async #poll(): Promise<void> {
-    if (this.#polling) return;
+  async #look(): Promise<void> {
+    const status = await this.#poll();
+    if (!status || this.#run || !this.#silent()) return;
+    this.#learn(status);
+    this.#endAsKept(status);
+  }
+
+  /** Tells events that are kept and were not told; undefined where it can't be read, or another look is under way. */
+  async #poll(): Promise<WireRunStatus | undefined> {
+    if (this.#polling) return undefined;
     this.#polling = true;
     try {
       const { status, rows } = await this.#ways.read(this.#lastAt - 1);
-      if (this.#run || !this.#silent()) return;
       for (const row of rows) this.#tell(runEvent(row));
-      this.#learn(status);
-      this.#endAsKept(status);
+      return status;
     } catch (thrown) {
-      if (ClosedError.isInstance(thrown)) this.#finish({ state: "closed" });
       // Else there is another look in a second.
+      if (ClosedError.isInstance(thrown)) this.#finish({ state: "closed" });
+      return undefined;
     } finally {
       this.#polling = false;
     }

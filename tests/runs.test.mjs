@@ -126,6 +126,27 @@ test("a tab that crashes hands its run over, and the weights are those of an und
   assert.equal((await checkLog(sandbox, id, follower, steps)).hash, hash);
 });
 
+test("without Web Locks tabs agree on one owner, and one that is gone is missed", async (t) => {
+  const sandbox = await siteOf(t);
+  const context = await (await launchChromium(t)).newContext();
+  await context.addInitScript(() => Object.defineProperty(navigator, "locks", { value: undefined }));
+  const steps = 250;
+  const owner = await tabIn(context, sandbox);
+  const id = await start(owner, { steps, baseModel: "tinkex/noop" });
+  const followers = [await tabIn(context, sandbox), await tabIn(context, sandbox)];
+  for (const follower of followers) await open(follower, id);
+  await reaches(followers[0], 3);
+  assert.deepEqual(followers.flatMap(({ requests }) => requests), []); // prettier-ignore
+  const session = await context.newCDPSession(owner);
+  const gone = Date.now();
+  session.send("Page.crash").catch(() => undefined);
+  await Promise.any(followers.map(owns));
+  t.diagnostic(`taken over ${Date.now() - gone} ms after the crash (a lease lasts 5,000 ms)`);
+  const ends = await Promise.all(followers.map(ended));
+  assert.deepEqual(ends, Array(2).fill({ state: "completed" }));
+  await checkLog(sandbox, id, followers[0], steps);
+});
+
 test("a follower's commands are done by the owner", async (t) => {
   const sandbox = await siteOf(t);
   const context = await (await launchChromium(t)).newContext();

@@ -40,7 +40,7 @@ const heard = (tab, type = "event") => {
   tab.opening.on(type, (value) => all.push(value));
   return all;
 };
-const stepEvent = (step, at = Date.now() + step) => ({
+const stepEvent = (step, at = Date.now() + 10 * step) => ({
   type: "step",
   at,
   step,
@@ -130,6 +130,45 @@ test("where the owner is silent, a follower reads what is kept, and tells nothin
   assert.ok(cause.since <= Date.now() && cause.ends.length > 0);
 });
 const post = BroadcastChannel.prototype.postMessage;
+
+test("a tab that takes over tells what the owner could not tell any more", async (t) => {
+  withLocks(t);
+  const { first, open, kept } = await world(t);
+  const second = await open();
+  const events = heard(second);
+  const known = stepEvent(1);
+  first.run.event(known);
+  await until("it was told", () => events.length === 1);
+  kept.rows.push(known, stepEvent(2));
+  await first.opening.close();
+  const run = await second.opened();
+  run.event(stepEvent(3));
+  await until("all was told", () => events.length === 3);
+  assert.deepEqual(events.map(({ step }) => step), [1, 2, 3]); // prettier-ignore
+});
+
+test("where there are no channels, a run has nobody to share it with", async (t) => {
+  const { BroadcastChannel } = globalThis;
+  delete globalThis.BroadcastChannel;
+  t.after(() => (globalThis.BroadcastChannel = BroadcastChannel));
+  const { first } = await world(t);
+  assert.equal(await role(first), "owner");
+  const pausing = first.opening.pause();
+  await turn();
+  first.instance.settle({});
+  await pausing;
+});
+
+test("where a page may not use its locks, there is a lease", async (t) => {
+  const locks = { request: () => Promise.reject(new DOMException("an opaque origin", "SecurityError")) };
+  Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
+  t.after(() => delete globalThis.navigator);
+  const { first, open } = await world(t);
+  const second = await open();
+  assert.deepEqual([await role(first), await role(second)], ["owner", "follower"]);
+  await first.opening.close();
+  await until("it owns it", async () => (await role(second)) === "owner");
+});
 
 test("commands of a follower are done by the owner, once each, and give what they give there", async (t) => {
   withLocks(t);
