@@ -327,12 +327,14 @@ export type FromLife =
   | { type: "died" };
 
 /** From the page to a worker, in which one life follows another. `asked` is what the page was asked for. */
-export type ToWorker = ToOwner | { type: "begin" } | { type: "answer"; asked: number; answer: object };
+export type ToWorker =
+  ToOwner | { type: "begin" } | { type: "ping" } | { type: "answer"; asked: number; answer: object };
 
 /** From a worker to the page. What it asks for is answered once, also where it doesn't wait any more. */
 export type FromWorker =
   | Exclude<FromLife, { type: "died" }>
   | { type: "begun" }
+  | { type: "pong" }
   | { type: "died"; cause: string }
   | { type: "fetch"; asked: number; service: number; request: HttpRequest }
   | { type: "abort"; asked: number }

@@ -36,6 +36,7 @@ function serve(module: WebAssembly.Module, port: MessagePort): void {
 
   port.onmessage = ({ data }: MessageEvent<ToWorker>) => {
     if (data.type === "begin") begin();
+    else if (data.type === "ping") post({ type: "pong" });
     else if (data.type === "answer") page.answer(data.asked, data.answer);
     else life?.tell(data);
   };

@@ -7,6 +7,11 @@ import { type Life, wordsOf } from "./life.js";
 import { buffersOf } from "./worker-port.js";
 import type { Given } from "./world.js";
 
+/** Between two pings of a worker, in ms. */
+const PULSE = 2_000;
+/** After so many it is gone. Half a minute is more than any work of its own takes it, on a machine that has other work too. */
+const MOST_UNANSWERED = 15;
+
 /** Where `worker.js` is; undefined: beside this file. */
 export type WorkerFile = string | URL | undefined;
 
@@ -98,8 +103,9 @@ class WorkerLife implements Life {
     this.hear({ type: "died" });
   }
 
-  /** A page is not kept by its timers. */
-  setBusy(): void {}
+  setBusy(busy: boolean): void {
+    this.thread.listen(busy && this.#alive);
+  }
 }
 
 /** One worker, and the port to it. */
@@ -111,6 +117,9 @@ class Thread {
   /** What the worker has the page fetch. */
   readonly #requests = new Map<number, AbortController>();
   #alive = true;
+  #pulse: ReturnType<typeof setInterval> | undefined;
+  /** Pings since the worker was heard. */
+  #unanswered = 0;
 
   constructor(worker: Worker, module: WebAssembly.Module, page: Given) {
     this.#worker = worker;
@@ -123,8 +132,6 @@ class Thread {
     worker.onmessageerror = () => this.end("the worker got what it can't read");
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    // Of a worker that ends without an error only its end of the port tells, and not in every browser.
-    port1.addEventListener("close", () => this.end("the worker was ended"));
     port1.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#hear(data);
     worker.postMessage({ module, port: port2 }, [port2]);
   }
@@ -137,9 +144,25 @@ class Thread {
     if (this.#alive) this.#port.postMessage(message, transfer);
   }
 
+  /** While somebody waits for an answer: a worker can end without a word, and then only its silence tells. */
+  listen(on: boolean): void {
+    if (on === (this.#pulse !== undefined)) return;
+    clearInterval(this.#pulse);
+    this.#pulse = undefined;
+    this.#unanswered = 0;
+    if (on) this.#pulse = setInterval(() => this.#ping(), PULSE);
+  }
+
+  /** Counted and not timed: what stops the worker for a while, such as a machine that sleeps, stops the page as well. */
+  #ping(): void {
+    if (++this.#unanswered > MOST_UNANSWERED) this.end("the worker does not answer any more");
+    else this.post({ type: "ping" });
+  }
+
   /** Of its life as well. */
   end(cause: string): void {
     if (!this.#alive) return;
+    this.listen(false);
     this.#alive = false;
     this.#worker.terminate();
     this.#port.close();
@@ -150,7 +173,10 @@ class Thread {
 
   #hear(message: FromWorker): void {
     if (!this.#alive) return;
+    this.#unanswered = 0;
     switch (message.type) {
+      case "pong":
+        return;
       case "begun":
         return this.life?.begun();
       case "died":

@@ -19,20 +19,25 @@ test(`${traps} traps under load in Node: every promise settles, and each step is
   process.on("unhandledRejection", note).on("uncaughtException", note);
   t.after(() => process.off("unhandledRejection", note).off("uncaughtException", note));
   await import(pathToFileURL(join(folder, "page.js")).href);
-  await hold(t, sandbox, await globalThis.run(1, traps, sandbox.url));
+  await hold(t, sandbox, await globalThis.run(1, traps, false, sandbox.url));
   assert.deepEqual(uncaught, []);
 });
 
-test(`${traps} traps under load in Chromium: nothing of them reaches the page`, async (t) => {
-  const folder = await pageOf(t, join(root, "tests/pages/traps.mjs"), { faults: true });
-  const sandbox = await startSandbox(t, ["--static", folder]);
-  const page = await (await launchChromium(t)).newPage();
-  const heard = complaints(page);
-  await page.goto(sandbox.url);
-  await page.waitForFunction(() => document.title === "ready");
-  await hold(t, sandbox, await page.evaluate((traps) => globalThis.run(2, traps), traps));
-  assert.deepEqual(heard, []);
-});
+for (const [where, worker] of [
+  ["in Chromium", false],
+  ["in a worker in Chromium", true],
+]) {
+  test(`${traps} traps under load ${where}: nothing of them reaches the page`, async (t) => {
+    const folder = await pageOf(t, join(root, "tests/pages/traps.mjs"), { faults: true });
+    const sandbox = await startSandbox(t, ["--static", folder]);
+    const page = await (await launchChromium(t)).newPage();
+    const heard = complaints(page);
+    await page.goto(sandbox.url);
+    await page.waitForFunction(() => document.title === "ready");
+    await hold(t, sandbox, await page.evaluate((args) => globalThis.run(2, ...args), [traps, worker]));
+    assert.deepEqual(heard, []);
+  });
+}
 
 async function hold(t, sandbox, { steps, samples, lost, wrong, lives, models }) {
   t.diagnostic(

@@ -181,22 +181,36 @@ test("tasks run on the page", async (t) => {
   assert.equal(await task, globalThis.somethingOfThePage);
 });
 
-for (const [how, ends, workers] of [
+/** Pings that a worker may leave without an answer, and the one at which it is given up. */
+const SILENCE = 16;
+
+for (const [how, ends, workers, pings = 0] of [
   ["an instance traps", (copy) => copy.instance.trapOnCall(), 1],
   [
     "a worker fails",
     ({ workers }) => workers[0].onerror({ message: "out of memory", preventDefault() {} }),
     2,
   ],
-  ["a worker is ended from outside", ({ workers }) => workers[0].terminate(), 2],
+  ["a worker is ended from outside", ({ workers }) => workers[0].terminate(), 2, SILENCE],
 ]) {
   test(`${how}: the next instance goes on with the same promises`, async (t) => {
+    t.mock.timers.enable({ apis: ["setInterval"] });
     const copy = await started(t);
     const client = await training(copy);
     const journaled = client.optimStep();
     await delivered();
     const { key } = copy.instance.lastCall;
+    for (let ping = 0; ping < 2 * SILENCE; ping += 1) {
+      t.mock.timers.tick(2_000);
+      await delivered();
+    }
+    assert.equal(copy.instances.length, 1, "a worker that answers is left alone");
     ends(copy);
+    for (let ping = 0; ping < pings; ping += 1) {
+      assert.equal(copy.workers.length, 1);
+      t.mock.timers.tick(2_000);
+      await delivered();
+    }
     const unknown = copy.service.getServerCapabilities();
     unknown.catch(() => {});
     await delivered();

@@ -1,5 +1,5 @@
 // A page that trains for as long as it lives, and notes what happens to it. Gives the test `train(worker)` and `seen`.
-import { init, ServiceClient } from "tinkex";
+import { init, InstanceLostError, ServiceClient } from "tinkex";
 
 const data = [{ modelInput: [11, 12, 13], lossFnInputs: { targetTokens: [12, 13, 14] } }];
 
@@ -22,13 +22,24 @@ globalThis.train = async (worker) => {
   globalThis.stop = (async () => {
     while (!seen.enough) {
       await globalThis.held;
-      const pass = training.forwardBackward(data, "cross_entropy");
-      await training.optimStep({ learningRate: 1e-3 });
+      const pass = insist(() => training.forwardBackward(data, "cross_entropy"));
+      await insist(() => training.optimStep({ learningRate: 1e-3 }));
       await pass;
       seen.steps += 1;
     }
   })().catch((error) => seen.failed.push(`${error.name}: ${error.message}`));
 };
+
+/** Again where an instance, or its worker, died before it was sent. */
+async function insist(call) {
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!(error instanceof InstanceLostError && error.retryable)) throw error;
+    }
+  }
+}
 
 /** Trains no more until the function that it gives is called; resolves when nothing of it is left to be written. */
 globalThis.hold = async () => {

@@ -1,6 +1,6 @@
-// Instances that die in the middle of a load, one after another. Gives the test `run(seed, traps)`.
+// Instances that die in the middle of a load, one after another. Gives the test `run(seed, traps, worker)`.
 import { init, InstanceLostError, ServiceClient } from "tinkex";
-import { armTrap, lives } from "../support/faulty-instance.mjs";
+import { armTrap, lives, skip } from "../support/faulty-instance.mjs";
 
 const base = "tinkex/tiny";
 const data = [{ modelInput: [11, 12, 13], lossFnInputs: { targetTokens: [12, 13, 14] } }];
@@ -17,14 +17,9 @@ const places = [
   ["heartbeat", "", 1],
 ];
 
-// Deaths are counted by a clock, and these come quicker than an owner puts up with: each is ten seconds after the last.
-let skipped = 0;
-const now = performance.now.bind(performance);
-performance.now = () => now() + skipped;
-
 /** What was asked for and what came of it, after so many traps. */
-globalThis.run = async (seed, traps, baseURL = globalThis.location?.origin) => {
-  await init();
+globalThis.run = async (seed, traps, worker = false, baseURL = globalThis.location?.origin) => {
+  await init({ worker });
   const dice = diceOf(seed);
   const service = new ServiceClient({ apiKey: "tml-local", baseURL });
   const trained = await Promise.all([1, 2].map(() => service.createLoraTrainingClient(base, { rank: 2 })));
@@ -65,9 +60,10 @@ globalThis.run = async (seed, traps, baseURL = globalThis.location?.origin) => {
   while (lives() - first < traps && !over) {
     const life = lives();
     const [place, within, passages] = places[dice() % places.length];
-    armTrap(place, within, 1 + (dice() % passages));
+    await armTrap(place, within, 1 + (dice() % passages));
+    // Deaths are counted by a clock, and these come quicker than an owner puts up with: each is ten seconds after the last.
     // A heartbeat comes when it is due; one that is due comes with the next answer.
-    skipped += 10_000;
+    await skip(10_000);
     const given = Date.now() + 20_000;
     while (lives() === life && !over && Date.now() < given) await new Promise((next) => setTimeout(next, 1));
     if (lives() === life) {
