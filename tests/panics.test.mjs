@@ -8,6 +8,8 @@ import { pageOf } from "./support/page.mjs";
 import { startSandbox } from "./support/sandbox.mjs";
 
 const panics = 1_000;
+/** In a worker, where they are the same panics. */
+const few = 100;
 
 for (const [name, launch] of [
   ["Chromium", launchChromium],
@@ -53,6 +55,17 @@ for (const [name, launch] of [
     }
   });
 }
+
+test(`${few} panics in a worker in Chromium reject ${few} calls, and siblings work on`, async (t) => {
+  const { page, heard } = await open(t, launchChromium);
+  const seen = await page.evaluate((panics) => globalThis.run(1, panics, true), few);
+  print(t, seen);
+  const wrong = seen.table.flatMap(({ wrong }) => wrong);
+  const { panics, rejected, resolved } = sums(seen.table.filter(({ ends }) => ends === "rejects"));
+  assert.deepEqual([wrong, seen.notStruck, panics, rejected, resolved], [[], 0, few, few, 0]);
+  assert.ok(seen.siblingCalls > few / 10, `${seen.siblingCalls} calls of siblings`);
+  assert.deepEqual(heard, []);
+});
 
 async function open(t, launch) {
   const folder = await pageOf(t, join(root, "tests/pages/panics.mjs"), { faults: true });

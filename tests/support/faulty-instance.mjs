@@ -14,13 +14,13 @@ const waiting = [];
 if (channel && inWorker) {
   channel.onmessage = ({ data: [name, ...args] }) => {
     if (name === "skip") skipped += args[0];
-    else latest[name](...args);
-    channel.postMessage("done");
+    const answer = name === "skip" ? undefined : latest[name](...args);
+    channel.postMessage({ answer });
   };
 } else if (channel) {
   channel.onmessage = ({ data }) => {
     if (data === "made") made += 1;
-    else waiting.shift()();
+    else waiting.shift()(data.answer);
   };
 }
 
@@ -48,7 +48,7 @@ performance.now = () => now() + skipped;
 export const lives = () => made;
 
 /** How many faults are armed and have not struck. */
-export const armed = () => latest.armed();
+export const armed = () => told("armed");
 
 /** In a worker it is done when this has resolved, and here at once. */
 function told(name, ...args) {
