@@ -24,6 +24,8 @@ import {
   type LoraOptions,
   type OrderedOptions,
   RateLimitError,
+  type RunEnd,
+  type RunEvent,
   type RunOptions,
   type SampledSequence,
   type SampleOptions,
@@ -36,12 +38,14 @@ import {
   ServiceClient,
   type ServiceOptions,
   type StepContext,
+  type StepFunction,
   type SupervisionNode,
   type Tasks,
   type Tensor,
   TinkexError,
   type TopkLogprobs,
   type TrainingClient,
+  type TrainingRun,
 } from "../../js/index.js";
 
 /** True for two types that are the same. */
@@ -161,6 +165,47 @@ export async function use(signal: AbortSignal): Promise<number> {
   const tree: SupervisionNode = await service.supervision();
   service.on("supervision", ({ children }) => children[0]?.waits?.ms)();
 
+  const step: StepFunction = async (ctx, step) => {
+    const { sequences } = await ctx.sample(tokens, { numSamples: 2 });
+    const [{ metrics }] = await Promise.all([ctx.forwardBackward(data, "ppo"), ctx.optimStep()]);
+    const seen = await ctx.once("score", () => sequences.length + ctx.random());
+    return { step, seen, loss: metrics["loss:sum"] ?? null };
+  };
+  const run: TrainingRun = await service.startRun({
+    baseModel: "model",
+    data,
+    learningRate: 1e-3,
+    epochs: 2,
+  });
+  await service.startRun({
+    baseModel: "model",
+    step,
+    steps: 3,
+    learningRate: { type: "cosine", peak: 1e-3 },
+  });
+  await service.openRun(run.id, { data: { file: new Blob([]) } });
+  for await (const event of run) {
+    if (event.type === "step") console.log(event.loss?.toFixed(2), event.value);
+    if (event.type === "sample") console.log(event.tokens.length, event.stopReason);
+    // @ts-expect-error -- an evaluation has no path
+    if (event.type === "evaluation") console.log(event.path);
+  }
+  run.on("checkpoint", ({ path }) => path.length)();
+  run.on("status", ({ cause, role }) => console.log(role, cause?.kind, cause?.since, cause?.ends))();
+  const { state }: RunEnd = await run.stop({ checkpoint: false });
+  const history: RunEvent[] = await run.history({ after: Date.now() });
+
+  // @ts-expect-error -- a run has a model
+  void service.startRun({ data });
+  // @ts-expect-error -- no such schedule
+  void service.startRun({ baseModel: "model", data, learningRate: { type: "step", peak: 1 } });
+  // @ts-expect-error -- the rate is the schedule's
+  void service.startRun({ baseModel: "model", data, adam: { learningRate: 1 } });
+  // @ts-expect-error -- what a step gives is what JSON can hold
+  void service.startRun({ baseModel: "model", step: async () => () => 1 });
+  // @ts-expect-error -- no such event
+  run.on("loss", () => {});
+
   // @ts-expect-error -- a task has a name
   void service.tasks.spawn(async () => {}, {});
   // @ts-expect-error -- the only event
@@ -182,7 +227,15 @@ export async function use(signal: AbortSignal): Promise<number> {
   // @ts-expect-error -- the answer is read only
   training.modelId = "another";
 
-  return sum + tree.restarts + (first?.length ?? 0) + (logprobs?.length ?? 0) + (metrics["x"] ?? 0);
+  return (
+    sum +
+    history.length +
+    state.length +
+    tree.restarts +
+    (first?.length ?? 0) +
+    (logprobs?.length ?? 0) +
+    (metrics["x"] ?? 0)
+  );
 }
 
 export function tell(error: unknown): string {
