@@ -77,7 +77,7 @@ function play(instance, kept) {
     } else if (method === "close") {
       kept.closed = true;
       instance.settle({}, call);
-    } else if (method === "closeRun") {
+    } else if (method === "closeRun" && !kept.closesSlowly) {
       instance.settle({}, call);
       instance.settle({ state: "closed" }, instance.opened.run);
     }

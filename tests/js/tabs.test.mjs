@@ -276,6 +276,8 @@ test("an owner that is fenced follows, and doesn't take the run back while anoth
   await turn();
   assert.equal(await role(first), "follower");
   await until("it hears the other", async () => (await first.opening.status()).cause === undefined);
+  // Longer than it rests before it would ask again.
+  await new Promise((resolve) => setTimeout(resolve, 6_000));
   assert.equal(first.instance.calls.filter(({ method }) => method === "run").length, 1);
 });
 
@@ -305,9 +307,13 @@ test("a page that is put aside lets the run go and its lock with it, and asks ag
   const page = await open();
   happens("visibilitychange", { visibilityState: "hidden" });
   assert.deepEqual(page.run.heard().at(-1), { type: "hidden" });
+  kept.closesSlowly = true;
   happens("pagehide", { persisted: true });
   await turn();
-  assert.equal(locks.wanted(), 0, "no lock is held or waited for");
+  assert.equal(locks.wanted(), 0, "no lock is held or waited for, also while the run is still closing");
+  page.run.ends({ state: "closed" });
+  kept.closesSlowly = false;
+  await turn();
   assert.deepEqual(page.commands(), [["closeRun", { id: kept.status.id }]]);
   assert.equal(await role(page), "follower");
   happens("pageshow", { persisted: true });
