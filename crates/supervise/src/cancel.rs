@@ -58,16 +58,21 @@ impl CancelToken {
 
     /// Runs a future until it ends or the token is cancelled, whichever is first; a token that was cancelled
     /// before lets the future do nothing. On cancellation the future is dropped before this returns.
-    pub async fn guard<F: Future>(&self, future: F) -> Result<F::Output, Cancelled> {
-        let mut future = Box::pin(future);
+    pub fn guard<F: Future>(&self, future: F) -> impl Future<Output = Result<F::Output, Cancelled>> + use<F> {
+        let mut guarded = Some(Box::pin(future));
         let mut cancelled = self.cancelled();
         poll_fn(move |cx| {
-            if Pin::new(&mut cancelled).poll(cx).is_ready() {
-                return Poll::Ready(Err(Cancelled));
+            let polled = match &mut guarded {
+                Some(future) if Pin::new(&mut cancelled).poll(cx).is_pending() => {
+                    future.as_mut().poll(cx).map(Ok)
+                }
+                _ => Poll::Ready(Err(Cancelled)),
+            };
+            if polled.is_ready() {
+                guarded = None;
             }
-            future.as_mut().poll(cx).map(Ok)
+            polled
         })
-        .await
     }
 
     /// How many futures wait: what a leak would show in.

@@ -58,13 +58,16 @@ impl Context {
     }
 
     /// Waits for `duration`, or until the end is asked for, whichever is first: cancellation ends it at once.
-    pub async fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
-        self.0.stop.guard(self.0.system.runtime().timer(duration)).await
+    pub fn sleep(&self, duration: Duration) -> impl Future<Output = Result<(), Cancelled>> + use<> {
+        self.0.stop.guard(self.0.system.runtime().timer(duration))
     }
 
     /// Runs a future until it ends or the end is asked for.
-    pub async fn until_shutdown<F: Future>(&self, future: F) -> Result<F::Output, Cancelled> {
-        self.0.stop.guard(future).await
+    pub fn until_shutdown<F: Future>(
+        &self,
+        future: F,
+    ) -> impl Future<Output = Result<F::Output, Cancelled>> + use<F> {
+        self.0.stop.guard(future)
     }
 
     /// Lets everything else that is ready run once. Work that takes long should do so every few milliseconds: on one thread nobody can interrupt it.
