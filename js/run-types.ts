@@ -64,9 +64,10 @@ export interface RunOptions {
   /** Steps that may be submitted and not finished, so that the server never waits for the page. Default 2. */
   pipeline?: number;
 
-  /** Losses of data that isn't trained on, every so many steps. It is kept with the run, so it may have 16 MB. */
+  /** Losses of data that isn't trained on: before the first step, every so many, and after the last. It is kept with the run, so it may have 16 MB. */
   evaluation?: { data: readonly Datum[]; every: number };
   checkpoints?: CheckpointOptions;
+  /** Before the first step, every so many, and after the last. */
   samples?: {
     prompts: readonly Prompt[];
     /** Steps from one to the next. */
@@ -271,6 +272,8 @@ export interface RunStatus {
   role: "owner" | "follower" | "none";
   /** Finished optimizer steps. */
   step: number;
+  /** Of the last of them, where it has one. */
+  loss?: number;
   /** Steps that are submitted: `step` and those under way. */
   submitted: number;
   /** None where it isn't known yet. */
@@ -282,6 +285,8 @@ export interface RunStatus {
   /** "memory" forgets the run with the page. */
   persistence?: Persistence;
   lastCheckpoint?: { step: number; path: string };
+  /** As the run was started with it: where its data are, say. */
+  userMetadata?: Record<string, string>;
   /** There whenever it isn't moving. */
   cause?: RunCause;
 }

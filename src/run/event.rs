@@ -130,22 +130,24 @@ fn event(kind: &str, when: When, write: impl FnOnce(&mut Plain)) -> Vec<u8> {
 pub struct History {
     /// The last finished step of the newest incarnation that has one.
     pub step: u32,
+    /// Of that step.
+    pub loss: Option<f64>,
     /// In their order.
     pub checkpoints: Vec<Saved>,
     /// Incarnation, step, loss.
     evaluations: Vec<(u32, u32, f64)>,
-    /// The last step behind which samples were drawn, and its incarnation.
-    sampled: (u32, u32),
+    /// The incarnation that samples were drawn of last, and the step behind which they were.
+    sampled: Option<(u32, u32)>,
     /// The incarnation and the first of its steps whose loss was not finite: what was saved from there on is worth nothing.
     broken: Option<(u32, u32)>,
 }
 
-/// The last steps behind which something was done.
+/// The last steps behind which something was asked for; 0 is the model as it was made.
 #[derive(Clone, Copy, Default)]
 pub struct Behind {
-    pub evaluated: u32,
-    pub saved: u32,
-    pub sampled: u32,
+    pub evaluated: Option<u32>,
+    pub saved: Option<u32>,
+    pub sampled: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -164,17 +166,18 @@ impl History {
         match &*given.text("type") {
             "step" => {
                 self.step = step;
-                let broken = given.optional_number("loss").is_some_and(|loss| !loss.is_finite());
+                self.loss = given.optional_number("loss");
+                let broken = self.loss.is_some_and(|loss| !loss.is_finite());
                 if broken && self.broken.is_none_or(|(known, _)| known != incarnation) {
                     self.broken = Some((incarnation, step));
                 }
             }
             // What was done behind it counts for nothing any more.
-            "incarnation" => self.step = step,
+            "incarnation" => (self.step, self.loss) = (step, None),
             "checkpoint" => {
                 self.checkpoints.push(Saved { incarnation, step, path: given.text("path") });
             }
-            "sample" => self.sampled = (incarnation, step),
+            "sample" => self.sampled = Some((incarnation, step)),
             "evaluation" => self.evaluations.push((incarnation, step, given.number("loss"))),
             _ => {}
         }
@@ -185,12 +188,8 @@ impl History {
         let evaluated =
             self.evaluations.iter().rfind(|(of, ..)| *of == incarnation).map(|(_, step, _)| *step);
         let saved = self.checkpoints.iter().rfind(|saved| saved.incarnation == incarnation);
-        let sampled = Some(self.sampled.1).filter(|_| self.sampled.0 == incarnation);
-        Behind {
-            evaluated: evaluated.unwrap_or_default(),
-            saved: saved.map_or(0, |saved| saved.step),
-            sampled: sampled.unwrap_or_default(),
-        }
+        let sampled = self.sampled.filter(|(of, _)| *of == incarnation).map(|(_, step)| step);
+        Behind { evaluated, saved: saved.map(|saved| saved.step), sampled }
     }
 
     /// The last checkpoint that can be gone on from.

@@ -53,6 +53,7 @@ use order::Position;
 use page::Page;
 use records::{
     Control, Cursor, Entry, Kept, RUNS, Row, State, Value, control_key, cursor_key, rows_prefix, run_key,
+    step_prefix,
 };
 use spec::{Spec, Work};
 use status::{Status, kept_cause};
@@ -269,8 +270,7 @@ impl Runs {
         .boxed_local()
     }
 
-    /// All runs that are kept, the newest first: `{ runs: [status, …] }`. Of one that isn't open here, `step` is the last
-    /// of which all was asked for.
+    /// All runs that are kept, the newest first: `{ runs: [status, …] }`. Of one that isn't open here, without the checkpoint.
     pub fn list(&self) -> LocalBoxFuture<'static, Result<Vec<u8>, Error>> {
         let runs = self.clone();
         async move {
@@ -282,8 +282,8 @@ impl Runs {
                 let Ok(Kept { created, spec }) = Kept::from_bytes(&key, &bytes) else { continue };
                 let Ok(spec) = Spec::read(&spec) else { continue };
                 let control = control(store, &id).await?;
-                let step = cursor(store, &id).await?.step - 1;
-                found.push((created, runs.status(&id, created, &spec, &control, step, &History::default())));
+                let history = newest(store, &id, control.incarnation, spec.pipeline).await?;
+                found.push((created, runs.status(&id, created, &spec, &control, &history)));
             }
             found.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
             Ok(Plain::object(|plain| {
@@ -313,7 +313,7 @@ impl Runs {
                     rows.push(row);
                 }
             }
-            let status = runs.status(&id, created, &spec, &control, history.step, &history);
+            let status = runs.status(&id, created, &spec, &control, &history);
             Ok(Plain::object(|plain| {
                 plain.raw("status", &status);
                 plain.raw("spec", &bytes);
@@ -326,15 +326,7 @@ impl Runs {
     }
 
     /// As an open run tells it itself; else from its records.
-    fn status(
-        &self,
-        id: &str,
-        created: u64,
-        spec: &Spec,
-        control: &Control,
-        step: u32,
-        history: &History,
-    ) -> Vec<u8> {
+    fn status(&self, id: &str, created: u64, spec: &Spec, control: &Control, history: &History) -> Vec<u8> {
         if let Some(run) = self.find(id).filter(|run| !run.0.status.borrow().is_empty()) {
             return run.0.status.borrow().clone();
         }
@@ -343,7 +335,8 @@ impl Runs {
             _ => kept_cause(control),
         };
         let checkpoint = history.latest().map(|saved| (saved.step, &*saved.path));
-        Status { id, spec, control, step, submitted: step, cause, checkpoint, created }.to_plain()
+        let History { step, loss, .. } = *history;
+        Status { id, spec, control, step, loss, submitted: step, cause, checkpoint, created }.to_plain()
     }
 }
 
@@ -525,6 +518,28 @@ async fn control(store: &Rc<dyn Store>, id: &str) -> Result<Control, Error> {
     let key = control_key(id);
     let bytes = one(store, &key).await?.unwrap_or_default();
     Control::from_bytes(&key, &bytes).map_err(|why| Error::unreadable_record(&key, why))
+}
+
+/// The last finished step, without a look at all those before: it is one of those under way at the cursor, or just before them.
+async fn newest(
+    store: &Rc<dyn Store>,
+    id: &str,
+    incarnation: u32,
+    pipeline: usize,
+) -> Result<History, Error> {
+    let asked = cursor(store, id).await?.step;
+    let mut history = History::default();
+    for step in (0..=asked).rev().take(pipeline + 2) {
+        for (key, bytes) in store.load(&step_prefix(id, incarnation, step)).await? {
+            if let Ok(Row(row)) = Row::from_bytes(&key, &bytes) {
+                history.take(&row);
+            }
+        }
+        if history.step > 0 {
+            break;
+        }
+    }
+    Ok(history)
 }
 
 /// Where the run is.

@@ -31,9 +31,14 @@ pub fn rows_prefix(run: &str) -> String {
     ["run-row/", &escaped(run), "/"].concat()
 }
 
+/// The rows of one step.
+pub fn step_prefix(run: &str, incarnation: u32, step: u32) -> String {
+    format!("{}{incarnation:06}/{step:010}/", rows_prefix(run))
+}
+
 /// `nth`: of its kind at this step.
 pub fn row_key(run: &str, incarnation: u32, step: u32, kind: &str, nth: u32) -> String {
-    format!("{}{incarnation:06}/{step:010}/{kind}{nth:06}", rows_prefix(run))
+    format!("{}{kind}{nth:06}", step_prefix(run, incarnation, step))
 }
 
 pub fn place_key(run: &str, incarnation: u32, step: u32) -> String {

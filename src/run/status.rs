@@ -128,6 +128,8 @@ pub struct Status<'a> {
     pub control: &'a Control,
     /// Steps that are finished.
     pub step: u32,
+    /// Of the last of them.
+    pub loss: Option<f64>,
     /// Steps of which something was asked for.
     pub submitted: u32,
     /// Why it isn't moving, since when (ms since 1970), and more of it in words.
@@ -154,6 +156,9 @@ impl Status<'_> {
         plain.text("state", control.state.as_str());
         plain.number("createdAt", self.created as f64);
         plain.number("step", self.step.into());
+        if let Some(loss) = self.loss {
+            plain.number("loss", loss);
+        }
         plain.number("submitted", self.submitted.max(self.step).into());
         if let Some(steps) = spec.steps() {
             plain.number("steps", steps.into());
@@ -168,6 +173,11 @@ impl Status<'_> {
             plain.number("step", step.into());
             plain.text("path", path);
             plain.close(checkpoint);
+        }
+        if let Some(metadata) = &spec.lora.user_metadata {
+            let object = plain.inner("userMetadata");
+            metadata.iter().for_each(|(name, value)| plain.text(name, value));
+            plain.close(object);
         }
         if let Some((cause, since, message)) = self.cause {
             let object = plain.inner("cause");

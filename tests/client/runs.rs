@@ -734,3 +734,70 @@ fn a_server_that_is_away_is_waited_for_and_the_status_says_so() {
     assert_eq!(hash, weights);
     service.close();
 }
+
+#[test]
+fn the_model_is_evaluated_and_sampled_before_its_first_step_and_after_its_last() {
+    let world = World::new(0);
+    let (service, runs) = world.runs_of("page");
+    let page = Rc::new(Set::default());
+    let looked_at = spec(3, |plain| {
+        checkpoints(plain, 0);
+        let metadata = plain.inner("userMetadata");
+        plain.text("set", "numbers");
+        plain.close(metadata);
+        let evaluation = plain.inner("evaluation");
+        let data = plain.list("data");
+        wire(plain, &batch(1));
+        plain.close(data);
+        plain.number("every", 2.0);
+        plain.close(evaluation);
+        let samples = plain.inner("samples");
+        let prompts = plain.list("prompts");
+        let prompt = plain.item();
+        let chunks = plain.list("chunks");
+        let chunk = plain.item();
+        plain.text("type", "encoded_text");
+        plain.bytes("tokens", &[1, 0, 0, 0, 2, 0, 0, 0]);
+        plain.close(chunk);
+        plain.close(chunks);
+        plain.close(prompt);
+        plain.close(prompts);
+        plain.number("every", 2.0);
+        plain.number("numSamples", 1.0);
+        let params = plain.inner("samplingParams");
+        plain.number("maxTokens", 2.0);
+        plain.close(params);
+        plain.close(samples);
+    });
+    world.time.block_on(async {
+        let run = begin(&world, &runs, &page, &looked_at).await.unwrap();
+        assert_eq!(run.ended().await.state, "completed");
+        for kind in ["evaluation", "sample"] {
+            let events = page.events.borrow();
+            let of_kind: Vec<&String> = events.iter().filter(|event| event.starts_with(kind)).collect();
+            assert_eq!(of_kind, [0, 2, 3].map(|step| format!("{kind} {step} 1")).iter().collect::<Vec<_>>());
+        }
+        let listed = runs.list().await.unwrap();
+        let wrong = Wrong::default();
+        let first = Given::of(Given::new(&listed, &wrong).list("runs").next().unwrap(), &wrong);
+        assert_eq!(first.number("step"), 3.0);
+        assert!(first.number("loss") > 0.0);
+        assert_eq!(first.texts("userMetadata").get("set").map(|set| &**set), Some("numbers"));
+    });
+    service.close();
+}
+
+#[test]
+fn a_checkpoint_that_is_asked_for_is_saved_once() {
+    let world = World::new(0);
+    let (service, runs) = world.runs_of("page");
+    let page = Rc::new(Set::default());
+    world.time.block_on(async {
+        let run = begin(&world, &runs, &page, &spec(12, |plain| checkpoints(plain, 0))).await.unwrap();
+        assert!(run.checkpoint().await.unwrap().starts_with("tinker://"));
+        run.ended().await;
+        let saved = page.events.borrow().iter().filter(|event| event.starts_with("checkpoint")).count();
+        assert_eq!(saved, 2, "that one, and the last");
+    });
+    service.close();
+}

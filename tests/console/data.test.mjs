@@ -19,15 +19,7 @@ const codec = {
 
 const jsonl = (count, answer = "yes") =>
   Array.from({ length: count }, (_, index) => JSON.stringify({ prompt: `q${index}`, answer })).join("\n");
-const texts = (changes = {}) => ({
-  steps: "200",
-  learningRate: "0.003",
-  batchSize: "8",
-  sequenceLength: "64",
-  rank: "8",
-  seed: "1",
-  ...changes,
-});
+const texts = (changes = {}) => ({ ...settings.initialTexts(), ...changes });
 
 let folder, data, settings, curve;
 
@@ -126,23 +118,6 @@ describe("plain text", () => {
   });
 });
 
-describe("batches", () => {
-  const take = (seed, count) => {
-    const drawn = data.batches(["a", "b", "c", "d", "e"], 2, seed);
-    return Array.from({ length: count }, () => drawn.next().value);
-  };
-
-  test("a pass over the data meets each sequence once", () => {
-    assert.deepEqual(take(1, 5).flat().slice(0, 5).sort(), ["a", "b", "c", "d", "e"]);
-    assert.deepEqual(take(1, 5).flat().slice(5).sort(), ["a", "b", "c", "d", "e"]);
-  });
-
-  test("the same seed draws the same batches, another seed others", () => {
-    assert.deepEqual(take(7, 20), take(7, 20));
-    assert.notDeepEqual(take(7, 20), take(8, 20));
-  });
-});
-
 describe("settings", () => {
   const problemOf = (name, value, context) => {
     const reading = settings.readSettings(texts({ [name]: value }), context);
@@ -168,6 +143,11 @@ describe("settings", () => {
     assert.match(problemOf("learningRate", "-1"), /from 0\.000001 to 0\.1/);
   });
 
+  test("a warm-up can't be longer than the run", () => {
+    assert.match(problemOf("warmupSteps", "301"), /The run has 300 steps/);
+    assert.equal(problemOf("warmupSteps", "300"), undefined);
+  });
+
   test("a sequence can't be longer than what the model reads", () => {
     assert.match(problemOf("sequenceLength", "300", 256), /256 tokens at most/);
     assert.equal(problemOf("sequenceLength", "256", 256), undefined);
@@ -189,15 +169,55 @@ describe("the curve", () => {
   test("a row of the table has the mean training loss since the row before", () => {
     const losses = new curve.Curve();
     losses.addHeldOut(0, 5);
-    [4, 2].forEach((loss) => losses.addStep(loss));
+    [4, 2].forEach((loss, index) => losses.addStep(index + 1, loss));
     losses.addHeldOut(2, 3.5);
-    losses.addStep(1);
+    losses.addStep(3, 1);
     losses.addHeldOut(3, 1.5);
-    assert.deepEqual(losses.evaluations, [
+    assert.deepEqual(losses.evaluations(), [
       { step: 0, train: null, heldOut: 5 },
       { step: 2, train: 3, heldOut: 3.5 },
       { step: 3, train: 1, heldOut: 1.5 },
     ]);
     assert.deepEqual(losses.columns(0).heldOut, [5, null, 3.5, 1.5]);
   });
+
+  test("what was lost behind a seam is a line of its own, which begins where both part", () => {
+    const losses = parted();
+    const { step, train, lost } = losses.columns(0);
+    assert.deepEqual(step, [0, 1, 2, 3, 4]);
+    assert.deepEqual(train, [null, 5, 4, 3.5, null]);
+    assert.deepEqual(lost, [[null, null, 4, 3, 2]]);
+    assert.equal(losses.lastStep, 3);
+    assert.equal(losses.farthest, 4);
+  });
+
+  test("evaluations behind a seam count no more, until they are made again", () => {
+    const losses = parted();
+    assert.deepEqual(losses.heldOut, { first: 6, last: 6 });
+    losses.addHeldOut(3, 3);
+    assert.deepEqual(losses.evaluations(), [
+      { step: 0, train: null, heldOut: 6 },
+      { step: 3, train: (5 + 4 + 3.5) / 3, heldOut: 3 },
+    ]);
+  });
+
+  test("a seam that is told twice is one", () => {
+    const losses = parted();
+    losses.addSeam(seam);
+    assert.equal(losses.seams.length, 1);
+    assert.equal(losses.lastStep, 3);
+  });
+
+  const seam = { step: 2, reached: 4, incarnation: 2, reason: "gone", fromCheckpoint: true, at: 0 };
+
+  /** Four steps, two of them lost, and one made again. */
+  function parted() {
+    const losses = new curve.Curve();
+    losses.addHeldOut(0, 6);
+    [5, 4, 3, 2].forEach((loss, index) => losses.addStep(index + 1, loss));
+    losses.addHeldOut(4, 2);
+    losses.addSeam(seam);
+    losses.addStep(3, 3.5);
+    return losses;
+  }
 });

@@ -53,7 +53,7 @@ impl Driver {
         }
         let behind = self.cursor.step - 1;
         let between = self.attempt.is_none() && self.cursor.call == 0;
-        if between && behind > 0 && self.ask_behind(client, behind) {
+        if between && self.ask_behind(client, behind) {
             return;
         }
         if between && self.stopping.is_some() {
@@ -80,11 +80,11 @@ impl Driver {
         let due = |every: u32| step.is_multiple_of(every);
         if let Some(evaluation) = &shared.spec.evaluation
             && due(evaluation.every)
-            && self.behind.evaluated < step
+            && self.behind.evaluated < Some(step)
         {
             return self.ask_evaluation(client, step);
         }
-        if self.behind.saved < step
+        if self.is_unsaved(step)
             && let Some(reason) = self.checkpoint_due(step)
         {
             self.ask_checkpoint(client, step, reason);
@@ -92,13 +92,17 @@ impl Driver {
         }
         if let Some(samples) = &shared.spec.samples
             && due(samples.every)
-            && self.behind.sampled < step
+            && self.behind.sampled < Some(step)
         {
-            self.behind.sampled = step;
-            self.ask(client, Tag::new(step, Kind::Sampler), client.new_sampler(), Vec::new(), None);
+            self.ask_samples(client, step);
             return true;
         }
         false
+    }
+
+    /// Whether a step was made since the last checkpoint.
+    pub(super) fn is_unsaved(&self, step: u32) -> bool {
+        self.behind.saved.unwrap_or_default() < step
     }
 
     fn checkpoint_due(&self, step: u32) -> Option<Reason> {
@@ -110,12 +114,14 @@ impl Driver {
         if self.stopping.as_ref().is_some_and(|stopping| stopping.checkpoint) {
             return Some(Reason::Stop);
         }
-        self.wanted.as_ref().map(|wanted| wanted.reason)
+        // One that is under way is the one that is wanted.
+        let saving = self.flights.iter().any(|flight| matches!(flight.tag.kind, Kind::Checkpoint(_)));
+        self.wanted.as_ref().filter(|_| !saving).map(|wanted| wanted.reason)
     }
 
     fn ask_evaluation(&mut self, client: &TrainingClient, step: u32) -> bool {
         let Some(evaluation) = &self.shared.spec.evaluation else { return false };
-        self.behind.evaluated = step;
+        self.behind.evaluated = Some(step);
         let data = evaluation.data.clone();
         let (weight, tokens) = weigh(&data);
         let loss = match &self.shared.spec.work {
@@ -135,8 +141,13 @@ impl Driver {
         }
     }
 
+    fn ask_samples(&mut self, client: &TrainingClient, step: u32) {
+        self.behind.sampled = Some(step);
+        self.ask(client, Tag::new(step, Kind::Sampler), client.new_sampler(), Vec::new(), None);
+    }
+
     fn ask_checkpoint(&mut self, client: &TrainingClient, step: u32, reason: Reason) {
-        self.behind.saved = step;
+        self.behind.saved = Some(step);
         self.saved_at = self.now();
         let (id, number) = (&self.shared.id, self.control.incarnation);
         let save = Save {
@@ -150,13 +161,15 @@ impl Driver {
         self.ask(client, Tag::new(step, Kind::Checkpoint(reason)), Ask::SaveState(save), with, None);
     }
 
-    /// The last evaluation and the last checkpoint; then it is done.
+    /// The last evaluation, samples and checkpoint; then it is done.
     fn ask_at_the_end(&mut self, client: &TrainingClient, step: u32) {
-        let evaluates = self.shared.spec.evaluation.is_some() && self.behind.evaluated < step;
+        let evaluates = self.shared.spec.evaluation.is_some() && self.behind.evaluated < Some(step);
         if evaluates && self.ask_evaluation(client, step) {
             return;
         }
-        if self.behind.saved < step {
+        if self.shared.spec.samples.is_some() && self.behind.sampled < Some(step) {
+            self.ask_samples(client, step);
+        } else if self.is_unsaved(step) {
             self.ask_checkpoint(client, step, Reason::End);
         } else if self.is_quiet() {
             self.end(State::Completed);

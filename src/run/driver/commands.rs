@@ -44,7 +44,7 @@ impl Driver {
             }
             Command::Checkpoint(reply) => self.save(reply),
             Command::Hidden => {
-                if self.shared.spec.checkpoints.on_hide && self.cursor.step - 1 > self.behind.saved {
+                if self.shared.spec.checkpoints.on_hide && self.is_unsaved(self.cursor.step - 1) {
                     self.wanted.get_or_insert(Wanted { reason: Reason::Hidden, replies: Vec::new() });
                 }
             }

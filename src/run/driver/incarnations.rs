@@ -65,7 +65,8 @@ impl Driver {
         let Opened { incarnation, control, cursor, entries, seam } = opened;
         self.unwritten.clear();
         if control.incarnation != self.control.incarnation {
-            let step = cursor.step - 1;
+            // The first model is looked at before its first step. One that goes on was looked at there.
+            let step = (control.incarnation > 1).then_some(cursor.step - 1);
             self.behind = Behind { evaluated: step, saved: step, sampled: step };
         }
         // Its state may have been changed meanwhile, and was written then.
@@ -91,9 +92,9 @@ impl Driver {
                 Kind::Evaluate => &mut self.behind.evaluated,
                 Kind::Checkpoint(_) => &mut self.behind.saved,
                 Kind::Sampler => &mut self.behind.sampled,
-                Kind::Train | Kind::Optim | Kind::Call(_) => &mut 0,
+                Kind::Train | Kind::Optim | Kind::Call(_) => &mut None,
             };
-            *last = tag.step.max(*last);
+            *last = Some(tag.step).max(*last);
             let key = self.next_key();
             match incarnation.client.result(pending.first, key, &Progress::default()) {
                 Ok(asked) => self.fly(key, tag, asked),

@@ -21,6 +21,7 @@ impl Driver {
             spec: &self.shared.spec,
             control,
             step: self.history.step,
+            loss: self.history.loss,
             submitted: self.cursor.step - 1 + self.cursor.call.min(1),
             cause: match control.state {
                 State::Running => Some((*cause, *since, message)),

@@ -2,19 +2,18 @@
 import {
   APIConnectionError,
   APIError,
-  AbortedError,
+  APITimeoutError,
   AuthenticationError,
+  DataMismatchError,
   GoneError,
   InstanceLostError,
   InvalidArgumentError,
   NotFoundError,
   PermissionDeniedError,
   RateLimitError,
-  RequestFailedError,
 } from "tinkex";
 import { DataError } from "./data.ts";
 import { NoTokenizerError } from "./tokenizer.ts";
-import { DivergedError } from "./training.ts";
 
 /** What the button beside an error does. */
 export type Remedy = "retry" | "server" | "settings" | "reload" | "wait";
@@ -27,11 +26,6 @@ export interface Advice {
   /** The error's own words, for whoever wants them. Empty: it has none. */
   detail: string;
   remedy: Remedy;
-}
-
-/** The user let go of a run: nothing to advise. */
-export function isAbandoned(error: unknown): boolean {
-  return error instanceof AbortedError;
 }
 
 /** `server`: the address that was being spoken to. */
@@ -57,10 +51,22 @@ export function advise(error: unknown, server: string): Advice {
       "Start the server (npm start) or check its address, then try again.",
       "retry",
     );
+  if (error instanceof DataMismatchError)
+    return advice(
+      "The data set has changed since the run was started",
+      "The run can be read here and does not go on. Start another one.",
+      "settings",
+    );
+  if (error instanceof APITimeoutError)
+    return advice(
+      "The tab that has the run doesn’t answer",
+      "Look at that tab or close it: then this one takes over. Try again.",
+      "settings",
+    );
   if (error instanceof GoneError || error instanceof NotFoundError)
     return advice(
-      "The server no longer knows this run",
-      "It was restarted without its data, or ended the session, as when a laptop sleeps. Start a new one.",
+      "The server no longer knows this",
+      "It was restarted without its data. Try again.",
       "retry",
     );
   if (error instanceof RateLimitError)
@@ -71,18 +77,6 @@ export function advise(error: unknown, server: string): Advice {
       "The console trains on a server that serves one, as the sandbox does. Choose another server.",
       "server",
     );
-  if (error instanceof DivergedError)
-    return advice(
-      `Training diverged at step ${error.step}`,
-      "Lower the learning rate, to a third for a start, and start again.",
-      "settings",
-    );
-  if (error instanceof RequestFailedError)
-    return advice(
-      "The server could not do a step",
-      "Read why below, change the settings and start again.",
-      "settings",
-    );
   if (error instanceof DataError)
     return advice("The data set can’t be read", "Choose another one.", "settings");
   if (error instanceof APIError)
@@ -92,7 +86,7 @@ export function advise(error: unknown, server: string): Advice {
       "retry",
     );
   if (error instanceof InstanceLostError)
-    return advice("The page’s client was lost", "Start the run again.", "retry");
+    return advice("The page’s client was lost", "Reload the page: runs go on where they were.", "reload");
   return advice(
     "The console failed",
     "Reload the page. If it happens again, report the words below.",
@@ -104,7 +98,7 @@ export function advise(error: unknown, server: string): Advice {
 export function adviseToWait(server: string): Advice {
   return {
     title: `No answer from ${host(server)}`,
-    todo: "Start the server again (npm start): the run goes on as soon as it answers. Or stop.",
+    todo: "Start the server again (npm start): the run goes on as soon as it answers.",
     detail: "",
     remedy: "wait",
   };

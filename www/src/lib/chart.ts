@@ -7,17 +7,18 @@ import type { Columns } from "./curve.ts";
 /** Colours by the name of their custom property, as `--train`. */
 export type Ink = (name: string) => string;
 
-/** Rows of the plot's data after its x values; the chart's legend names them. */
-export const lines = { train: 1, smooth: 2, heldOut: 3 } as const;
-
 export interface ChartOptions {
   width: number;
   height: number;
   ink: Ink;
   /** How far the x axis goes, in steps. */
   lastStep: () => number;
+  /** How many lines of lost steps there are. */
+  lost: number;
   /** The row under the cursor, or null when it left. */
   onCursor: (row: number | null) => void;
+  /** It was drawn anew: places on it may have changed. */
+  onDraw: () => void;
 }
 
 export function lossChart(target: HTMLElement, options: ChartOptions): uPlot {
@@ -70,8 +71,14 @@ export function lossChart(target: HTMLElement, options: ChartOptions): uPlot {
           spanGaps: true,
           points: { show: true, size: 6, fill: () => ink("--held-out"), stroke: () => ink("--held-out") },
         },
+        ...Array.from({ length: options.lost }, (): uPlot.Series => ({
+          stroke: () => ink("--lost"),
+          width: 1.5,
+          dash: [2, 3],
+          points: { show: false },
+        })),
       ],
-      hooks: { setCursor: [(chart) => options.onCursor(chart.cursor.idx ?? null)] },
+      hooks: { setCursor: [(chart) => options.onCursor(chart.cursor.idx ?? null)], draw: [options.onDraw] },
     },
     undefined,
     target,
@@ -79,8 +86,13 @@ export function lossChart(target: HTMLElement, options: ChartOptions): uPlot {
 }
 
 /** In uPlot's order of rows. */
-export function rows({ step, train, smooth, heldOut }: Columns): uPlot.AlignedData {
-  return [step, train, smooth, heldOut];
+export function rows({ step, train, smooth, heldOut, lost }: Columns): uPlot.AlignedData {
+  return [step, train, smooth, heldOut, ...lost];
+}
+
+/** Where a step is, in CSS pixels from the chart's left edge. */
+export function placeOf(chart: uPlot, step: number): number {
+  return chart.valToPos(step, "x") + chart.bbox.left / devicePixelRatio;
 }
 
 /** A little air above and below, to round numbers, and never under 0: a loss isn't. Before any value: room for one. */

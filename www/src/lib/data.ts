@@ -1,6 +1,5 @@
-// From a data set's file to sequences of tokens: read, split off what is held out, cut to length, draw batches.
+// From a data set's file to sequences of tokens: read, split off what is held out, cut to length.
 import type { Datum } from "tinkex";
-import { seeded, shuffled } from "./random.ts";
 import type { TextCodec } from "./tokenizer.ts";
 import { answerText, endOfAnswer, promptText } from "./turns.ts";
 
@@ -200,24 +199,6 @@ export function glimpse(corpus: Corpus, codec: TextCodec): Stretch[] {
     { text: codec.decode(tokens.slice(0, asked)), counts: false },
     { text: codec.decode(tokens.slice(asked)), counts: true },
   ];
-}
-
-/** Batches without end: each pass over the data is in a new order, all of them decided by the seed. */
-export function* batches(
-  sequences: readonly Sequence[],
-  size: number,
-  seed: number,
-): Generator<Sequence[], never> {
-  const random = seeded(seed);
-  let order: number[] = [];
-  for (;;) {
-    const batch: Sequence[] = [];
-    while (batch.length < size) {
-      if (order.length === 0) order = shuffled(sequences.length, random);
-      batch.push(sequences[order.pop() as number] as Sequence);
-    }
-    yield batch;
-  }
 }
 
 /** As the service takes it: the target at each position is the next token. */

@@ -32,3 +32,13 @@ export function duration(seconds: number): string {
   if (minutes < 60) return `${minutes} min ${total % 60} s`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
+
+const time = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+
+/** “14:05” for today, “3 Nov, 14:05” for any other day. `at` in ms since 1970. */
+export function when(at: number): string {
+  const date = new Date(at);
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? time.format(date) : `${day.format(date)}, ${time.format(date)}`;
+}

@@ -5,16 +5,19 @@ const WINDOW = 5_000;
 
 interface Mark {
   at: number;
-  step: number;
+  /** Steps and tokens since the pace was first taken. */
+  steps: number;
   tokens: number;
 }
 
 export class Pace {
   #marks: Mark[] = [];
 
-  /** `at` in ms of a monotonic clock; `tokens` is the sum of all that were trained on so far. */
-  mark(at: number, step: number, tokens: number): void {
-    this.#marks.push({ at, step, tokens });
+  /** A step of so many tokens was finished, `at` in ms since 1970. What came long before says nothing about now. */
+  mark(at: number, tokens: number): void {
+    const last = this.#marks.at(-1);
+    if (last && (at < last.at || at - last.at > WINDOW)) this.#marks = [];
+    this.#marks.push({ at, steps: (last?.steps ?? 0) + 1, tokens: (last?.tokens ?? 0) + tokens });
     while (this.#marks.length > 2 && at - (this.#marks[1] as Mark).at > WINDOW) this.#marks.shift();
   }
 
@@ -23,11 +26,10 @@ export class Pace {
     return this.#per(now, (mark) => mark.tokens);
   }
 
-  /** Seconds until `steps` are done, or null while that can't be known. */
-  secondsLeft(now: number, steps: number): number | null {
-    const stepsPerSecond = this.#per(now, (mark) => mark.step);
-    const last = this.#marks.at(-1);
-    return stepsPerSecond && last ? (steps - last.step) / stepsPerSecond : null;
+  /** Seconds that so many steps will take, or null while that can't be known. */
+  secondsFor(steps: number, now: number): number | null {
+    const stepsPerSecond = this.#per(now, (mark) => mark.steps);
+    return stepsPerSecond ? steps / stepsPerSecond : null;
   }
 
   #per(now: number, value: (mark: Mark) => number): number | null {

@@ -4,8 +4,14 @@ import type { Connected, Model } from "./connection.svelte.ts";
 import { glimpse, prepare, tokensOf, type Corpus, type Prepared, type Stretch } from "./data.ts";
 import { dataSets, type DataSet } from "./datasets.ts";
 import { count, counted } from "./format.ts";
-import { initialTexts, readSettings, type SettingName, type Settings } from "./settings.ts";
-import type { TrainingPlan } from "./training.ts";
+import {
+  initialTexts,
+  readSettings,
+  type SettingName,
+  type Settings,
+  type SettingTexts,
+} from "./settings.ts";
+import type { RunRecord, TrainingPlan } from "./plan.ts";
 
 type Loading =
   | { kind: "loading" }
@@ -15,6 +21,8 @@ type Loading =
 export class Setup {
   /** As typed; read through `problems` and `plan`. */
   texts = $state(initialTexts());
+  /** Of the run. Empty: it is called as its data set is. */
+  name = $state("");
   set = $state.raw<DataSet>(dataSets[0]);
   #modelName = $state<string | null>(null);
   #connected = $state.raw<Connected | null>(null);
@@ -43,8 +51,16 @@ export class Setup {
   readonly plan: TrainingPlan | null = $derived.by(() => {
     if (!this.model || this.#loading.kind !== "ready" || !this.#reading.valid || !this.#prepared) return null;
     if (Object.keys(this.problems).length > 0) return null;
-    const { prompts, style } = this.#loading.corpus;
-    return { model: this.model.name, settings: this.#reading.settings, data: this.#prepared, prompts, style };
+    return {
+      name: this.name.trim() || this.set.name,
+      model: this.model.name,
+      set: this.set,
+      texts: { ...this.texts },
+      settings: this.#reading.settings,
+      data: this.#prepared,
+      prompts: this.#loading.corpus.prompts,
+      style: this.#loading.corpus.style,
+    };
   });
 
   /** What the run would be, in figures. */
@@ -70,11 +86,20 @@ export class Setup {
 
   get changed(): boolean {
     const initial = initialTexts();
-    return (Object.keys(initial) as SettingName[]).some((name) => this.texts[name] !== initial[name]);
+    return (Object.keys(initial) as (keyof SettingTexts)[]).some(
+      (name) => this.texts[name] !== initial[name],
+    );
   }
 
   reset(): void {
     this.texts = initialTexts();
+  }
+
+  /** Puts in the form what another run was made of. */
+  fill({ set, texts }: RunRecord, model: string): void {
+    this.set = set;
+    this.texts = { ...texts };
+    this.modelName = model;
   }
 
   /** Reads the chosen data set with the server's tokenizer. */

@@ -1,0 +1,45 @@
+// A run's state as a sentence.
+import { whatEnds, whatHolds, isUsual } from "./causes.ts";
+import { count, counted, when } from "./format.ts";
+import type { Run } from "./run.svelte.ts";
+
+/**
+ * What the run is doing, for whoever looks at it or has it read out: it follows the word for its state. It changes with the
+ * state, never with each step.
+ */
+export function describe(run: Run): string {
+  const { status, command } = run;
+  if (!status) return run.problem ? "It can’t be opened." : "Opening the run.";
+  const { state, step, steps, cause } = status;
+  if (command === "stop") return "and stopping after the steps under way.";
+  switch (state) {
+    case "running":
+      if (command === "pause") return "and pausing after the steps under way.";
+      if (cause && !isUsual(cause)) return `${whatHolds(cause)}. It goes on when ${whatEnds(cause)}.`;
+      if (step === 0) return "to measure the model as it is.";
+      if (step === steps) return "to its end: a last evaluation, samples and a checkpoint.";
+      return steps === undefined ? "" : `towards step ${count(steps)}.`;
+    case "paused":
+      if (!cause) return "until you resume it.";
+      if (cause.kind === "paused_by_user") return `by you since ${when(cause.since)}, until you resume it.`;
+      return `since ${when(cause.since)}: ${whatHolds(cause)}.`;
+    case "completed":
+    case "stopped":
+    case "failed":
+      return `after ${counted(step, "step")}.`;
+  }
+}
+
+/** Who has the run, as this tab sees it. */
+export function whoRuns({ status }: Run): string {
+  if (!status || status.role === "none") return "";
+  if (status.role === "owner") return "Runs in this tab";
+  const kind = status.cause?.kind;
+  const nobody = kind === "needs_owner" || kind === "needs_data" || kind === "needs_step";
+  return nobody ? "No tab runs it" : "Runs in another tab, followed here";
+}
+
+/** With a capital and a full stop. */
+export function sentence(words: string): string {
+  return `${words.charAt(0).toUpperCase()}${words.slice(1)}${words.endsWith(".") ? "" : "."}`;
+}
