@@ -54,6 +54,11 @@ const words: Record<CauseKind, Words> = {
     ends: "it is opened with the data that it was started with",
     ways: ["new"],
   },
+  data_failed: {
+    what: "the page’s data could not be read",
+    ends: "you resume it, and the batch is read again",
+    ways: ["resume"],
+  },
   function_changed: {
     what: "the step function has changed",
     ends: "it is opened with the function that it was started with",
