@@ -30,6 +30,10 @@ fn adam() -> AdamParams {
 fn train(world: &Rc<World>, steps: i64) -> (Vec<f64>, String) {
     let service = world.service();
     let result = world.time.block_on(async {
+        // A server that was never reached is given up after a few tries, and a storm can take them all.
+        let weather = world.weather.take();
+        service.session().flags().await?;
+        world.weather.set(weather);
         let made = model(&service).await?;
         let client = made.client;
         let calls: Vec<_> = (0..steps)
