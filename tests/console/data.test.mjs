@@ -193,8 +193,9 @@ describe("the curve", () => {
 
   test("evaluations behind a seam count no more, until they are made again", () => {
     const losses = parted();
-    assert.deepEqual(losses.heldOut, { first: 6, last: 6 });
+    assert.deepEqual(losses.heldOut, { first: null, last: 6 });
     losses.addHeldOut(3, 3);
+    assert.deepEqual(losses.heldOut, { first: 6, last: 3 });
     assert.deepEqual(losses.evaluations(), [
       { step: 0, train: null, heldOut: 6 },
       { step: 3, train: (5 + 4 + 3.5) / 3, heldOut: 3 },

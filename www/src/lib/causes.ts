@@ -91,7 +91,7 @@ const words: Record<CauseKind, Words> = {
   },
   checkpoint_gone: {
     what: "the server has lost the model and its checkpoints",
-    ends: "the server has them back and you resume it. The chart is kept; the weights are not",
+    ends: "the server has them back and you resume it; else make another run",
     ways: ["resume", "new"],
   },
   not_let_in: {

@@ -80,10 +80,10 @@ export class Curve {
     this.#heldOut = this.#heldOut.slice(0, seam.step + 1);
   }
 
-  /** The first held-out loss and the last one, of the line that goes on. */
+  /** The last held-out loss, and the first one where that is another, of the line that goes on. */
   get heldOut(): { first: number | null; last: number | null } {
     const known = this.#heldOut.filter((value) => value !== null);
-    return { first: known[0] ?? null, last: known.at(-1) ?? null };
+    return { first: known.length > 1 ? (known[0] ?? null) : null, last: known.at(-1) ?? null };
   }
 
   heldOutAt(step: number): number | null {

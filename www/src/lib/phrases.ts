@@ -15,7 +15,9 @@ export function describe(run: Run): string {
   switch (state) {
     case "running":
       if (command === "pause") return "and pausing after the steps under way.";
-      if (cause && !isUsual(cause)) return `${whatHolds(cause)}. It goes on when ${whatEnds(cause)}.`;
+      if (cause?.kind === "starting") return "and waiting for the server’s first answer.";
+      if (cause && !isUsual(cause))
+        return `but waits: ${whatHolds(cause)}. It goes on when ${whatEnds(cause)}.`;
       if (step === 0) return "to measure the model as it is.";
       if (step === steps) return "to its end: a last evaluation, samples and a checkpoint.";
       return steps === undefined ? "" : `towards step ${count(steps)}.`;

@@ -18,7 +18,11 @@ export class Router {
   constructor(routes: readonly [Route, ...Route[]]) {
     this.routes = routes;
     const read = () => (this.#path = location.hash.replace(/^#\//, ""));
-    addEventListener("hashchange", read);
+    addEventListener("hashchange", () => {
+      read();
+      // Another page begins at its top, as it would if a server had sent it.
+      scrollTo(0, 0);
+    });
     read();
   }
 

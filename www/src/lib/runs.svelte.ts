@@ -8,7 +8,7 @@ import { recordOf, runOptions, type TrainingPlan } from "./plan.ts";
 import { Run } from "./run.svelte.ts";
 
 /** How often the list is read again while it is shown, in ms: other tabs start and end runs as well. */
-const EVERY = 2_000;
+const EVERY = 4_000;
 
 export class Runs {
   readonly #connected: Connected;
