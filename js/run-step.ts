@@ -1,5 +1,5 @@
 // A step function's calls. Each has its place in the order in which they were made; those that are recorded give what they
-// gave then, and the others go to the run, which writes them down. A `once` has its place where it was done, and
+// gave then, and the others go to the run in that order, which writes them down. A `once` has its place where it was done, and
 // is found again by its name. An attempt that is over lets nothing through any more.
 
 import { choices, label, refuse, text } from "./checks.js";
@@ -39,6 +39,9 @@ export class StepAttempt {
   readonly #recorded: Recorded[];
   /** How many places are taken. */
   #places: number;
+  /** What was called before was sent when this resolves. */
+  #sent: Promise<unknown> = Promise.resolve();
+  #sampler: Promise<string> | undefined;
   #over: Error | undefined;
   /** The function may catch it, and go on as if nothing was. */
   #mismatch: StepMismatchError | undefined;
@@ -59,6 +62,7 @@ export class StepAttempt {
       await Promise.resolve();
       const value = await step(this.#context(), this.#described.step);
       while (this.#open.size) await Promise.allSettled(this.#open.keys());
+      await this.#sent;
       this.#checkComplete();
       answer = value === undefined ? {} : { value: label(value, "the step function's value") };
     } catch (thrown) {
@@ -86,7 +90,7 @@ export class StepAttempt {
   #context(): StepContext {
     const { runId, step } = this.#described;
     const save = (method: "saveState" | "saveWeightsForSampler", name?: string) =>
-      this.#call(method, () => (name === undefined ? {} : { name: text(name, "name") }), asItIs);
+      this.#call(method, () => (name === undefined ? {} : { name: text(name, "name") }), asItIs, asItIs);
     return {
       runId,
       step,
@@ -95,15 +99,16 @@ export class StepAttempt {
       forwardBackward: (data, lossFn, options = {}) =>
         this.#forward("forwardBackward", data, lossFn, options),
       optimStep: (params: AdamParams = {}) =>
-        this.#call("optimStep", () => choices(params, ADAM_CHECKS), asItIs),
+        this.#call("optimStep", () => choices(params, ADAM_CHECKS), asItIs, asItIs),
       saveState: (name) => save("saveState", name),
       saveWeightsForSampler: (name) => save("saveWeightsForSampler", name),
-      saveWeightsAndGetSamplingClient: () =>
-        this.#call(
-          "sampler",
-          () => ({}),
-          ({ sampler }) => ({ sample: (prompt, options = {}) => this.#sample(prompt, options, sampler) }),
-        ),
+      saveWeightsAndGetSamplingClient: () => {
+        const sampler = this.#makeSampler();
+        return this.#tracked(async () => {
+          await sampler;
+          return { sample: (prompt, options = {}) => this.#sample(prompt, options, sampler) };
+        });
+      },
       sample: (prompt, options = {}) => this.#sample(prompt, options),
       random: () => this.#drawn("random", Math.random),
       now: () => this.#drawn("now", Date.now),
@@ -118,27 +123,53 @@ export class StepAttempt {
     options: StepForwardOptions,
   ) {
     const args = () => forwardArgs(data, lossFn, options).args;
-    return this.#call(method, args, forwardOutput);
+    return this.#call(method, args, asItIs, forwardOutput);
   }
 
-  /** Without a sampler, by the step's own: the run makes that for the first such call. */
-  #sample(prompt: Prompt, options: StepSampleOptions, sampler?: string): Promise<SampleOutput> {
-    return this.#call("sample", () => ({ ...sampleArgs(prompt, options).args, sampler }), sampleOutput);
+  /** Without a sampler, by the step's own, which the first such call makes. */
+  #sample(prompt: Prompt, options: StepSampleOptions, of?: Promise<string>): Promise<SampleOutput> {
+    return this.#tracked(async () => {
+      this.#checkOpen();
+      const { args } = sampleArgs(prompt, options);
+      const sampler = of ?? (this.#sampler ??= this.#makeSampler());
+      // Its place is taken, so it is sent even where there is no sampler for it.
+      const complete = async () => ({ ...args, sampler: await sampler.catch(() => "") });
+      const output = this.#call("sample", () => undefined, complete, sampleOutput);
+      await sampler;
+      return output;
+    });
   }
 
-  /** Whatever fails comes by the promise, as of the clients' methods. A call whose arguments can't be right has no place. */
-  #call<K extends keyof StepResults, T>(
+  #makeSampler(): Promise<string> {
+    return this.#call(
+      "sampler",
+      () => ({}),
+      asItIs,
+      ({ sampler }) => sampler,
+    );
+  }
+
+  /**
+   * Whatever fails comes by the promise, as of the clients' methods. A call whose arguments can't be right has no place. What
+   * completes the arguments may take its time, and later calls wait for it.
+   */
+  #call<K extends keyof StepResults, A, T>(
     method: K,
-    args: () => object,
+    check: () => A,
+    complete: (args: A) => object | Promise<object>,
     result: (value: StepResults[K]) => T,
   ): Promise<T> {
     return this.#tracked(async () => {
       this.#checkOpen();
-      const checked = args();
-      const index = this.#take(method);
+      const checked = check();
+      const place = this.#take(method);
+      const answer = await this.#inOrder(async () => {
+        const args = await complete(checked);
+        this.#checkOpen();
+        return [this.#ways.call({ attempt: this.attempt, index: place, method, args })];
+      });
       try {
-        const value = await this.#ways.call({ attempt: this.attempt, index, method, args: checked });
-        return result(value as StepResults[K]);
+        return result((await answer[0]) as StepResults[K]);
       } catch (thrown) {
         if (StepMismatchError.isInstance(thrown)) this.#mismatch ??= thrown;
         throw thrown;
@@ -174,22 +205,37 @@ export class StepAttempt {
 
   #note(index: number, method: "random" | "now" | "once", value: string, name?: string): void {
     const { attempt } = this;
-    this.#ways.note({ type: "note", attempt, index, method, value, ...(name !== undefined && { name }) });
+    const note = {
+      type: "note",
+      attempt,
+      index,
+      method,
+      value,
+      ...(name !== undefined && { name }),
+    } as const;
+    void this.#inOrder(() => this.#over ?? this.#ways.note(note));
   }
 
-  /** The next place. What stands there already must be the same; a place without a method left no record of its call. */
+  /** Sends something when all that was called before it was sent, or could not be. */
+  #inOrder<T>(send: () => T | Promise<T>): Promise<T> {
+    const sent = this.#sent.then(send);
+    this.#sent = sent.catch(() => undefined);
+    return sent;
+  }
+
+  /** The next place. What stands there already must be the same. */
   #take(method: string): number {
     const at = this.#recorded.findIndex((entry) => entry.method !== "once");
     if (at < 0) return this.#places++;
     const entry = this.#recorded[at] as Recorded;
-    if (entry.method && entry.method !== method)
+    if (entry.method !== method)
       this.#differs(`asked for ${method} where ${named(entry)} was recorded as ${nth(entry)}`);
     this.#recorded.splice(at, 1);
     return entry.place;
   }
 
   #checkComplete(): void {
-    const entry = this.#recorded.find(({ method }) => method);
+    const [entry] = this.#recorded;
     if (entry && !this.#mismatch)
       this.#differs(`ended without ${named(entry)}, which was recorded as ${nth(entry)}`);
   }

@@ -81,12 +81,17 @@ export class TrainingRun implements AsyncIterable<RunEvent>, AsyncDisposable {
   }
 
   /** @internal Rejects with `DataMismatchError` where the page has something else than the run was started with. */
-  static async open(handle: Handle<ServiceMethods>, id: string, means: Means): Promise<TrainingRun> {
+  static async open(
+    handle: Handle<ServiceMethods>,
+    id: string,
+    means: Means,
+    isNew: boolean,
+  ): Promise<TrainingRun> {
     const { spec, status } = await handle.call("readRun", { id, after: Number.MAX_SAFE_INTEGER });
     checkMeans(means, spec);
     const run = new TrainingRun(handle, id, means, spec);
     try {
-      await run.#tab.start(status);
+      await run.#tab.start(status, isNew);
     } catch (thrown) {
       await run.close();
       throw thrown;

@@ -7,8 +7,8 @@ export interface Seat {
 }
 
 export interface Seats {
-  /** Undefined where somebody has it. */
-  takeIfFree(): Promise<Seat | undefined>;
+  /** Undefined where somebody has it. Of what is `new` nobody else can know. */
+  takeIfFree(isNew: boolean): Promise<Seat | undefined>;
   /** In the order in which they asked. Undefined when the signal fires first. */
   take(signal: AbortSignal): Promise<Seat | undefined>;
 }
@@ -30,13 +30,13 @@ class WebLocks implements Seats {
     this.#name = name;
   }
 
-  async takeIfFree(): Promise<Seat | undefined> {
+  async takeIfFree(isNew: boolean): Promise<Seat | undefined> {
     try {
       if (!this.#instead) return await this.#request({ ifAvailable: true });
     } catch {
       this.#instead = new Lease(this.#name);
     }
-    return this.#instead.takeIfFree();
+    return this.#instead.takeIfFree(isNew);
   }
 
   async take(signal: AbortSignal): Promise<Seat | undefined> {
@@ -67,7 +67,7 @@ const BEAT = 1_000; // ms
 /** Without a beat for so long, whoever held it is taken for gone. A page whose timers are throttled may be wrongly. */
 const LEASE = 5_000; // ms
 /** How long whoever holds it has to say so. */
-const OBJECTION = 100; // ms
+const OBJECTION = 500; // ms
 
 type LeaseMessage = { type: "claim" | "held" | "free"; from: string };
 
@@ -79,9 +79,9 @@ class Lease implements Seats {
     this.#name = name;
   }
 
-  async takeIfFree(): Promise<Seat | undefined> {
+  async takeIfFree(isNew: boolean): Promise<Seat | undefined> {
     const claim = new Claim(this.#name);
-    const seat = await claim.once();
+    const seat = await claim.once(isNew ? 0 : OBJECTION);
     if (!seat) claim.close();
     return seat;
   }
@@ -89,7 +89,7 @@ class Lease implements Seats {
   async take(signal: AbortSignal): Promise<Seat | undefined> {
     while (!signal.aborted) {
       const claim = new Claim(this.#name);
-      const seat = await claim.once();
+      const seat = await claim.once(OBJECTION);
       if (seat && signal.aborted) seat.release();
       else if (seat) return seat;
       else await claim.vacancy(signal);
@@ -109,10 +109,10 @@ class Claim implements Seat {
     this.#channel = openChannel(`${name} seat`, (message: LeaseMessage) => this.#hear(message));
   }
 
-  async once(): Promise<Seat | undefined> {
+  async once(wait: number): Promise<Seat | undefined> {
     if (!this.#channel) return this;
     this.#post("claim");
-    await new Promise((resolve) => setTimeout(resolve, OBJECTION));
+    await new Promise((resolve) => setTimeout(resolve, wait));
     if (this.#objected) return undefined;
     this.#beat = setInterval(() => this.#post("held"), BEAT);
     (this.#beat as { unref?: () => void }).unref?.();

@@ -145,7 +145,7 @@ export class ServiceClient implements AsyncDisposable {
   async startRun(options: RunOptions): Promise<TrainingRun> {
     const { spec, means } = await specOf(options);
     const { id } = await this.#handle.call("startRun", spec);
-    return this.#openRun(id, means);
+    return this.#openRun(id, means, true);
   }
 
   /**
@@ -155,7 +155,7 @@ export class ServiceClient implements AsyncDisposable {
    * Rejects with `DataMismatchError` when the data is not the same, and with `InvalidArgumentError` when there is no such run.
    */
   async openRun(id: string, options: OpenRunOptions = {}): Promise<TrainingRun> {
-    return this.#openRun(text(id, "id"), await meansOf(options));
+    return this.#openRun(text(id, "id"), await meansOf(options), false);
   }
 
   /** All runs of this server and account that are kept here, the newest first. */
@@ -216,8 +216,8 @@ export class ServiceClient implements AsyncDisposable {
     return this.#training(await this.#handle.call("createTrainingClientFromState", args, given));
   }
 
-  async #openRun(id: string, means: Means): Promise<TrainingRun> {
-    const run = await TrainingRun.open(this.#handle, id, means);
+  async #openRun(id: string, means: Means, isNew: boolean): Promise<TrainingRun> {
+    const run = await TrainingRun.open(this.#handle, id, means, isNew);
     this.#runs.add(run);
     void run.ended.then(() => this.#runs.delete(run));
     return run;

@@ -104,7 +104,7 @@ export class Tab {
   }
 
   /** Resolves when it is known who owns the run. Rejects where this page would, and can't. */
-  async start(status: WireRunStatus): Promise<void> {
+  async start(status: WireRunStatus, isNew: boolean): Promise<void> {
     this.#learn(status);
     this.#endAsKept(status);
     if (this.#end) return;
@@ -116,7 +116,7 @@ export class Tab {
       back: () => this.#back(),
     });
     if (this.#canOwn()) {
-      const seat = await this.#ways.seats.takeIfFree();
+      const seat = await this.#ways.seats.takeIfFree(isNew);
       if (seat) {
         const first = this.#own(seat);
         void this.#compete(first);

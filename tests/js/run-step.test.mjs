@@ -187,36 +187,45 @@ test("samples are asked of the step's own sampler, or of one that was made for a
     seen = [first.sequences[0].tokens, second.sequences[0].stopReason];
   });
   const ended = begin(1, 1);
-  const [own] = await calls(1);
-  assert.deepEqual([own.args.args.sampler, own.args.args.numSamples], [undefined, 2]);
+  const [first] = await calls(1);
+  tab.instance.settle({ sampler: "s-1" }, first);
+  const [, own] = await calls(2);
+  assert.deepEqual([own.args.args.sampler, own.args.args.numSamples], ["s-1", 2]);
   tab.instance.settle({ sequences }, own);
-  const [, made] = await calls(2);
-  tab.instance.settle({ sampler: "s-1" }, made);
-  const [, , of] = await calls(3);
-  assert.equal(of.args.args.sampler, "s-1");
+  const [, , made] = await calls(3);
+  tab.instance.settle({ sampler: "s-2" }, made);
+  const [, , , of] = await calls(4);
+  assert.equal(of.args.args.sampler, "s-2");
   tab.instance.settle({ sequences }, of);
   await ended;
   assert.deepEqual(seen, [Int32Array.of(1), "stop"]);
   assert.deepEqual(
-    shapes([own, made, of]).map(([, index, method]) => [index, method]),
-    [[0, "sample"], [1, "sampler"], [2, "sample"]], // prettier-ignore
+    shapes([first, own, made, of]).map(([, index, method]) => [index, method]),
+    [[0, "sampler"], [1, "sample"], [2, "sampler"], [3, "sample"]], // prettier-ignore
   );
 });
 
-test("a call that left no record has its place all the same", async (t) => {
+test("calls are sent in the order of their places, whatever they wait for", async (t) => {
   const { begin, calls, tab } = await stepping(t, async (ctx) => {
-    await Promise.all([ctx.sample([1]), ctx.optimStep()]);
+    const sample = ctx.sample([1]);
+    const drawn = ctx.random();
+    await Promise.all([sample.catch(() => undefined), ctx.optimStep()]);
+    return drawn;
   });
-  const ended = begin(1, 1, [
-    { method: "", done: false },
-    { method: "optimStep", done: true },
-    { method: "", done: false },
-  ]);
-  const [sample, optim] = await calls(2);
-  assert.deepEqual(shapes([sample, optim]), [[1, 0, "sample"], [1, 1, "optimStep"]]); // prettier-ignore
-  tab.instance.settle({ sequences: [] }, sample);
-  tab.instance.settle({ metrics: {} }, optim);
-  assert.deepEqual(await ended, {});
+  const ended = begin(1, 1);
+  const [sampler] = await calls(1);
+  await turn();
+  assert.deepEqual([tab.run.stepCalls().length, tab.run.notes().length], [1, 0]);
+  tab.instance.fail({ kind: "request_failed", message: "no room for a sampler" }, sampler);
+  const all = await calls(3);
+  assert.deepEqual(
+    shapes(all).map(([, index, method]) => [index, method]),
+    [[0, "sampler"], [1, "sample"], [3, "optimStep"]], // prettier-ignore
+  );
+  assert.deepEqual(tab.run.notes().map(({ index }) => index), [2]); // prettier-ignore
+  tab.instance.fail({ kind: "request_failed" }, all[1]);
+  tab.instance.settle({ metrics: {} }, all[2]);
+  await ended;
 });
 
 test("what was done once is found by its name, wherever it stands", async (t) => {
