@@ -12,7 +12,6 @@ use super::records::{
     Control, Cursor, Entry, Place, Row, State, control_key, cursor_key, entries_prefix, entry_of, place_key,
     row_key,
 };
-use super::steps::OWN;
 use crate::error::{Error, Outcome};
 use crate::request::Progress;
 use crate::service::{Made, Service};
@@ -32,8 +31,8 @@ pub struct Opened {
     pub incarnation: Incarnation,
     pub control: Control,
     pub cursor: Cursor,
-    /// What the function of the step at the cursor has done.
-    pub recorded: Recorded,
+    /// What the function of the step at the cursor has done, by the order of its calls.
+    pub entries: Vec<Entry>,
     /// The row that says that this is a new model.
     pub seam: Option<Vec<u8>>,
 }
@@ -60,9 +59,9 @@ pub async fn resume(shared: Rc<Shared>, fence: Fence, control: Control) -> Resul
     let resume = Resume::This(control.session.as_str().into());
     let (service, pid) = start(&shared, &fence, control.incarnation, resume).await?;
     match take_up(&shared, &fence, &service, &control).await {
-        Ok((client, cursor, recorded)) => {
+        Ok((client, cursor, entries)) => {
             let incarnation = Incarnation { service, client, pid };
-            Ok(Box::new(Opened { incarnation, control, cursor, recorded, seam: None }))
+            Ok(Box::new(Opened { incarnation, control, cursor, entries, seam: None }))
         }
         Err(error) => {
             let _ = shared.incarnations.terminate_child(&pid).await;
@@ -76,11 +75,11 @@ async fn take_up(
     fence: &Fence,
     service: &Service,
     control: &Control,
-) -> Result<(TrainingClient, Cursor, Recorded), Error> {
+) -> Result<(TrainingClient, Cursor, Vec<Entry>), Error> {
     let Made { client, .. } = service.resume_training_client(control.model.as_str().into()).await?;
     let cursor = super::cursor(fence.store(), &shared.id).await?;
-    let recorded = recorded(shared, fence.store(), cursor.step).await?;
-    Ok((client, cursor, recorded))
+    let entries = entries(shared, fence.store(), cursor.step).await?;
+    Ok((client, cursor, entries))
 }
 
 /// Makes the next model, and sets the run back to where it begins, in one commit.
@@ -95,7 +94,7 @@ pub async fn create(
     match begin(&shared, &fence, &service, &control, seam.as_ref()).await {
         Ok((client, control, cursor, seam)) => {
             let incarnation = Incarnation { service, client, pid };
-            Ok(Box::new(Opened { incarnation, control, cursor, recorded: Recorded::default(), seam }))
+            Ok(Box::new(Opened { incarnation, control, cursor, entries: Vec::new(), seam }))
         }
         Err(error) => {
             let _ = shared.incarnations.terminate_child(&pid).await;
@@ -198,28 +197,15 @@ async fn start(
     }
 }
 
-/// What is recorded of a step.
-#[derive(Default)]
-pub struct Recorded {
-    /// Of the calls of its function, in their order.
-    pub entries: Vec<Entry>,
-    /// Of the sampler that the step has made for them.
-    pub own: Option<Entry>,
-}
-
-pub async fn recorded(shared: &Shared, store: &Rc<dyn Store>, step: u32) -> Result<Recorded, Error> {
-    let Recorded { mut entries, mut own } = Recorded::default();
+/// What is recorded of the calls of a step, in their order.
+pub async fn entries(shared: &Shared, store: &Rc<dyn Store>, step: u32) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
     for (key, bytes) in store.load(&entries_prefix(&shared.id)).await? {
-        let Some((_, call)) = entry_of(&shared.id, &key).filter(|(of, _)| *of == step) else { continue };
-        let entry = Entry::from_bytes(&key, &bytes).map_err(|why| Error::unreadable_record(&key, why))?;
-        match call {
-            OWN => own = Some(entry),
-            // What stands behind a gap was never asked for.
-            _ if call as usize == entries.len() => entries.push(entry),
-            _ => {}
+        if entry_of(&shared.id, &key) == Some((step, entries.len() as u32)) {
+            entries.push(Entry::from_bytes(&key, &bytes).map_err(|why| Error::unreadable_record(&key, why))?);
         }
     }
-    Ok(Recorded { entries, own })
+    Ok(entries)
 }
 
 /// The record under this very key.

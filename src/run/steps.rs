@@ -56,8 +56,6 @@ pub struct Attempt {
     /// Who waits for calls that are under way.
     waiting: Vec<(u32, Reply<Came>)>,
     samplers: Samplers,
-    /// Samples that wait for the step's own sampler.
-    for_own: Vec<(u32, Sample)>,
     /// Of the calls that train: place, weight and tokens of their data.
     passes: Vec<(u32, f64, u64)>,
     /// Of the last step of the optimizer.
@@ -65,9 +63,6 @@ pub struct Attempt {
     metrics: Metrics,
     began: Duration,
 }
-
-/// The place of the step's own sampler, which its function doesn't ask for by itself.
-pub const OWN: u32 = u32::MAX;
 
 type Samplers = Rc<RefCell<Vec<(String, SamplingClient)>>>;
 
@@ -131,7 +126,6 @@ impl Driver {
             queue: VecDeque::new(),
             waiting: Vec::new(),
             samplers: Rc::default(),
-            for_own: Vec::new(),
             passes: Vec::new(),
             learning_rate: None,
             metrics: Metrics::default(),
@@ -251,10 +245,10 @@ impl Driver {
             "saveWeightsForSampler" => Ok(Ask::SaveWeightsForSampler(self.named(given, index))),
             "sampler" => Ok(client.new_sampler()),
             "sample" => {
-                let sampler = given.optional_text("sampler");
+                let sampler = given.text("sampler");
                 let sample = arguments::sample(given);
                 match wrong.check() {
-                    Ok(()) => return self.sample(client, (index, sample), sampler, reply),
+                    Ok(()) => return self.sample(index, sampler, sample, reply),
                     Err(error) => Err(error),
                 }
             }
@@ -290,43 +284,15 @@ impl Driver {
         }
     }
 
-    /// Samples for the function: from a sampler that it has, or from the step's own, which the first of these makes.
-    fn sample(
-        &mut self,
-        client: &TrainingClient,
-        (index, sample): (u32, Sample),
-        sampler: Option<String>,
-        reply: Reply<Came>,
-    ) {
-        let step = self.cursor.step;
+    /// Draws samples for the function, beside the order.
+    fn sample(&mut self, index: u32, sampler: String, sample: Sample, reply: Reply<Came>) {
         if let Some(entry) = self.entries.get(index as usize) {
             // That it was asked for stands in front of whatever is asked for behind it.
-            self.unwritten.push((index, put(entry_key(&self.shared.id, step, index), entry)));
+            self.unwritten.push((index, put(entry_key(&self.shared.id, self.cursor.step, index), entry)));
         }
         if let Some(attempt) = &mut self.attempt {
             attempt.waiting.push((index, reply));
         }
-        let own = self.own.as_ref().and_then(|own| match &own.value {
-            Some(Value::Given(bytes)) => Some(Given::new(bytes, &Wrong::default()).text("sampler")),
-            _ => None,
-        });
-        if let Some(sampler) = sampler.or(own) {
-            return self.draw(index, sampler, sample);
-        }
-        if let Some(attempt) = &mut self.attempt {
-            attempt.for_own.push((index, sample));
-        }
-        if !self.has_flight(Kind::Call(OWN)) {
-            let own = Entry { method: "sampler".to_owned(), name: String::new(), check: 0, value: None };
-            let mut with = self.take_unwritten();
-            with.push(put(entry_key(&self.shared.id, step, OWN), &own));
-            self.own = Some(own);
-            self.ask(client, Tag::new(step, Kind::Call(OWN)), client.new_sampler(), with, None);
-        }
-    }
-
-    /// Draws samples beside the order.
-    fn draw(&mut self, index: u32, sampler: String, sample: Sample) {
         let (Some(open), Some(attempt)) = (self.open_incarnation(), &self.attempt) else { return };
         let service = open.service.clone();
         let samplers = attempt.samplers.clone();
@@ -379,13 +345,7 @@ impl Driver {
             }
             Output::Path(path) => results::path(&path),
             Output::Loaded => Plain::nothing(),
-            Output::Sampler(id) => {
-                let waiting = self.attempt.as_mut().filter(|_| index == OWN);
-                for (index, sample) in waiting.map(|of| std::mem::take(&mut of.for_own)).unwrap_or_default() {
-                    self.draw(index, id.as_str().to_owned(), sample);
-                }
-                Plain::object(|plain| plain.text("sampler", id.as_str()))
-            }
+            Output::Sampler(id) => Plain::object(|plain| plain.text("sampler", id.as_str())),
         };
         let with = self.recorded(index, Value::Given(bytes.clone()));
         self.seen(key, with);
@@ -400,13 +360,6 @@ impl Driver {
             let with = self.recorded(index, Value::Failed(failure.clone()));
             self.seen(key, with);
         }
-        let waiting = self.attempt.as_mut().filter(|_| index == OWN);
-        for (index, _) in waiting.map(|of| std::mem::take(&mut of.for_own)).unwrap_or_default() {
-            if for_the_function {
-                self.record(index, Value::Failed(failure.clone()));
-            }
-            self.answer(index, Err(failure.clone()));
-        }
         self.answer(index, Err(failure));
         for_the_function
     }
@@ -420,11 +373,7 @@ impl Driver {
 
     fn recorded(&mut self, index: u32, value: Value) -> Vec<Op> {
         let key = entry_key(&self.shared.id, self.cursor.step, index);
-        let entry = match index {
-            OWN => self.own.as_mut(),
-            _ => self.entries.get_mut(index as usize),
-        };
-        let Some(entry) = entry else { return Vec::new() };
+        let Some(entry) = self.entries.get_mut(index as usize) else { return Vec::new() };
         entry.value = Some(value);
         vec![put(key, entry)]
     }
@@ -494,10 +443,8 @@ impl Driver {
             put(cursor_key(id), &next),
             put(row_key(id, self.incarnation(), step, "step", 0), &Row(row.clone())),
         ];
-        let calls = (0..self.entries.len() as u32).chain(self.own.as_ref().map(|_| OWN));
-        ops.extend(calls.map(|index| Op::Delete(entry_key(id, step, index))));
+        ops.extend((0..self.entries.len() as u32).map(|index| Op::Delete(entry_key(id, step, index))));
         self.unwritten.clear();
-        self.own = None;
         self.entries.clear();
         self.cursor = next;
         // Should it be lost with the machine, the function runs again and finds all its calls recorded.

@@ -65,7 +65,10 @@ impl Set {
                 noise
             }
         };
+        let made = run.call(attempt, 1, "sampler".into(), Plain::nothing()).await.map_err(failed)?;
+        let sampler = Given::new(&made, &Wrong::default()).text("sampler");
         let sample = Plain::object(|plain| {
+            plain.text("sampler", &sampler);
             let prompt = plain.list("prompt");
             let chunk = plain.item();
             plain.text("type", "encoded_text");
@@ -79,7 +82,7 @@ impl Set {
             plain.flag("includePromptLogprobs", false);
             plain.number("topkPromptLogprobs", 0.0);
         });
-        let sampled = run.call(attempt, 1, "sample".into(), sample).await.map_err(failed)?;
+        let sampled = run.call(attempt, 2, "sample".into(), sample).await.map_err(failed)?;
         let wrong = Wrong::default();
         let sequence = Given::new(&sampled, &wrong).list("sequences").next().unwrap();
         let tokens = Given::of(sequence, &wrong).bytes("tokens");
@@ -94,8 +97,8 @@ impl Set {
             plain.text("lossFn", "cross_entropy");
         });
         let method = if changed { "forward" } else { "forwardBackward" };
-        let passing = run.call(attempt, 2, method.into(), pass);
-        let stepping = run.call(attempt, 3, "optimStep".into(), Plain::nothing());
+        let passing = run.call(attempt, 3, method.into(), pass);
+        let stepping = run.call(attempt, 4, "optimStep".into(), Plain::nothing());
         let (passed, stepped) = join(passing, stepping).await;
         passed.and(stepped).map_err(failed)?;
         Ok(Told::Step(Some(format!("[{step},{number}]"))))
@@ -588,7 +591,7 @@ fn a_step_that_asks_for_something_else_the_second_time_is_refused_by_name() {
     let id = world.time.block_on(async {
         let id = runs.start(&spec).await.unwrap();
         open(&world, &runs, &page, &id).await.unwrap();
-        while !world.disk.keys_of("run-call/").iter().any(|key| key.ends_with("02")) {
+        while !world.disk.keys_of("run-call/").iter().any(|key| key.ends_with("03")) {
             world.runtime_timer(Duration::from_micros(200)).await;
         }
         instance.die_after(0);

@@ -12,7 +12,6 @@ use crate::error::Error;
 use crate::run::event::Reason;
 use crate::run::records::{Control, Cursor, State, control_key, cursor_key, entry_key};
 use crate::run::status::Cause;
-use crate::run::steps::OWN;
 use crate::run::{Command, End};
 use crate::store::{Durability, Op, put};
 
@@ -110,8 +109,7 @@ impl Driver {
         self.end_attempt();
         let Cursor { step, .. } = self.cursor;
         let id = &self.shared.id;
-        let own = self.own.take().map(|_| OWN);
-        let calls = (0..std::mem::take(&mut self.entries).len() as u32).chain(own);
+        let calls = 0..std::mem::take(&mut self.entries).len() as u32;
         let mut ops: Vec<Op> = calls.map(|call| Op::Delete(entry_key(id, step, call))).collect();
         ops.push(put(cursor_key(id), &self.cursor));
         ops

@@ -62,7 +62,7 @@ impl Driver {
     }
 
     fn opened(&mut self, opened: Opened) {
-        let Opened { incarnation, control, cursor, recorded, seam } = opened;
+        let Opened { incarnation, control, cursor, entries, seam } = opened;
         self.unwritten.clear();
         if control.incarnation != self.control.incarnation {
             // The first model is looked at before its first step. One that goes on was looked at there.
@@ -72,8 +72,7 @@ impl Driver {
         // Its state may have been changed meanwhile, and was written then.
         self.control.incarnation = control.incarnation;
         (self.control.model, self.control.session) = (control.model, control.session);
-        self.cursor = cursor;
-        (self.entries, self.own) = (recorded.entries, recorded.own);
+        (self.cursor, self.entries) = (cursor, entries);
         self.next = Next::Same;
         self.failures = 0;
         self.step_began = self.now();

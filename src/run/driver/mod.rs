@@ -67,8 +67,6 @@ pub(super) struct Driver {
     pub(super) attempt: Option<Attempt>,
     /// What is recorded of the step at the cursor, in the order of its function's calls.
     pub(super) entries: Vec<Entry>,
-    /// Its own sampler, once its function has sampled.
-    pub(super) own: Option<Entry>,
     /// Of that, what goes with the next call's commit.
     pub(super) unwritten: Vec<(u32, Op)>,
     behind: Behind,
@@ -173,7 +171,7 @@ impl Driver {
         let store = fence.store();
         let control = super::control(store, &shared.id).await?;
         let cursor = super::cursor(store, &shared.id).await?;
-        let opening::Recorded { entries, own } = opening::recorded(&shared, store, cursor.step).await?;
+        let entries = opening::entries(&shared, store, cursor.step).await?;
         let mut history = History::default();
         for (key, bytes) in store.load(&rows_prefix(&shared.id)).await? {
             // One that can't be read is a gap in the history, and nothing more.
@@ -208,7 +206,6 @@ impl Driver {
             writes: FuturesUnordered::new(),
             attempt: None,
             entries,
-            own,
             unwritten: Vec::new(),
             saved_at: now,
             wanted: None,
