@@ -111,8 +111,11 @@ class Claim implements Seat {
 
   async once(wait: number): Promise<Seat | undefined> {
     if (!this.#channel) return this;
-    this.#post("claim");
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    // Twice: of two that claim at once, the one may not have been there yet when the other did.
+    for (let asked = 0; asked < 2 && wait && !this.#objected; asked++) {
+      this.#post("claim");
+      await new Promise((resolve) => setTimeout(resolve, wait / 2));
+    }
     if (this.#objected) return undefined;
     this.#beat = setInterval(() => this.#post("held"), BEAT);
     (this.#beat as { unref?: () => void }).unref?.();
