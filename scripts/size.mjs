@@ -8,11 +8,8 @@ import { pkg } from "./paths.mjs";
 import { main, Stop } from "./run.mjs";
 import { setup } from "./setup.mjs";
 
-/**
- * Bytes, gzipped, of wasm and JavaScript together, with everything up to training runs in it: what outlives its page is the
- * most of what there is.
- */
-export const bar = 250_000;
+/** Bytes, gzipped, of wasm and JavaScript together: what was reached with training runs and telemetry in it. It may only fall. */
+export const bar = 285_000;
 
 /** Bytes, raw and gzipped, of the wasm and of the JavaScript. */
 export async function measure() {
