@@ -102,6 +102,8 @@ class Claim implements Seat {
   readonly #channel: BroadcastChannel | undefined;
   readonly #from = `${Math.random()}`;
   #objected = false;
+  /** Whoever objected has let go since. */
+  #freed = false;
   #beat: unknown;
   #heard: (message: LeaseMessage) => void = () => undefined;
 
@@ -150,6 +152,7 @@ class Claim implements Seat {
         else timer = wait();
       };
       signal.addEventListener("abort", () => resolve(), { once: true });
+      if (this.#freed) resolve();
     }).finally(() => this.close());
   }
 
@@ -160,6 +163,7 @@ class Claim implements Seat {
     else if (message.type === "held" || (message.type === "claim" && message.from < this.#from)) {
       this.#objected = true;
     }
+    if (message.type === "free") this.#freed = true;
     this.#heard(message);
   }
 
