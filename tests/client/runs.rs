@@ -232,6 +232,8 @@ fn of_kind(kind: &str, steps: u32, more: impl FnOnce(&mut Plain)) -> Vec<u8> {
         plain.number("buffer", 4.0);
         plain.number("steps", steps.into());
         plain.number("seed", 7.0);
+        // A field that stands twice is the first one.
+        more(plain);
         let schedule = plain.inner("schedule");
         plain.text("type", "linear");
         plain.number("peak", 1e-2);
@@ -252,7 +254,6 @@ fn of_kind(kind: &str, steps: u32, more: impl FnOnce(&mut Plain)) -> Vec<u8> {
         plain.number("backoffMs", 1_000.0);
         plain.flag("ask", false);
         plain.close(recovery);
-        more(plain);
     })
 }
 
@@ -798,6 +799,35 @@ fn a_checkpoint_that_is_asked_for_is_saved_once() {
         run.ended().await;
         let saved = page.events.borrow().iter().filter(|event| event.starts_with("checkpoint")).count();
         assert_eq!(saved, 2, "that one, and the last");
+    });
+    service.close();
+}
+
+#[test]
+fn a_step_that_the_server_refuses_pauses_the_run_and_nothing_restarts_in_a_loop() {
+    // A rate that breaks the model at once, so that the next pass is refused.
+    let broken = spec(6, |plain| {
+        checkpoints(plain, 0);
+        let schedule = plain.inner("schedule");
+        plain.text("type", "constant");
+        plain.number("peak", 1e30);
+        plain.number("warmupSteps", 0.0);
+        plain.number("floor", 0.0);
+        plain.close(schedule);
+    });
+    let world = World::patient(2);
+    let (service, runs) = world.runs_of("page");
+    let page = Rc::new(Set::default());
+    world.time.block_on(async {
+        let run = begin(&world, &runs, &page, &broken).await.unwrap();
+        world.runtime_timer(Duration::from_secs(60)).await;
+        assert_eq!(page.status(), "paused refused", "{:?}", page.events.borrow());
+        let told = page.events.borrow().len();
+        run.resume(Some("checkpoint".into()), false).await.unwrap();
+        world.runtime_timer(Duration::from_secs(60)).await;
+        // It begins again, meets the same, and does not loop.
+        assert_eq!(page.status(), "paused refused");
+        assert!(page.events.borrow()[told..].iter().any(|event| event.starts_with("incarnation")));
     });
     service.close();
 }

@@ -5,7 +5,7 @@ use futures_util::future::LocalBoxFuture;
 use tinkex_protocol::SamplingSessionId;
 use tinkex_protocol::metrics::Metrics;
 
-use super::{Beside, Driver, Stage};
+use super::{Beside, Driver, Next, Stage};
 use crate::error::{Error, Kind as ErrorKind, Outcome};
 use crate::request::Progress;
 use crate::run::event::{self, When};
@@ -179,6 +179,12 @@ impl Driver {
         let message = error.message().to_owned();
         match error.kind() {
             _ if self.fence.lost().is_some() => self.leave_as_fenced(&error),
+            // The server has forgotten the result of what it did, or the session: opening it again tells. What a function
+            // asked for can't be asked for again.
+            ErrorKind::Api { status: 410, .. } if !matches!(tag.kind, Kind::Call(_)) => {
+                self.done_with(key, &tag);
+                self.reopen(error);
+            }
             ErrorKind::Api { status: 404 | 410, .. } => self.lose(error),
             // Whether it was applied can't be known; what is behind a checkpoint is.
             ErrorKind::Storage(StoreErrorKind::Damaged) => self.lose(error),
@@ -192,22 +198,32 @@ impl Driver {
                 // It goes on without this caller, or its client has gone: it comes back with the model.
                 None if error.outcome() == Outcome::Journaled => self.reopen(error),
                 None if is_of_the_client(&error) => self.reopen(error),
-                None => self.refused(key, &tag, &message),
+                None => self.refused(key, &tag, &error),
             },
         }
     }
 
     /// The server has said no. What was asked for behind it may have been done.
-    fn refused(&mut self, key: u32, tag: &Tag, message: &str) {
+    fn refused(&mut self, key: u32, tag: &Tag, error: &Error) {
+        self.done_with(key, tag);
+        let message = format!("the server refused a call of step {}: {}", tag.step, error.message());
+        if error.outcome() == Outcome::Unknown {
+            // Part of it was taken, so that the model is no longer what the steps say.
+            self.next = Next::New { reason: message.clone(), path: None };
+            self.shut(None);
+        }
+        self.pause(Cause::Refused, message);
+    }
+
+    /// Nothing more will come of a call.
+    fn done_with(&mut self, key: u32, tag: &Tag) {
         self.seen(key, Vec::new());
         if tag.kind == Kind::Optim {
             if let Some(passed) = self.passed.take_if(|passed| passed.tag.step == tag.step) {
                 self.seen(passed.key, Vec::new());
             }
-            // It counts as done: nothing will come of it.
             self.history.step = tag.step;
         }
-        self.pause(Cause::Refused, format!("the server refused a call of step {}: {message}", tag.step));
     }
 
     /// A sample has no result, and not because of what was asked for.
