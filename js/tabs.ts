@@ -2,21 +2,14 @@
 // their commands, and take over when the seat is free. Where the owner is silent, they read what is kept; none of them asks
 // the server for anything.
 
-import {
-  APITimeoutError,
-  ClosedError,
-  InvalidArgumentError,
-  StorageError,
-  type TinkexError,
-} from "./errors.js";
-import { errorOf, failureOf } from "./failures.js";
-import type { Failure } from "./boundary.js";
+import { ClosedError, StorageError } from "./errors.js";
 import { watchPage } from "./page-life.js";
 import type { RunMethods, WireRunStatus } from "./run-boundary.js";
 import { runEvent } from "./results.js";
 import type { Command, OpenedRun, RunHearer } from "./run-open.js";
 import type { CauseKind, RunCause, RunEnd, RunEvent, RunStatus } from "./run-types.js";
 import type { Seat, Seats } from "./seats.js";
+import { AGAIN, type CommandMessage, Commands, LACKING } from "./tab-commands.js";
 
 export type ReadRun = RunMethods["readRun"]["result"];
 
@@ -39,33 +32,17 @@ export type TabMessage = { from: string } & (
   | { type: "event"; event: RunEvent }
   /** All that it had to tell was told. */
   | { type: "ended"; end: RunEnd }
-  /** The same again as long as it has no answer: it is done once for its `id`. */
-  | { type: "command"; to: string; id: string; command: Command }
-  | { type: "taken"; id: string }
-  | { type: "answer"; id: string; value?: unknown; failure?: Failure }
+  | CommandMessage
 );
-
-/** `unheard` by any owner, or asked of one. */
-interface Asked {
-  readonly command: Command;
-  owner: string | undefined;
-  deadline: number;
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (reason: unknown) => void;
-}
 
 const BEAT = 1_000; // ms
 /** So long without a word, and the owner counts as silent. */
 const SILENCE = 2 * BEAT;
 /** How long a tab waits for the first word of an owner. */
 const GREETING = 300; // ms
-/** So long without a sign from the owner, and a command is given up. */
-const PATIENCE = 10_000; // ms
 /** After being fenced, or failing to open the run: doubled each time. */
 const SHORTEST_REST = 5_000; // ms
 const LONGEST_REST = 600_000; // ms
-/** Answers that are kept for those who ask again. */
-const MOST_SERVED = 100;
 /** Events that are known, so that none is told twice. */
 const MOST_SEEN = 1_000;
 
@@ -74,8 +51,7 @@ export class Tab {
   readonly #name = `${Math.random()}`.slice(2);
   /** Of the last event that is known; at first of the opening. */
   #lastAt = Date.now();
-  readonly #asked = new Map<string, Asked>();
-  readonly #served = new Map<string, Promise<TabMessage>>();
+  readonly #commands: Commands;
   readonly #seen = new Set<string>();
   #channel: BroadcastChannel | undefined;
   #known: WireRunStatus | undefined;
@@ -96,11 +72,16 @@ export class Tab {
   #comeBack: () => void = () => undefined;
   #timer: unknown;
   #unwatch: () => void = () => undefined;
-  #lastCommand = 0;
   #polling = false;
 
   constructor(ways: TabWays) {
     this.#ways = ways;
+    this.#commands = new Commands(this.#name, {
+      owner: () => this.#owner,
+      run: () => this.#run,
+      lacks: () => ways.lacks(this.#known as WireRunStatus),
+      post: (message) => this.#post(message),
+    });
   }
 
   /** Resolves when it is known who owns the run. Rejects where this page would, and can't. */
@@ -157,7 +138,7 @@ export class Tab {
         await run.opened;
         return await run.command(command);
       }
-      const answer = await this.#ask(command);
+      const answer = await this.#commands.ask(command);
       if (answer !== AGAIN) return answer;
     }
   }
@@ -205,7 +186,7 @@ export class Tab {
     });
     this.#run = run;
     this.#owner = undefined;
-    this.#handBack();
+    this.#commands.handBack();
     try {
       const end = await run.over;
       if (end.state !== "closed") {
@@ -279,7 +260,7 @@ export class Tab {
     this.#comeBack();
     clearInterval(this.#timer as number);
     this.#unwatch();
-    this.#handBack();
+    this.#commands.handBack();
     // The others are told of the end before the channel goes, and those who asked get their answers.
     const closing = setTimeout(() => this.#hush(), BEAT);
     (closing as unknown as { unref?: () => void }).unref?.();
@@ -334,21 +315,8 @@ export class Tab {
       case "ended":
         if (!this.#run) this.#finish(message.end);
         break;
-      case "command":
-        if (message.to === this.#name) void this.#serve(message.id, message.command);
-        break;
-      case "taken": {
-        const asked = this.#asked.get(message.id);
-        if (asked) asked.deadline = performance.now() + PATIENCE;
-        break;
-      }
-      case "answer": {
-        const asked = this.#asked.get(message.id);
-        this.#asked.delete(message.id);
-        if (message.failure) asked?.reject(errorOf(message.failure));
-        else asked?.resolve(message.value);
-        break;
-      }
+      default:
+        this.#commands.hear(message);
     }
   }
 
@@ -358,7 +326,7 @@ export class Tab {
     const another = this.#owner !== owner;
     this.#owner = owner;
     this.#greeted();
-    if (another) for (const id of this.#asked.keys()) this.#press(id);
+    if (another) this.#commands.press();
   }
 
   #silent(): boolean {
@@ -374,7 +342,7 @@ export class Tab {
   }
 
   #tick(): void {
-    for (const id of this.#asked.keys()) this.#press(id);
+    this.#commands.press();
     if (this.#run || this.#isBack || performance.now() - this.#heardAt < BEAT) return;
     this.#post({ type: "hello" });
     if (!this.#silent()) return;
@@ -408,81 +376,6 @@ export class Tab {
     }
   }
 
-  /** A command of another tab: done once, however often it comes. */
-  async #serve(id: string, command: Command): Promise<void> {
-    let answer = this.#served.get(id);
-    if (!answer) {
-      if (!this.#run) return;
-      answer = this.#run.command(command).then(
-        (value): TabMessage => ({ from: this.#name, type: "answer", id, value }),
-        (thrown: unknown): TabMessage => ({
-          from: this.#name,
-          type: "answer",
-          id,
-          failure: failureOf(thrown),
-        }),
-      );
-      this.#served.set(id, answer);
-      const [oldest] = this.#served.keys();
-      if (this.#served.size > MOST_SERVED) this.#served.delete(oldest as string);
-    }
-    this.#post({ type: "taken", id });
-    const message = await answer;
-    // Who lets go of the run fails with its commands, and the next owner does them.
-    if (message.type === "answer" && message.failure?.kind === "closed" && !this.#run) return;
-    this.#channel?.postMessage(message);
-  }
-
-  #ask(command: Command): Promise<unknown> {
-    const id = `${this.#name} ${++this.#lastCommand}`;
-    return new Promise((resolve, reject) => {
-      const deadline = performance.now() + PATIENCE;
-      this.#asked.set(id, { command, owner: undefined, deadline, resolve, reject });
-      this.#press(id);
-    });
-  }
-
-  #press(id: string): void {
-    const asked = this.#asked.get(id);
-    if (!asked) return;
-    const { command, owner } = asked;
-    if (performance.now() > asked.deadline) {
-      this.#asked.delete(id);
-      const sent = owner !== undefined;
-      const what = sent ? "took it and didn't answer" : "could be found";
-      asked.reject(
-        new APITimeoutError(
-          `${command.name}: ${sent ? "the tab that owns the run" : "no tab that owns the run"} ${what} within ` +
-            `${PATIENCE / 1000} s. It may be frozen: look at it, or close it, and call this again`,
-          { outcome: sent ? "unknown" : "not_sent", retryable: true },
-        ),
-      );
-    } else if (this.#owner === undefined) {
-      const lacks = this.#ways.lacks(this.#known as WireRunStatus);
-      if (lacks && performance.now() > asked.deadline - PATIENCE + SILENCE) {
-        this.#asked.delete(id);
-        const { message, ends } = LACKING[lacks];
-        const field = lacks === "needs_data" ? "data" : "step";
-        asked.reject(new InvalidArgumentError(field, `${command.name}: ${message}. It takes ${ends}`));
-      } else this.#post({ type: "hello" });
-    } else if (owner !== undefined && owner !== this.#owner && !isRepeatable(command)) {
-      this.#asked.delete(id);
-      asked.reject(lostWithOwner(command));
-    } else {
-      asked.owner = this.#owner;
-      this.#post({ type: "command", to: this.#owner, id, command });
-    }
-  }
-
-  /** This tab has become the owner, or the run is over: what it had asked of another comes back to it. */
-  #handBack(): void {
-    for (const { command, owner, resolve, reject } of this.#asked.values()) {
-      if (owner === undefined || isRepeatable(command)) resolve(AGAIN);
-      else reject(lostWithOwner(command));
-    }
-    this.#asked.clear();
-  }
-
   #troubled({ kind, message }: { kind: CauseKind; message: string }): RunCause {
     const again = `this page tries again in ${Math.round(this.#rest / 1000)} s`;
     const ends = kind === "fenced" ? `${again}, if no other owner is heard by then` : again;
@@ -498,22 +391,6 @@ export class Tab {
   }
 }
 
-/** An answer that says: look again who owns the run. */
-const AGAIN = Symbol();
-
-const LACKING = {
-  needs_data: {
-    kind: "needs_data",
-    message: "no page that is open has given the run its data",
-    ends: "a page that calls openRun(id, { data })",
-  },
-  needs_step: {
-    kind: "needs_step",
-    message: "no page that is open has given the run its step function",
-    ends: "a page that calls openRun(id, { step })",
-  },
-} as const;
-
 const UNOWNED = {
   kind: "needs_owner",
   message: "another page has the run, and says nothing: it may be frozen",
@@ -524,21 +401,6 @@ function causeOf(thrown: unknown): { kind: CauseKind; message: string } {
   const message = thrown instanceof Error ? thrown.message : String(thrown);
   if (!StorageError.isInstance(thrown)) return { kind: "refused", message };
   return { kind: thrown.reason === "fenced" ? "fenced" : "storage", message };
-}
-
-/** Doing it twice is doing it once. */
-function isRepeatable({ name }: Command): boolean {
-  return name !== "checkpoint";
-}
-
-function lostWithOwner({ name }: Command): TinkexError {
-  return new ClosedError(
-    `${name}: the tab that owned the run went while it was doing this, which may be done or not`,
-    {
-      outcome: "unknown",
-      retryable: true,
-    },
-  );
 }
 
 function until(signal: AbortSignal, ms: number): Promise<void> {
