@@ -31,6 +31,8 @@ const KINDS = {
   refused: ["TooManyCallsError", "too_many_calls"],
   storage: ["StorageError", "storage"],
   pending: ["PendingCallsError", "pending_calls"],
+  data_mismatch: ["DataMismatchError", "data_mismatch"],
+  step_mismatch: ["StepMismatchError", "step_mismatch"],
   instance_lost: ["InstanceLostError", "instance_lost"],
   invalid_argument: ["InvalidArgumentError", "invalid_argument"],
 };
