@@ -244,13 +244,13 @@ impl Driver {
         let (told, written) = reply();
         let name = Name { key, label: tag.to_label(), with, written: Some(told) };
         let asked = client.ask(ask, name, &Progress::default());
-        self.fly(key, tag, asked);
+        self.fly(key, tag, asked, Some(self.cursor.clone()));
         self.writing = Some(Writing { written, next });
     }
 
-    pub(super) fn fly(&mut self, key: u32, tag: Tag, asked: Asked) {
+    pub(super) fn fly(&mut self, key: u32, tag: Tag, asked: Asked, from: Option<Cursor>) {
         let resumed = asked.resumed;
-        self.flights.push_back(Flight { key, tag, output: asked.output().boxed_local(), resumed });
+        self.flights.push_back(Flight { key, tag, output: asked.output().boxed_local(), resumed, from });
     }
 
     pub(super) fn next_key(&mut self) -> u32 {

@@ -1,10 +1,7 @@
 //! What the page says to its run, and the states that follow.
 
-use std::pin::pin;
-use std::time::Duration;
-
 use futures_util::FutureExt;
-use futures_util::future::select;
+use tinkex_journal::record::{model_key, session_key};
 use tinkex_supervise::Reply;
 
 use super::{Driver, Next, Stage, Stopping, Then, Wanted};
@@ -14,9 +11,6 @@ use crate::run::records::{Control, Cursor, State, control_key, cursor_key, entry
 use crate::run::status::Cause;
 use crate::run::{Command, End};
 use crate::store::{Durability, Op, put};
-
-/// How long a server may take to end the session of a run that is over.
-const PATIENCE_AT_THE_END: Duration = Duration::from_secs(5);
 
 impl Driver {
     pub(super) fn hear(&mut self, command: Command) {
@@ -130,27 +124,27 @@ impl Driver {
         self.write(Durability::Strict, ops, then);
     }
 
-    /// It is over: what is left is to write that down, and to let the server end its session.
+    /// It is over: what is left is to write that down. The session ends by itself when nobody keeps it alive.
     pub(super) fn end(&mut self, state: State) {
         self.control = self.control_with(state, "", String::new());
         self.leave();
     }
 
     pub(super) fn leave(&mut self) {
-        let record = put(control_key(&self.shared.id), &self.control);
-        let written = self.fence.commit(Durability::Strict, vec![record]);
-        let patience = self.timer(PATIENCE_AT_THE_END);
-        let open = match std::mem::replace(&mut self.stage, Stage::Shut) {
-            Stage::Open(open) => Some(open),
-            _ => None,
-        };
+        let Control { incarnation, model, session, .. } = &self.control;
+        let mut ops = vec![put(control_key(&self.shared.id), &self.control)];
+        if *incarnation > 0 {
+            // All calls were seen.
+            ops.extend([Op::Delete(model_key(model)), Op::Delete(session_key(session))]);
+        }
+        let (shared, fence) = (self.shared.clone(), self.fence.clone());
+        let stage = std::mem::replace(&mut self.stage, Stage::Shut);
         let leaving = async move {
-            written.await?;
-            if let Some(open) = open {
-                // A server that doesn't answer ends it by itself.
-                select(pin!(open.service.finish()), patience).await;
+            if let Stage::Open(open) = stage {
+                // With it goes what was still to be written of its last calls.
+                open.close(&shared).await;
             }
-            Ok(())
+            fence.commit(Durability::Strict, ops).await
         };
         self.stage = Stage::Leaving(leaving.boxed_local());
     }

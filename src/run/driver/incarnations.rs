@@ -97,7 +97,7 @@ impl Driver {
             *last = Some(tag.step).max(*last);
             let key = self.next_key();
             match incarnation.client.result(pending.first, key, &Progress::default()) {
-                Ok(asked) => self.fly(key, tag, asked),
+                Ok(asked) => self.fly(key, tag, asked, None),
                 Err(error) => self.log(&format!("a call of the run is lost: {error}")),
             }
         }
@@ -109,6 +109,7 @@ impl Driver {
         self.flights.clear();
         self.writing = None;
         self.stuck = false;
+        self.barred = None;
         self.passed = None;
         self.batch = None;
         self.data_end = false;

@@ -36,7 +36,7 @@ use crate::error::Error;
 use crate::platform::Level;
 use crate::store::{Durability, Fence, Op};
 use crate::training::method::Output;
-use results::{Flight, Passed};
+use results::{Barred, Flight, Passed};
 
 pub(super) struct Driver {
     pub(super) shared: Rc<Shared>,
@@ -51,6 +51,7 @@ pub(super) struct Driver {
     writing: Option<Writing>,
     /// A call could not be written: nothing is asked for before the cursor was read again.
     stuck: bool,
+    barred: Option<Barred>,
     /// Calls whose results are to come, the oldest first.
     flights: VecDeque<Flight>,
     feed: Option<Feed>,
@@ -196,6 +197,7 @@ impl Driver {
             next,
             writing: None,
             stuck: false,
+            barred: None,
             flights: VecDeque::new(),
             feed: None,
             preparing: None,
@@ -343,6 +345,7 @@ impl Driver {
                 self.pause(Cause::StepTimedOut, message.into());
             }
         }
+        self.close_barred();
         self.close_step();
     }
 

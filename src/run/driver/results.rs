@@ -5,16 +5,16 @@ use futures_util::future::LocalBoxFuture;
 use tinkex_protocol::SamplingSessionId;
 use tinkex_protocol::metrics::Metrics;
 
-use super::{Beside, Driver, Next, Stage};
+use super::{Beside, Driver, Next, Stage, Then};
 use crate::error::{Error, Kind as ErrorKind, Outcome};
 use crate::request::Progress;
 use crate::run::event::{self, When};
 use crate::run::page::News;
-use crate::run::records::{Row, row_key};
+use crate::run::records::{Cursor, Row, cursor_key, row_key};
 use crate::run::status::Cause;
 use crate::run::tag::{Kind, Tag};
 use crate::sampling::Sample;
-use crate::store::{Op, StoreErrorKind, put};
+use crate::store::{Durability, Op, StoreErrorKind, put};
 use crate::training::method::Output;
 
 /// A call whose result is to come.
@@ -24,6 +24,14 @@ pub(super) struct Flight {
     pub output: LocalBoxFuture<'static, Result<Output, Error>>,
     /// It came back, so that what it made may have been used.
     pub resumed: bool,
+    /// Where the run was in front of it; none for one that came back.
+    pub from: Option<Cursor>,
+}
+
+/// The server lets nobody in.
+pub(super) struct Barred {
+    message: String,
+    back: Option<Cursor>,
 }
 
 /// A pass that is done, while its step is not.
@@ -167,7 +175,7 @@ impl Driver {
 
     /// A call has no result.
     pub(super) fn failed(&mut self, flight: Flight, error: Error) {
-        let Flight { key, tag, .. } = flight;
+        let Flight { key, tag, from, .. } = flight;
         if let Kind::Call(index) = tag.kind
             && self.call_failed(key, index, &error)
         {
@@ -190,8 +198,11 @@ impl Driver {
             ErrorKind::Storage(StoreErrorKind::Damaged) => self.lose(error),
             ErrorKind::Storage(_) => self.not_written(error),
             ErrorKind::Api { status: 401..=403, .. } => {
-                self.shut(None);
-                self.pause(Cause::NotLetIn, message);
+                // What was not taken is out of the journal, and so is all behind it.
+                let gone = matches!(error.outcome(), Outcome::NotSent | Outcome::Refused);
+                let barred = self.barred.get_or_insert(Barred { message, back: None });
+                barred.back = barred.back.take().or(from.filter(|_| gone));
+                self.stuck = true;
             }
             _ => match self.open_incarnation().and_then(|open| open.lost()) {
                 Some(lost) => self.lose(lost),
@@ -224,6 +235,20 @@ impl Driver {
             }
             self.history.step = tag.step;
         }
+    }
+
+    /// All that was on its way to a server that lets nobody in has been told so: the run goes back to where it was in
+    /// front of the first call that is gone.
+    pub(super) fn close_barred(&mut self) {
+        if !self.flights.is_empty() {
+            return;
+        }
+        let Some(Barred { message, back }) = self.barred.take() else { return };
+        if let Some(back) = back {
+            self.write(Durability::Strict, vec![put(cursor_key(&self.shared.id), &back)], Then::Nothing);
+        }
+        self.shut(None);
+        self.pause(Cause::NotLetIn, message);
     }
 
     /// A sample has no result, and not because of what was asked for.
