@@ -484,18 +484,32 @@ fn an_absence_longer_than_the_sessions_life_costs_what_is_behind_the_last_checkp
     }
 }
 
+/// Begins a run in a service of its own, and hands it over when it has told so many events.
+fn with_run<T>(
+    world: &Rc<World>,
+    spec: &[u8],
+    told: usize,
+    then: impl AsyncFnOnce(&Runs, &Rc<Set>, Run) -> T,
+) -> T {
+    let (service, runs) = world.runs_of("page");
+    let page = Rc::new(Set::default());
+    let done = world.time.block_on(async {
+        let run = begin(world, &runs, &page, spec).await.unwrap();
+        while page.events.borrow().len() < told {
+            world.runtime_timer(Duration::from_millis(1)).await;
+        }
+        then(&runs, &page, run).await
+    });
+    service.close();
+    done
+}
+
 #[test]
 fn a_paused_run_asks_for_nothing_and_goes_on_when_it_is_resumed() {
     let spec = spec(8, |plain| checkpoints(plain, 0));
     let (_, weights) = undisturbed(World::patient(0), &spec);
     let world = World::patient(3);
-    let (service, runs) = world.runs_of("page");
-    let page = Rc::new(Set::default());
-    let hash = world.time.block_on(async {
-        let run = begin(&world, &runs, &page, &spec).await.unwrap();
-        while page.events.borrow().len() < 2 {
-            world.runtime_timer(Duration::from_millis(1)).await;
-        }
+    let hash = with_run(&world, &spec, 2, async |_, page, run| {
         run.pause().await.unwrap();
         world.runtime_timer(Duration::from_secs(60)).await;
         assert_eq!(page.status(), "paused paused_by_user");
@@ -509,30 +523,18 @@ fn a_paused_run_asks_for_nothing_and_goes_on_when_it_is_resumed() {
         hash(&world, &run)
     });
     assert_eq!(hash, weights);
-    service.close();
 }
 
 #[test]
 fn a_run_that_is_stopped_saves_a_last_checkpoint_and_is_over() {
     let world = World::patient(3);
-    let (service, runs) = world.runs_of("page");
-    let page = Rc::new(Set::default());
-    let id = world.time.block_on(async {
-        let run = begin(&world, &runs, &page, &spec(100, |plain| checkpoints(plain, 0))).await.unwrap();
-        while page.events.borrow().len() < 3 {
-            world.runtime_timer(Duration::from_millis(1)).await;
-        }
+    with_run(&world, &spec(100, |plain| checkpoints(plain, 0)), 3, async |runs, page, run| {
         run.stop(true).await.unwrap();
         assert_eq!(run.ended().await.state, "stopped");
-        run.id().to_owned()
+        assert!(page.events.borrow().last().unwrap().starts_with("checkpoint"), "{:?}", page.events.borrow());
+        let again = open(&world, runs, &Rc::new(Set::default()), run.id()).await.unwrap();
+        assert_eq!(again.ended().await.state, "stopped");
     });
-    assert!(page.events.borrow().last().unwrap().starts_with("checkpoint"), "{:?}", page.events.borrow());
-    let again = world.time.block_on(async {
-        let run = open(&world, &runs, &Rc::new(Set::default()), &id).await.unwrap();
-        run.ended().await
-    });
-    assert_eq!(again.state, "stopped");
-    service.close();
 }
 
 #[test]
@@ -567,13 +569,7 @@ fn data_that_changed_are_refused_and_nothing_is_touched() {
 #[test]
 fn a_function_that_throws_pauses_the_run_and_its_step_runs_again_with_what_was_recorded() {
     let world = World::patient(5);
-    let (service, runs) = world.runs_of("page");
-    let page = Rc::new(Set::default());
-    world.time.block_on(async {
-        let run = begin(&world, &runs, &page, &function(4, |plain| checkpoints(plain, 0))).await.unwrap();
-        while page.events.borrow().len() < 2 {
-            world.runtime_timer(Duration::from_millis(1)).await;
-        }
+    with_run(&world, &function(4, |plain| checkpoints(plain, 0)), 2, async |_, page, run| {
         page.throws.set(true);
         world.runtime_timer(Duration::from_secs(30)).await;
         assert_eq!(page.status(), "paused step_failed");
@@ -583,7 +579,6 @@ fn a_function_that_throws_pauses_the_run_and_its_step_runs_again_with_what_was_r
     });
     let updates = trained(&world).iter().filter(|line| line.contains("optim_step")).count();
     assert_eq!(updates, 4);
-    service.close();
 }
 
 #[test]
@@ -676,13 +671,7 @@ fn a_key_that_is_not_let_in_pauses_the_run_and_it_goes_on_when_it_is() {
     let spec = spec(6, |plain| checkpoints(plain, 0));
     let (_, weights) = undisturbed(World::patient(0), &spec);
     let world = World::patient(9);
-    let (service, runs) = world.runs_of("page");
-    let page = Rc::new(Set::default());
-    let hash = world.time.block_on(async {
-        let run = begin(&world, &runs, &page, &spec).await.unwrap();
-        while page.events.borrow().len() < 2 {
-            world.runtime_timer(Duration::from_millis(1)).await;
-        }
+    let hash = with_run(&world, &spec, 2, async |_, page, run| {
         world.refuse_all(Some(401));
         world.runtime_timer(Duration::from_secs(60)).await;
         assert_eq!(page.status(), "paused not_let_in");
@@ -692,7 +681,6 @@ fn a_key_that_is_not_let_in_pauses_the_run_and_it_goes_on_when_it_is() {
         hash(&world, &run)
     });
     assert_eq!(hash, weights);
-    service.close();
 }
 
 #[test]
@@ -700,13 +688,7 @@ fn a_full_disk_pauses_the_run_and_it_goes_on_when_there_is_room() {
     let spec = spec(6, |plain| checkpoints(plain, 0));
     let (_, weights) = undisturbed(World::patient(0), &spec);
     let world = World::patient(9);
-    let (service, runs) = world.runs_of("page");
-    let page = Rc::new(Set::default());
-    let hash = world.time.block_on(async {
-        let run = begin(&world, &runs, &page, &spec).await.unwrap();
-        while page.events.borrow().len() < 2 {
-            world.runtime_timer(Duration::from_millis(1)).await;
-        }
+    let hash = with_run(&world, &spec, 2, async |_, page, run| {
         world.disk.refuse(Some(StoreErrorKind::Quota));
         world.runtime_timer(Duration::from_secs(60)).await;
         assert_eq!(page.status(), "paused storage");
@@ -716,7 +698,6 @@ fn a_full_disk_pauses_the_run_and_it_goes_on_when_there_is_room() {
         hash(&world, &run)
     });
     assert_eq!(hash, weights);
-    service.close();
 }
 
 #[test]
