@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tinkex_journal::record::{Place as Requests, Record, model_key, session_key};
+use tinkex_journal::record::{Place as Requests, Record, SESSIONS, Session, model_key, session_key};
 use tinkex_supervise::{Pid, Restart};
 
 use super::Shared;
@@ -90,17 +90,37 @@ pub async fn create(
     seam: Option<Seam>,
 ) -> Result<Box<Opened>, Error> {
     let number = control.incarnation + 1;
-    let (service, pid) = start(&shared, &fence, number, Resume::None).await?;
-    match begin(&shared, &fence, &service, &control, seam.as_ref()).await {
-        Ok((client, control, cursor, seam)) => {
-            let incarnation = Incarnation { service, client, pid };
-            Ok(Box::new(Opened { incarnation, control, cursor, entries: Vec::new(), seam }))
+    let mut tried = false;
+    loop {
+        let (service, pid) = start(&shared, &fence, number, Resume::None).await?;
+        let error = match begin(&shared, &fence, &service, &control, seam.as_ref()).await {
+            Ok((client, control, cursor, seam)) => {
+                let incarnation = Incarnation { service, client, pid };
+                return Ok(Box::new(Opened { incarnation, control, cursor, entries: Vec::new(), seam }));
+            }
+            Err(error) => error,
+        };
+        let lost = service.session().lost();
+        let _ = shared.incarnations.terminate_child(&pid).await;
+        let ended = lost.is_some_and(|lost| matches!(lost.status(), Some(404 | 410)));
+        if !ended || std::mem::replace(&mut tried, true) {
+            return Err(error);
         }
-        Err(error) => {
-            let _ = shared.incarnations.terminate_child(&pid).await;
-            Err(error)
+        // An earlier life had begun with this session, and the server has ended it since.
+        forget_session(&shared, &fence, number).await?;
+    }
+}
+
+/// Deletes what was written of the session of an incarnation that there never was.
+async fn forget_session(shared: &Shared, fence: &Fence, number: u32) -> Result<(), Error> {
+    let owner = owner(shared, number);
+    let mut ops = Vec::new();
+    for (key, bytes) in fence.store().load(SESSIONS).await? {
+        if Session::from_bytes(&key, &bytes).is_ok_and(|session| session.owner == owner) {
+            ops.push(Op::Delete(key));
         }
     }
+    fence.commit(Durability::Strict, ops).await
 }
 
 type Begun = (TrainingClient, Control, Cursor, Option<Vec<u8>>);
@@ -180,13 +200,18 @@ async fn remains(shared: &Shared, control: &Control) -> Result<Vec<Op>, Error> {
     Ok(ops)
 }
 
+/// The name under which an incarnation has its session.
+fn owner(shared: &Shared, number: u32) -> String {
+    format!("{OF_A_RUN}{}/{number}", shared.id)
+}
+
 async fn start(
     shared: &Rc<Shared>,
     fence: &Fence,
     number: u32,
     resume: Resume,
 ) -> Result<(Service, Pid), Error> {
-    let owner = format!("{OF_A_RUN}{}/{number}", shared.id);
+    let owner = owner(shared, number);
     let name = format!("incarnation {number}");
     let (service, tree) =
         Service::tree(shared.service.clone(), name, Choice { owner, resume }, Some(fence.clone()), None);

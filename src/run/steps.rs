@@ -106,6 +106,9 @@ impl Driver {
     }
 
     fn begin_attempt(&mut self) {
+        if self.entries.is_empty() {
+            self.begun_with_its_version();
+        }
         let number = self.shared.next_attempt();
         let recorded = self.entries.iter().map(|entry| Recorded {
             method: entry.method.clone(),
@@ -267,8 +270,10 @@ impl Driver {
             }
             Err(error) => {
                 let failure = results::failure(&error);
-                self.record(index, Value::Failed(failure.clone()));
-                let _ = reply.send(Err(failure));
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.waiting.push((index, reply));
+                }
+                self.record(index, Value::Failed(failure.clone()), Err(failure));
             }
         }
     }
@@ -316,15 +321,11 @@ impl Driver {
 
     pub(super) fn call_sampled(&mut self, index: u32, value: Result<Vec<u8>, Error>) {
         match value {
-            Ok(bytes) => {
-                self.record(index, Value::Given(bytes.clone()));
-                self.answer(index, Ok(bytes));
-            }
+            Ok(bytes) => self.record(index, Value::Given(bytes.clone()), Ok(bytes)),
             Err(error) => {
                 let failure = results::failure(&error);
                 if is_final(&error) {
-                    self.record(index, Value::Failed(failure.clone()));
-                    return self.answer(index, Err(failure));
+                    return self.record(index, Value::Failed(failure.clone()), Err(failure));
                 }
                 self.answer(index, Err(failure));
                 self.could_not_sample(error);
@@ -364,11 +365,19 @@ impl Driver {
         for_the_function
     }
 
-    /// Records what came of a call that has no request of its own.
-    fn record(&mut self, index: u32, value: Value) {
+    /// Records what came of a call that has no request of its own. The function has it when it is written: what it asks
+    /// for next would be on the disk without it otherwise, where the disk refuses this and takes that.
+    fn record(&mut self, index: u32, value: Value, came: Came) {
         let mut ops = self.take_unwritten();
         ops.extend(self.recorded(index, value));
-        self.keep(ops);
+        let attempt = self.attempt.as_ref().map_or(0, |attempt| attempt.number);
+        self.write(Durability::Relaxed, ops, Then::Answered { attempt, index, came });
+    }
+
+    pub(super) fn answer_in(&mut self, attempt: u32, index: u32, came: Came) {
+        if self.attempt.as_ref().is_some_and(|current| current.number == attempt) {
+            self.answer(index, came);
+        }
     }
 
     fn recorded(&mut self, index: u32, value: Value) -> Vec<Op> {

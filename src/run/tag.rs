@@ -39,7 +39,9 @@ impl Tag {
             Kind::Sampler => ("sampler", 0),
             Kind::Call(nth) => ("call", nth),
         };
-        format!("[{},\"{name}\",{nth},{},{}]", self.step, numbers::write(self.weight), self.tokens)
+        // JSON has no other numbers; a loss over such weights is none either.
+        let weight = if self.weight.is_finite() { self.weight } else { 0.0 };
+        format!("[{},\"{name}\",{nth},{},{}]", self.step, numbers::write(weight), self.tokens)
     }
 
     pub fn of_label(label: &str) -> Option<Tag> {
@@ -71,5 +73,10 @@ mod tests {
             assert_eq!(Tag::of_label(&tag.to_label()), Some(tag));
         }
         assert_eq!(Tag::of_label("{\"step\":1}"), None);
+        let odd = Tag { weight: f64::NAN, ..Tag::new(1, Kind::Train) };
+        assert!(
+            Tag::of_label(&odd.to_label()).is_some(),
+            "whatever the weights are, the call is known again"
+        );
     }
 }

@@ -91,7 +91,12 @@ impl Driver {
             let path = (from != "checkpoint").then_some(from);
             self.next = Next::New { reason: reason.into(), path };
             self.shut(None);
-        } else if self.stuck || matches!(self.stage, Stage::Pausing(_)) {
+            (self.failures, self.attempts, self.reopenings) = (0, 0, 0);
+            // That it runs is written with its new model: before that, a crash leaves it paused, and not with the old one.
+            self.control = control;
+            return self.write(Durability::Strict, ops, Then::Told(reply));
+        }
+        if self.stuck || matches!(self.stage, Stage::Pausing(_)) {
             self.shut(None);
         }
         (self.failures, self.attempts, self.reopenings) = (0, 0, 0);
@@ -115,6 +120,15 @@ impl Driver {
         if self.is_running() {
             let control = self.control_with(State::Paused, cause.as_str(), message);
             self.set(control, Vec::new(), Then::Nothing);
+        }
+    }
+
+    /// A step that is begun with another function than the one before says so, should it be gone on with.
+    pub(in crate::run) fn begun_with_its_version(&mut self) {
+        if self.control.version != self.shared.version {
+            self.control.version = self.shared.version.clone();
+            let op = put(control_key(&self.shared.id), &self.control);
+            self.write(Durability::Relaxed, vec![op], Then::Nothing);
         }
     }
 

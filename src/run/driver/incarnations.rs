@@ -11,8 +11,8 @@ use crate::request::Progress;
 use crate::run::event::Behind;
 use crate::run::opening::{self, Incarnation, Opened, Seam};
 use crate::run::page::News;
-use crate::run::records::{Control, State};
-use crate::run::spec::From;
+use crate::run::records::{Control, Cursor, Entry, State};
+use crate::run::spec::{From, Work};
 use crate::run::status::Cause;
 use crate::run::tag::{Kind, Tag};
 use crate::store::StoreErrorKind;
@@ -82,6 +82,33 @@ impl Driver {
         }
         self.take_up(&incarnation);
         self.stage = Stage::Open(incarnation);
+        if let Some(step) = self.gap() {
+            let message =
+                format!("the server refused a call of step {step}, and what was behind it is worth nothing");
+            self.lose(Error::protocol(message));
+        }
+    }
+
+    /// The step of a call that was written, and is neither done nor pending: the server would not have it, and this run
+    /// ended before it had heard so. What was asked for behind it may have been done.
+    fn gap(&self) -> Option<u32> {
+        let Cursor { step: next, call, .. } = self.cursor;
+        let flies = |step, kind| self.flights.iter().any(|it| (it.tag.step, it.tag.kind) == (step, kind));
+        match self.shared.spec.work {
+            Work::Data { .. } => (self.history.step + 1..=next).find(|&step| {
+                let (passed, updated) = (step < next || call > 0, step < next);
+                (passed && !flies(step, Kind::Train)) || (updated && !flies(step, Kind::Optim))
+            }),
+            Work::Function { .. } => {
+                let is_ordered =
+                    |entry: &Entry| !matches!(&*entry.method, "random" | "now" | "once" | "sample");
+                let calls = self.entries.iter().enumerate().filter(|(_, entry)| is_ordered(entry));
+                let is_gone =
+                    calls.map(|(at, entry)| entry.value.is_none() && !flies(next, Kind::Call(at as u32)));
+                // Where nothing stands behind it, it is asked for again in its place.
+                (!is_gone.is_sorted()).then_some(next)
+            }
+        }
     }
 
     /// Waits again for what was asked for in an earlier life.

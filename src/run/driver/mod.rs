@@ -30,7 +30,7 @@ use super::page::{Failure, Told};
 use super::records::{Control, Cursor, Entry, Row, rows_prefix, run_key};
 use super::spec::Work;
 use super::status::Cause;
-use super::steps::Attempt;
+use super::steps::{Attempt, Came};
 use super::{Command, Shared};
 use crate::error::Error;
 use crate::platform::Level;
@@ -134,6 +134,12 @@ pub(super) enum Then {
     Told(Reply<Result<(), Error>>),
     /// The step at the cursor is closed, and this is its row.
     StepClosed(Vec<u8>),
+    /// A call of this attempt has come to this, and may be told.
+    Answered {
+        attempt: u32,
+        index: u32,
+        came: Came,
+    },
 }
 
 /// What something beside the order ends with.
@@ -359,6 +365,7 @@ impl Driver {
         match (written, then) {
             (Ok(()), Then::Told(reply)) => drop(reply.send(Ok(()))),
             (Ok(()), Then::StepClosed(row)) => self.step_closed(row),
+            (Ok(()), Then::Answered { attempt, index, came }) => self.answer_in(attempt, index, came),
             (Ok(()), Then::Nothing) => {}
             (Err(error), then) => {
                 if let Then::Told(reply) = then {

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind as ErrorKind, Outcome};
 use crate::request::Progress;
 use crate::run::event::{self, When};
 use crate::run::page::News;
-use crate::run::records::{Cursor, Row, cursor_key, row_key};
+use crate::run::records::{Cursor, Row, State, cursor_key, row_key};
 use crate::run::status::Cause;
 use crate::run::tag::{Kind, Tag};
 use crate::sampling::Sample;
@@ -70,11 +70,18 @@ impl Driver {
                 self.keep_row(key, step, "evaluation", row);
             }
             (Kind::Checkpoint(reason), Output::Path(path)) => {
-                let row = event::checkpoint(self.when(step), &path, reason);
-                self.keep_row(key, step, "checkpoint", row);
+                // Behind what the server has refused there is nothing to go on from.
+                if self.control.state == State::Paused && self.control.cause == Cause::Refused.as_str() {
+                    self.seen(key, Vec::new());
+                } else {
+                    let row = event::checkpoint(self.when(step), &path, reason);
+                    self.keep_row(key, step, "checkpoint", row);
+                }
                 self.answer_wanted(Ok(path));
             }
             (Kind::Sampler, Output::Sampler(id)) => self.sample_behind(key, step, id, resumed),
+            // Its step was closed in an earlier life, and what it gave is recorded no more.
+            (Kind::Call(_), _) if step != self.cursor.step => self.seen(key, Vec::new()),
             (Kind::Call(index), output) => self.call_done(key, index, output),
             _ => {
                 self.seen(key, Vec::new());
@@ -177,6 +184,7 @@ impl Driver {
     pub(super) fn failed(&mut self, flight: Flight, error: Error) {
         let Flight { key, tag, from, .. } = flight;
         if let Kind::Call(index) = tag.kind
+            && tag.step == self.cursor.step
             && self.call_failed(key, index, &error)
         {
             return;
