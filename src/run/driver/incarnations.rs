@@ -90,10 +90,19 @@ impl Driver {
     }
 
     /// The step of a call that was written, and is neither done nor pending: the server would not have it, and this run
-    /// ended before it had heard so. What was asked for behind it may have been done.
+    /// ended before it had heard so. What was asked for behind it may have been done. Or of one that is pending, while the
+    /// cursor was set back in front of it: it would be made twice.
     fn gap(&self) -> Option<u32> {
         let Cursor { step: next, call, .. } = self.cursor;
         let flies = |step, kind| self.flights.iter().any(|it| (it.tag.step, it.tag.kind) == (step, kind));
+        let is_ahead = |tag: &Tag| match tag.kind {
+            Kind::Train => (tag.step, 1) > (next, call),
+            Kind::Optim => tag.step >= next,
+            _ => false,
+        };
+        if let Some(ahead) = self.flights.iter().find(|it| is_ahead(&it.tag)) {
+            return Some(ahead.tag.step);
+        }
         match self.shared.spec.work {
             Work::Data { .. } => (self.history.step + 1..=next).find(|&step| {
                 let (passed, updated) = (step < next || call > 0, step < next);
