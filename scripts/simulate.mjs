@@ -1,5 +1,5 @@
-// `npm run simulate [-- --seeds N] [--first-seed S]`: the client against the sandbox in worlds where everything goes wrong,
-// one for each seed. A single one is told as it happens.
+// `npm run simulate [-- --runs] [--seeds N] [--first-seed S]`: the client against the sandbox in worlds where everything goes
+// wrong, one for each seed; with `--runs` whole training runs, in tabs. A single one is told as it happens.
 import { root, target } from "./paths.mjs";
 import { main, run } from "./run.mjs";
 import { setup } from "./setup.mjs";

@@ -3,10 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-
 use tinkex_supervise::faults;
 
+use crate::around::{Around, Blow};
 use crate::world::World;
 
 /// Blows of fate in one world, at most.
@@ -14,10 +13,9 @@ const MOST: u64 = 12;
 
 /// Lets things happen for a while, and then lets calm return.
 pub async fn befall(world: &Rc<World>) {
-    let World { dice, runtime, network, disk, server, .. } = &**world;
+    let Around { dice, runtime, disk, .. } = &***world;
     faults::clear();
-    network.set_stormy(true);
-    disk.set_stormy(true);
+    world.set_stormy(true);
     let mut armed = 0;
     for _ in 0..1 + dice.roll(MOST) {
         runtime.timer(dice.up_to_ms(2_500)).await;
@@ -41,33 +39,15 @@ pub async fn befall(world: &Rc<World>) {
                 world.tally.fault("page: a second one takes over");
                 world.open_page();
             }
-            6 if !server.is_away() => {
-                server.die();
-                let back = server.clone();
-                let away = runtime.timer(dice.up_to_ms(5_000));
-                runtime.spawn(away.map(move |()| back.come_back()).boxed_local());
-            }
-            7 => {
-                disk.set_full(true);
-                let disk = disk.clone();
-                let full = runtime.timer(dice.up_to_ms(3_000));
-                runtime.spawn(full.map(move |()| disk.set_full(false)).boxed_local());
-            }
-            8 => {
-                network.shut(Some(dice.pick(&[401, 402])));
-                let network = network.clone();
-                let shut = runtime.timer(dice.up_to_ms(3_000));
-                runtime.spawn(shut.map(move |()| network.shut(None)).boxed_local());
-            }
+            6 => world.strike(Blow::ServerDies),
+            7 => world.strike(Blow::DiskIsFull),
+            8 => world.strike(Blow::KeyIsNotLetIn),
             9 => {
                 armed += 1;
                 let within = dice.pick(&["/dispatcher", "/requests/"]);
                 faults::arm_within(dice.pick(&["task poll", "task drop"]), within, 1 + dice.roll(4));
             }
-            _ => {
-                let calm = dice.happens(300);
-                network.set_stormy(!calm);
-            }
+            _ => world.strike(Blow::WeatherChanges),
         }
     }
     for _ in faults::armed()..armed {
@@ -76,8 +56,7 @@ pub async fn befall(world: &Rc<World>) {
     faults::clear();
     // Longer than anything that was begun above.
     runtime.timer(Duration::from_secs(6)).await;
-    network.set_stormy(false);
-    disk.set_stormy(false);
+    world.set_stormy(false);
 }
 
 /// Waits for the moment when the page has something written, for a while.

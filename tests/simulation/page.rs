@@ -27,6 +27,7 @@ use tinkex_protocol::json::training::LoraConfig;
 use tinkex_sandbox::TINY;
 use tinkex_supervise::{Reply, reply};
 
+use crate::around::Around;
 use crate::disk::Connection;
 use crate::instance::Instance;
 use crate::plan::{EXTRA, Plan};
@@ -110,7 +111,7 @@ impl Page {
     pub fn kill(&self) {
         let Some(closing) = self.closing.take() else { return };
         self.trap(0);
-        let World { tally, dice, .. } = &*self.world;
+        let Around { tally, dice, .. } = &**self.world;
         tally.fault("page: is killed");
         if self.connection.has_waiting() {
             tally.fault("page: is killed with a commit under way");
@@ -123,7 +124,7 @@ impl Page {
     }
 
     async fn train(&self) {
-        let World { runtime, network, disk, dice, tally, .. } = &*self.world;
+        let Around { runtime, network, disk, dice, tally, .. } = &**self.world;
         loop {
             let (instance, death) = Instance::new(runtime.clone(), network.clone(), dice.clone());
             *self.instance.borrow_mut() = Some(instance.clone());
@@ -228,7 +229,7 @@ impl Page {
 
     /// What came back from the journal settles the promises that are here, or is news.
     fn take_up(&self, instance: &Instance, client: &TrainingClient, settling: &Settling) {
-        let World { tally, trace, .. } = &*self.world;
+        let Around { tally, trace, .. } = &**self.world;
         let open = self.promises.take();
         for pending in client.pending() {
             trace.come_back(pending.first, pending.finished);
@@ -259,7 +260,7 @@ impl Page {
 
     /// Makes the next calls of the plan.
     fn call(&self, instance: &Instance, client: &TrainingClient, settling: &Settling) {
-        let World { plan, notes, dice, .. } = &*self.world;
+        let World { plan, notes, .. } = &*self.world;
         while settling.len() < WINDOW {
             let open: Vec<usize> =
                 self.promises.borrow().values().flatten().map(|promise| promise.call).collect();
@@ -275,7 +276,7 @@ impl Page {
             );
             let settled = instance.run(async move { (key, asked.output().await) });
             settling.push(settled.map(Result::ok).boxed_local());
-            if dice.happens(100) {
+            if self.world.dice.happens(100) {
                 self.call_beside(instance, client);
             }
         }
@@ -283,7 +284,7 @@ impl Page {
 
     /// Makes a call that changes nothing, with little patience.
     fn call_beside(&self, instance: &Instance, client: &TrainingClient) {
-        let World { dice, tally, runtime, .. } = &*self.world;
+        let Around { dice, tally, runtime, .. } = &**self.world;
         let (progress, key) = (Progress::default(), self.next_key());
         let asked =
             client.ask(Plan::extra(client), Name { key, label: EXTRA.into(), ..Name::default() }, &progress);
@@ -313,7 +314,7 @@ impl Page {
         promise: Promise,
         result: Result<Output, Error>,
     ) -> Result<(), Error> {
-        let World { notes, trace, tally, dice, runtime, .. } = &*self.world;
+        let (notes, Around { trace, tally, dice, runtime, .. }) = (&self.world.notes, &**self.world);
         let error = match result {
             Ok(_) => None,
             // It was applied, whatever became of its result.

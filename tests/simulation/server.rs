@@ -18,7 +18,8 @@ use crate::dice::Dice;
 use crate::tally::Tally;
 
 /// Read once for all worlds, since that takes longer than a seed.
-static BASES: LazyLock<Bases> = LazyLock::new(|| Bases::shipped().expect("the shipped bases can be read"));
+pub static BASES: LazyLock<Bases> =
+    LazyLock::new(|| Bases::shipped().expect("the shipped bases can be read"));
 
 /// Clones are the same server.
 #[derive(Clone)]
@@ -46,11 +47,16 @@ struct Running {
 }
 
 impl Server {
-    /// A server that keeps silent sessions for an hour and takes two data a request.
-    pub fn new(runtime: Rc<dyn Runtime>, dice: Rc<Dice>, tally: Rc<Tally>) -> Server {
+    /// A server that takes two data a request.
+    pub fn new(
+        runtime: Rc<dyn Runtime>,
+        dice: Rc<Dice>,
+        tally: Rc<Tally>,
+        session_timeout: Duration,
+    ) -> Server {
         let flags = serde_json::json!({ "fwdbwd_max_chunk_len": 2 });
         let settings = Settings {
-            session_timeout: Duration::from_secs(3_600),
+            session_timeout,
             log_bodies: true,
             flags: flags.as_object().cloned().unwrap_or_default(),
             ..Settings::default()

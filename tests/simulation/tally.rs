@@ -54,7 +54,7 @@ pub const FAULTS: [&str; 41] = [
 
 /// The life of a request as its surroundings see it. `born` is a call without a number, `dead` what nobody holds while its
 /// page or instance is gone.
-pub const TRANSITIONS: [(&str, &str); 20] = [
+pub const TRANSITIONS: [Transition; 20] = [
     ("called", "written"),
     ("called", "not written"),
     ("called", "lost with its page"),
@@ -77,6 +77,9 @@ pub const TRANSITIONS: [(&str, &str); 20] = [
     ("settled", "forgotten"),
 ];
 
+/// From which state to which.
+pub type Transition = (&'static str, &'static str);
+
 thread_local! {
     /// Whether everything is told as it happens.
     static TELLS: Cell<bool> = const { Cell::new(false) };
@@ -91,7 +94,7 @@ pub fn tell_all() {
 pub struct Tally {
     clock: Option<Rc<dyn Runtime>>,
     faults: RefCell<BTreeMap<&'static str, u64>>,
-    transitions: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
+    transitions: RefCell<BTreeMap<Transition, u64>>,
 }
 
 impl Tally {
@@ -109,14 +112,12 @@ impl Tally {
     }
 
     pub fn fault(&self, fault: &'static str) {
-        debug_assert!(FAULTS.contains(&fault), "{fault}");
         self.tell(format_args!("{fault}"));
         *self.faults.borrow_mut().entry(fault).or_default() += 1;
     }
 
     /// `what` is the request, or as much as is known of it.
     pub fn transition(&self, what: &str, from: &'static str, to: &'static str) {
-        debug_assert!(TRANSITIONS.contains(&(from, to)), "{from} → {to}");
         self.tell(format_args!("{what}: {from} → {to}"));
         *self.transitions.borrow_mut().entry((from, to)).or_default() += 1;
     }
@@ -130,17 +131,20 @@ impl Tally {
         }
     }
 
-    /// One line for each, and the least of all counts.
-    pub fn table(&self) -> (Vec<String>, u64) {
-        let (faults, transitions) = (self.faults.borrow(), self.transitions.borrow());
+    /// One line for each, and the least of all counts. Whatever was counted has to be among these.
+    pub fn table(&self, faults: &[&'static str], transitions: &[Transition]) -> (Vec<String>, u64) {
+        let (counted, passed) = (self.faults.borrow(), self.transitions.borrow());
         let mut rows: Vec<(String, u64)> = Vec::new();
-        for fault in FAULTS {
-            rows.push((fault.to_owned(), faults.get(fault).copied().unwrap_or(0)));
+        for fault in faults {
+            rows.push(((*fault).to_owned(), counted.get(fault).copied().unwrap_or(0)));
         }
-        for transition in TRANSITIONS {
+        for transition in transitions {
             let (from, to) = transition;
-            rows.push((format!("{from} → {to}"), transitions.get(&transition).copied().unwrap_or(0)));
+            rows.push((format!("{from} → {to}"), passed.get(transition).copied().unwrap_or(0)));
         }
+        let other_fault = counted.keys().find(|fault| !faults.contains(fault));
+        let other = passed.keys().find(|transition| !transitions.contains(transition));
+        assert!((other_fault, other) == (None, None), "not listed: {other_fault:?} {other:?}");
         let least = rows.iter().map(|(_, count)| *count).min().unwrap_or(0);
         (rows.into_iter().map(|(name, count)| format!("{count:>9}  {name}")).collect(), least)
     }

@@ -3,35 +3,29 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tinkex_protocol::{ModelId, SessionId};
+use tinkex_supervise::System;
 use tinkex_supervise::virtual_time::VirtualTime;
-use tinkex_supervise::{Runtime, System};
 
-use crate::dice::Dice;
-use crate::disk::Disk;
+use crate::around::Around;
 use crate::fate;
 use crate::instance::Instance;
-use crate::network::Network;
 use crate::page::{API_KEY, Page};
 use crate::plan::{PLANS, Part, Plan, part_of};
-use crate::server::Server;
 use crate::tally::Tally;
-use crate::trace::Trace;
 
 /// A world that is not done by then hangs.
 const LONGEST: Duration = Duration::from_secs(2 * 3_600);
 
+/// None ends here.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
+
 pub struct World {
-    pub runtime: Rc<dyn Runtime>,
-    pub dice: Rc<Dice>,
-    pub tally: Rc<Tally>,
-    pub trace: Rc<Trace>,
-    pub server: Server,
-    pub network: Network,
-    pub disk: Disk,
+    around: Around,
     pub plan: Plan,
     pub notes: RefCell<Notes>,
     pub instances: RefCell<Vec<Instance>>,
@@ -147,24 +141,18 @@ fn live(seed: u64, plan: Plan, disturbed: bool) -> (Trained, Rc<Tally>) {
     (trained, tally)
 }
 
+impl Deref for World {
+    type Target = Around;
+
+    fn deref(&self) -> &Around {
+        &self.around
+    }
+}
+
 impl World {
     fn new(time: &VirtualTime, seed: u64, plan: Plan) -> Rc<World> {
-        let runtime = time.runtime();
-        let dice = Rc::new(Dice::new(seed));
-        let tally = Rc::new(Tally::new(runtime.clone()));
-        let trace = Rc::new(Trace::new(tally.clone()));
-        let server = Server::new(runtime.clone(), dice.clone(), tally.clone());
-        let network =
-            Network::new(runtime.clone(), dice.clone(), tally.clone(), trace.clone(), server.clone());
-        let disk = Disk::new(runtime.clone(), dice.clone(), tally.clone(), trace.clone());
         Rc::new(World {
-            runtime,
-            dice,
-            tally,
-            trace,
-            server,
-            network,
-            disk,
+            around: Around::new(time, seed, SESSION_TIMEOUT),
             plan,
             notes: RefCell::default(),
             instances: RefCell::default(),
