@@ -131,7 +131,7 @@ impl Tally {
         }
     }
 
-    /// One line for each, and the least of all counts. Whatever was counted has to be among these.
+    /// One line for each of these, and the least of their counts.
     pub fn table(&self, faults: &[&'static str], transitions: &[Transition]) -> (Vec<String>, u64) {
         let (counted, passed) = (self.faults.borrow(), self.transitions.borrow());
         let mut rows: Vec<(String, u64)> = Vec::new();
@@ -142,9 +142,6 @@ impl Tally {
             let (from, to) = transition;
             rows.push((format!("{from} → {to}"), passed.get(transition).copied().unwrap_or(0)));
         }
-        let other_fault = counted.keys().find(|fault| !faults.contains(fault));
-        let other = passed.keys().find(|transition| !transitions.contains(transition));
-        assert!((other_fault, other) == (None, None), "not listed: {other_fault:?} {other:?}");
         let least = rows.iter().map(|(_, count)| *count).min().unwrap_or(0);
         (rows.into_iter().map(|(name, count)| format!("{count:>9}  {name}")).collect(), least)
     }
