@@ -12,7 +12,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Ticket};
-use tinkex_journal::record::{Answer, Encoding, Failed};
+use tinkex_journal::record::{ANSWERS, Answer, Encoding, Failed};
 use tinkex_protocol::{ModelId, RequestId, SeqId};
 use tinkex_supervise::{Address, Context, Exit, Mailbox, Reply, TaskSupervisor, faults};
 
@@ -126,9 +126,8 @@ impl Dispatcher {
                 Wake::Done(Done::Event(event)) => self.happened(event),
                 Wake::Done(Done::Result(ticket, part, payload)) => self.finished(ticket, part, payload),
                 Wake::Done(Done::NotWritten(ticket, error, later)) => {
-                    // By themselves: deleting makes room on a disk that is full.
-                    // A request's id may be older than what was written meanwhile; sending again finds it.
-                    self.relaxed(later.into_iter().filter(|op| matches!(op, Op::Delete(_))).collect());
+                    // By themselves: deleting makes room on a disk that is full. What goes with a deletion stays with it.
+                    self.relaxed(later.into_iter().filter(|op| !is_answer(op)).collect());
                     self.happened(Event::NotWritten(ticket, error));
                 }
                 Wake::Done(Done::Kept(kept)) => self.kept(kept),
@@ -341,4 +340,9 @@ impl Dispatcher {
         };
         self.running.push(ended.boxed_local());
     }
+}
+
+/// A request's id may be older than what was written meanwhile; sending again finds it.
+fn is_answer(op: &Op) -> bool {
+    matches!(op, Op::Put(key, _) if key.starts_with(ANSWERS))
 }

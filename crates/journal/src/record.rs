@@ -143,7 +143,7 @@ impl Place {
         let kind = match self {
             Place::Request => "request/",
             Place::Body => "body/",
-            Place::Answer => "answer/",
+            Place::Answer => ANSWERS,
         };
         kind.to_owned() + &escaped(model) + "/"
     }
@@ -173,6 +173,7 @@ impl Place {
 }
 
 pub const SESSIONS: &str = "session/";
+pub const ANSWERS: &str = "answer/";
 pub const DAMAGED: &str = "damaged/";
 
 /// Also the name of the fence under which everything of the session is written.
