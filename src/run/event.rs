@@ -165,7 +165,8 @@ impl History {
         let (step, incarnation) = (given.number("step") as u32, given.number("incarnation") as u32);
         match &*given.text("type") {
             "step" => {
-                self.step = step;
+                // One whose row was lost with a disk comes again, behind later ones.
+                self.step = self.step.max(step);
                 self.loss = given.optional_number("loss");
                 let broken = self.loss.is_some_and(|loss| !loss.is_finite());
                 if broken && self.broken.is_none_or(|(known, _)| known != incarnation) {
