@@ -59,6 +59,7 @@ async function checkLog(sandbox, id, page, steps) {
   assert.deepEqual(rates, Array.from({ length: steps }, (_, i) => i + 1), "each step once, in order"); // prettier-ignore
   const path = `${sandbox.url}/api/v1/sandbox/models/${encodeURIComponent(run.modelId)}/hash`;
   const { weights_hash: hash } = await (await fetch(path, { headers: { "x-api-key": "tml-a-test" } })).json();
+  assert.match(hash, /^[0-9a-f]{16}$/);
   return { hash, log };
 }
 
