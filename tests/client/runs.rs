@@ -478,8 +478,7 @@ fn an_absence_longer_than_the_sessions_life_costs_what_is_behind_the_last_checkp
         assert_eq!(hash, weights, "seed {seed}");
         let rows = history(&world, &runs, &id);
         let seams = rows.iter().filter(|row| row.starts_with("incarnation")).count();
-        // One that had told its end may not have written it.
-        assert!(seams == usize::from(lost) || seams == usize::from(done), "seed {seed}: {rows:?}");
+        assert_eq!(seams, usize::from(lost), "seed {seed}: {rows:?}");
         service.close();
     }
 }

@@ -45,8 +45,8 @@ fn main() -> ExitCode {
         }
     }
     let (table, least) = match of_runs {
-        true => total.table(&runs::counts::FAULTS, &runs::counts::TRANSITIONS),
-        false => total.table(&tally::FAULTS, &tally::TRANSITIONS),
+        true => total.table(&runs::counts::faults(), &runs::counts::TRANSITIONS),
+        false => total.table(&tally::faults(), &tally::TRANSITIONS),
     };
     table.iter().for_each(|line| println!("{line}"));
     println!(

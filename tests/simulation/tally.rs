@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use tinkex_supervise::Runtime;
 
-/// Everything that goes wrong here.
-pub const FAULTS: [&str; 41] = [
+/// What goes wrong around every client: with its network, its server and its disk.
+pub const AROUND: [&str; 32] = [
     "network: a request is lost",
     "network: a reply is lost",
     "network: a request arrives twice",
@@ -41,6 +41,10 @@ pub const FAULTS: [&str; 41] = [
     "disk: loses a relaxed write",
     "disk: loses power",
     "fence: a commit comes too late",
+];
+
+/// What befalls pages and instances.
+const OF_PAGES: [&str; 9] = [
     "instance: one of its tasks panics",
     "instance: dies",
     "instance: dies with a commit under way",
@@ -51,6 +55,11 @@ pub const FAULTS: [&str; 41] = [
     "page: a second one takes over",
     "page: gives a call up",
 ];
+
+/// Everything that goes wrong here.
+pub fn faults() -> Vec<&'static str> {
+    [&AROUND[..], &OF_PAGES].concat()
+}
 
 /// The life of a request as its surroundings see it. `born` is a call without a number, `dead` what nobody holds while its
 /// page or instance is gone.
@@ -131,9 +140,12 @@ impl Tally {
         }
     }
 
-    /// One line for each of these, and the least of their counts.
+    /// One line for each of these, and the least of their counts. Whatever was counted has to be among them.
     pub fn table(&self, faults: &[&'static str], transitions: &[Transition]) -> (Vec<String>, u64) {
         let (counted, passed) = (self.faults.borrow(), self.transitions.borrow());
+        let other_faults: Vec<_> = counted.keys().filter(|fault| !faults.contains(fault)).collect();
+        let others: Vec<_> = passed.keys().filter(|passed| !transitions.contains(passed)).collect();
+        assert!(other_faults.is_empty() && others.is_empty(), "not listed: {other_faults:?} {others:?}");
         let mut rows: Vec<(String, u64)> = Vec::new();
         for fault in faults {
             rows.push(((*fault).to_owned(), counted.get(fault).copied().unwrap_or(0)));

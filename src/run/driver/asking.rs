@@ -25,7 +25,7 @@ impl Driver {
     /// Does what can be done now.
     pub(super) fn act(&mut self) {
         match &self.stage {
-            Stage::Shut if self.control.state.is_over() => self.leave(),
+            Stage::Shut if self.control.state.is_over() => self.leave(self.control.clone()),
             Stage::Shut if self.wants_model() => self.open(),
             Stage::Shut if self.stopping.is_some() => self.end(State::Stopped),
             Stage::Open(open) => {

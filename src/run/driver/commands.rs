@@ -14,7 +14,7 @@ use crate::store::{Durability, Op, put};
 
 impl Driver {
     pub(super) fn hear(&mut self, command: Command) {
-        let state = self.control.state;
+        let state = self.ending.unwrap_or(self.control.state);
         match command {
             Command::Pause(reply) => match state {
                 State::Running => {
@@ -140,16 +140,18 @@ impl Driver {
 
     /// It is over: what is left is to write that down. The session ends by itself when nobody keeps it alive.
     pub(super) fn end(&mut self, state: State) {
-        self.control = self.control_with(state, "", String::new());
-        self.leave();
+        let control = self.control_with(state, "", String::new());
+        self.leave(control);
     }
 
-    pub(super) fn leave(&mut self) {
-        let Control { incarnation, model, session, .. } = &self.control;
-        let mut ops = vec![put(control_key(&self.shared.id), &self.control)];
-        if *incarnation > 0 {
+    /// Until it is written that the run is over, it isn't.
+    pub(super) fn leave(&mut self, control: Control) {
+        self.ending = Some(control.state);
+        let mut ops = vec![put(control_key(&self.shared.id), &control)];
+        if control.incarnation > 0 {
             // All calls were seen.
-            ops.extend([Op::Delete(model_key(model)), Op::Delete(session_key(session))]);
+            let (model, session) = (model_key(&control.model), session_key(&control.session));
+            ops.extend([Op::Delete(model), Op::Delete(session)]);
         }
         let (shared, fence) = (self.shared.clone(), self.fence.clone());
         let stage = std::mem::replace(&mut self.stage, Stage::Shut);
@@ -158,21 +160,32 @@ impl Driver {
                 // With it goes what was still to be written of its last calls.
                 open.close(&shared).await;
             }
-            fence.commit(Durability::Strict, ops).await
+            fence.commit(Durability::Strict, ops).await.map(|()| control)
         };
         self.stage = Stage::Leaving(leaving.boxed_local());
     }
 
-    pub(super) fn left(&mut self, written: Result<(), Error>) {
-        if let Err(error) = &written {
-            self.log(&format!("that the run is over could not be written down: {error}"));
-        }
+    pub(super) fn left(&mut self, written: Result<Control, Error>) {
+        let told = written.as_ref().map(drop).map_err(Error::clone);
+        let end = match written {
+            Ok(control) => {
+                self.control = control;
+                End { state: self.control.state.as_str(), cause: None }
+            }
+            Err(_) if self.fence.lost().is_some() => End { state: "closed", cause: self.fenced() },
+            // It ends again when it is opened again.
+            Err(error) => End { state: "closed", cause: Some((Cause::Storage, error.message().to_owned())) },
+        };
         for reply in self.stopping.take().map(|stopping| stopping.replies).unwrap_or_default() {
-            let _ = reply.send(written.clone());
+            let _ = reply.send(told.clone());
         }
         self.over = true;
         self.tell_status();
-        self.shared.end(End { state: self.control.state.as_str(), cause: None });
+        self.shared.end(end);
+    }
+
+    fn fenced(&self) -> Option<(Cause, String)> {
+        self.fence.lost().map(|lost| (Cause::Fenced, lost.message().to_owned()))
     }
 
     /// Somebody else has it now: nothing of it can be written here.
@@ -183,7 +196,7 @@ impl Driver {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.control.state == State::Running
+        self.control.state == State::Running && self.ending.is_none()
     }
 }
 

@@ -27,7 +27,7 @@ use super::event::{Behind, History, Reason};
 use super::feed::{Batch, Feed};
 use super::opening::{self, Incarnation, Opened};
 use super::page::{Failure, Told};
-use super::records::{Control, Cursor, Entry, Row, rows_prefix, run_key};
+use super::records::{Control, Cursor, Entry, Row, State, rows_prefix, run_key};
 use super::spec::Work;
 use super::status::Cause;
 use super::steps::{Attempt, Came};
@@ -75,6 +75,8 @@ pub(super) struct Driver {
     /// Somebody wants a checkpoint.
     wanted: Option<Wanted>,
     stopping: Option<Stopping>,
+    /// How it is to be over, while that is being written.
+    ending: Option<State>,
     /// Tries to reach the server, incarnations and clients that were lost: each in a row.
     failures: u32,
     attempts: u32,
@@ -108,7 +110,7 @@ enum Stage {
     Opening(LocalBoxFuture<'static, Result<Box<Opened>, Error>>),
     Open(Incarnation),
     /// The run is over.
-    Leaving(LocalBoxFuture<'static, Result<(), Error>>),
+    Leaving(LocalBoxFuture<'static, Result<Control, Error>>),
 }
 
 enum Next {
@@ -168,7 +170,7 @@ enum Staged {
     Closed,
     Paused,
     Opened(Result<Box<Opened>, Error>),
-    Left(Result<(), Error>),
+    Left(Result<Control, Error>),
 }
 
 impl Driver {
@@ -218,6 +220,7 @@ impl Driver {
             saved_at: now,
             wanted: None,
             stopping: None,
+            ending: None,
             failures: 0,
             attempts: 0,
             reopenings: 0,

@@ -1,41 +1,9 @@
 //! What the worlds of runs count: everything that goes wrong in them, and the way of a run through its states.
 
-use crate::tally::Transition;
+use crate::tally::{AROUND, Transition};
 
 /// What befalls a run, what is told of it, and what its pages do.
-pub const FAULTS: [&str; 86] = [
-    "network: a request is lost",
-    "network: a reply is lost",
-    "network: a request arrives twice",
-    "network: a request arrives after a later one",
-    "network: a reply comes after the client's patience",
-    "network: an aborted request arrives all the same",
-    "network: a poll is held",
-    "status 400 of a proxy",
-    "status 401",
-    "status 402",
-    "status 408",
-    "status 408 of what was taken",
-    "status 409",
-    "status 410 of a sample",
-    "status 410 of a training result",
-    "status 422",
-    "status 429",
-    "status 500",
-    "status 500 of what was taken",
-    "status 503",
-    "status 503 of what was taken",
-    "server: dies",
-    "server: dies with work under way",
-    "server: returns from its records",
-    "disk: refuses a commit",
-    "disk: is full",
-    "disk: can't be read",
-    "disk: refuses a claim",
-    "disk: damages a record",
-    "disk: loses a relaxed write",
-    "disk: loses power",
-    "fence: a commit comes too late",
+const OF_RUNS: [&str; 54] = [
     "instance: dies",
     "instance: dies with a commit under way",
     "instance: a run's loop panics",
@@ -92,8 +60,13 @@ pub const FAULTS: [&str; 86] = [
     "cause: needs_owner",
 ];
 
+/// Everything that goes wrong here.
+pub fn faults() -> Vec<&'static str> {
+    [&AROUND[..], &OF_RUNS].concat()
+}
+
 /// Of a run as its page is told of it, with the cause of each pause, and of its requests as their surroundings see them.
-pub const TRANSITIONS: [Transition; 29] = [
+pub const TRANSITIONS: [Transition; 30] = [
     ("opened", "running"),
     ("opened", "paused"),
     ("opened", "completed"),
@@ -110,6 +83,7 @@ pub const TRANSITIONS: [Transition; 29] = [
     ("running", "paused: data_failed"),
     ("running", "paused: model_gone"),
     ("running", "paused: checkpoint_gone"),
+    ("running", "paused"),
     ("paused", "running"),
     ("running", "completed"),
     ("running", "stopped"),
@@ -127,7 +101,7 @@ pub const TRANSITIONS: [Transition; 29] = [
 
 /// The name under which something is counted.
 pub fn fault(group: &str, name: &str) -> Option<&'static str> {
-    FAULTS
+    OF_RUNS
         .into_iter()
         .find(|fault| fault.strip_prefix(group).and_then(|rest| rest.strip_prefix(": ")) == Some(name))
 }
