@@ -116,7 +116,7 @@ export async function specOf(options: RunOptions): Promise<{ spec: WireRunSpec; 
   }
   const schedule = given.learningRate ?? { ...FLAT, peak: DEFAULT_RATE };
   const planned = plannedSteps(means.data, { steps, epochs, batchSize });
-  checkSchedule(schedule, planned, kind);
+  checkSchedule(schedule, planned);
   if (given.recovery?.from === "best" && !given.evaluation) {
     throw new InvalidArgumentError(
       "recovery.from",
@@ -164,7 +164,7 @@ export async function meansOf(options: OpenRunOptions): Promise<Means> {
   };
 }
 
-function kindOf(given: { data?: unknown; step?: unknown }): "data" | "steps" {
+function kindOf(given: { data?: unknown; step?: unknown; steps?: unknown }): "data" | "steps" {
   if (given.data !== undefined && given.step !== undefined) bothLoops();
   if (given.data === undefined && given.step === undefined) {
     throw new InvalidArgumentError("data", "a run takes data, or a step function: give one of the two");
@@ -172,6 +172,12 @@ function kindOf(given: { data?: unknown; step?: unknown }): "data" | "steps" {
   const kind = given.step === undefined ? "data" : "steps";
   for (const field of kind === "data" ? OF_STEPS : OF_DATA) {
     if (field in given) refuseWithout(field, kind === "data" ? "step" : "data");
+  }
+  if (kind === "steps" && given.steps === undefined) {
+    throw new InvalidArgumentError(
+      "steps",
+      "a step function doesn't say how often it is to be called: give `steps`",
+    );
   }
   return kind;
 }
@@ -224,18 +230,16 @@ function plannedSteps(
   return Math.min(steps ?? Infinity, Math.ceil(data.length / batchSize) * (epochs ?? 1));
 }
 
-function checkSchedule(schedule: WireSchedule, planned: number | undefined, kind: "data" | "steps"): void {
+function checkSchedule(schedule: WireSchedule, planned: number | undefined): void {
   const { type, steps, points, warmupSteps } = schedule;
   if (type === "constant") return;
   const [field, end] =
     type === "points" ? ["learningRate.points", points?.at(-2)] : ["learningRate.steps", steps ?? planned];
   if (planned === undefined) {
     if (type === "points" || steps !== undefined) return;
-    const unknown =
-      kind === "data" ? "an iterable does not say how long it is" : "a step function has no end";
     throw new InvalidArgumentError(
       "steps",
-      `a ${type} learning rate needs the run's steps, as ${unknown}: give \`steps\``,
+      `a ${type} learning rate needs the run's steps, as an iterable does not say how long it is: give \`steps\``,
     );
   }
   if (end !== undefined && end < planned) {

@@ -42,6 +42,8 @@ export class StepAttempt {
   /** What was called before was sent when this resolves. */
   #sent: Promise<unknown> = Promise.resolve();
   #sampler: Promise<string> | undefined;
+  /** Whether a call has gone to the run, whose answer takes a turn of the event loop at least. */
+  #asked = false;
   #over: Error | undefined;
   /** The function may catch it, and go on as if nothing was. */
   #mismatch: StepMismatchError | undefined;
@@ -64,6 +66,7 @@ export class StepAttempt {
       while (this.#open.size) await Promise.allSettled(this.#open.keys());
       await this.#sent;
       this.#checkComplete();
+      if (!this.#asked) await turn();
       answer = value === undefined ? {} : { value: label(value, "the step function's value") };
     } catch (thrown) {
       answer = { failure: wordsOf(thrown) };
@@ -166,6 +169,7 @@ export class StepAttempt {
       const answer = await this.#inOrder(async () => {
         const args = await complete(checked);
         this.#checkOpen();
+        this.#asked = true;
         return [this.#ways.call({ attempt: this.attempt, index: place, method, args })];
       });
       try {
@@ -266,6 +270,11 @@ export class StepAttempt {
     promise.then(done, done);
     return promise;
   }
+}
+
+/** Steps that ask for nothing would follow each other without an end, and the page would never have its turn. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve));
 }
 
 function named({ method, name }: Recorded): string {

@@ -52,7 +52,7 @@ export interface RunOptions {
   /** Milliseconds that a step function may take without a call of its context under way. Default 600,000. */
   stepTimeoutMs?: number;
 
-  /** Optimizer steps. Default: as many as `epochs` has; a step function, or an iterable without `epochs`, needs it. */
+  /** Optimizer steps. Default: as many as `epochs` has. A step function needs it. */
   steps?: number;
   /** How often all data is used. Default 1 where `steps` isn't given. The last batch of an epoch may be smaller. */
   epochs?: number;

@@ -36,9 +36,15 @@ pub fn step_prefix(run: &str, incarnation: u32, step: u32) -> String {
     format!("{}{incarnation:06}/{step:010}/", rows_prefix(run))
 }
 
-/// `nth`: of its kind at this step.
+/// `nth`: of its kind at this step. A step's own row stands in front of those that tell what came behind it, and an
+/// incarnation begins with its own.
 pub fn row_key(run: &str, incarnation: u32, step: u32, kind: &str, nth: u32) -> String {
-    format!("{}{kind}{nth:06}", step_prefix(run, incarnation, step))
+    let rank = match kind {
+        "incarnation" => '0',
+        "step" => '1',
+        _ => '2',
+    };
+    format!("{}{rank}{kind}{nth:06}", step_prefix(run, incarnation, step))
 }
 
 pub fn place_key(run: &str, incarnation: u32, step: u32) -> String {
@@ -306,8 +312,16 @@ mod tests {
 
     #[test]
     fn keys_are_in_the_order_of_what_they_name() {
-        let rows =
-            [row_key("r", 1, 9, "step", 0), row_key("r", 1, 10, "step", 0), row_key("r", 2, 3, "step", 0)];
+        let rows = [
+            row_key("r", 1, 9, "step", 0),
+            row_key("r", 1, 9, "checkpoint", 0),
+            row_key("r", 1, 10, "step", 0),
+            row_key("r", 2, 3, "incarnation", 0),
+            row_key("r", 2, 3, "evaluation", 0),
+            row_key("r", 2, 4, "step", 0),
+            row_key("r", 2, 4, "sample", 0),
+            row_key("r", 2, 4, "sample", 1),
+        ];
         assert!(rows.is_sorted());
         assert_eq!(entry_of("r/1", &entry_key("r/1", 7, 12)), Some((7, 12)));
         assert_eq!(entry_of("r", &entry_key("r2", 7, 12)), None);

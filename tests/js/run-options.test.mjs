@@ -114,9 +114,10 @@ const refusals = {
   ],
   "a floor above the peak": [{ learningRate: { ...cosine, floor: 1 } }, "learningRate.floor"],
   "a schedule over an iterable without steps": [{ data: stream, learningRate: cosine }, "steps"],
-  "a schedule of a step function without steps": [
-    { data: undefined, batchSize: undefined, step, learningRate: cosine },
+  "a step function without steps": [
+    { data: undefined, batchSize: undefined, step },
     "steps",
+    /how often it is to be called/,
   ],
   "a batch size of a step function": [{ data: undefined, step }, "batchSize", /belongs to a run with `data`/],
   "a version without a step function": [{ version: "2" }, "version", /belongs to a run with `step`/],

@@ -49,6 +49,16 @@ test("calls have their places in the order in which they were made", async (t) =
   assert.deepEqual(seen, [3, 3, tab.kept.status.id, { "loss:sum": 2 }, { a: 1 }, JSON.parse(note.value)]);
 });
 
+test("a step that asks for nothing leaves the page its turn", async (t) => {
+  let turned = false;
+  const { begin } = await stepping(t, (ctx) => {
+    ctx.random();
+    setImmediate(() => (turned = true));
+  });
+  await begin(1, 1);
+  assert.ok(turned);
+});
+
 test("what the page itself drew is given back, and what it had not drawn is drawn", async (t) => {
   let called = 0;
   let seen;
