@@ -19,6 +19,7 @@ export const wasmInputs = [
   "Cargo.lock",
   "scripts/build/wasm.mjs",
   "scripts/build/closures.mjs",
+  "scripts/build/shrink.mjs",
   "scripts/build/glue.mjs",
   "scripts/pins.mjs",
   "package-lock.json",

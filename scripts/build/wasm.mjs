@@ -1,11 +1,11 @@
 // The client's wasm: compiled by a pinned nightly so that it unwinds, then made small.
-import { copyFileSync, mkdirSync, renameSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { pkg, root, target } from "../paths.mjs";
 import { nightly } from "../pins.mjs";
 import { run, Stop } from "../run.mjs";
 import { toolFolder, tools } from "../setup/wasm-tools.mjs";
-import { dropUnusedClosures } from "./closures.mjs";
+import { shrink } from "./shrink.mjs";
 
 /** wasm-pack's output: the wasm and its glue, from which `pkg/` takes what is published. */
 export const wasmPackOut = join(target, "wasm-pack");
@@ -55,17 +55,13 @@ export async function buildWasm({ features = [], out = wasmPackOut, to = pkg } =
     ],
     { cwd: root, env: { ...wasmEnv, PATH: [...folders, process.env["PATH"]].join(delimiter) } },
   );
-  const large = join(out, "tinkex_bg.wasm");
-  await dropUnusedClosures(large);
-  // No feature flags: wasm-opt reads the features from the file, and with all of them Node 20 refuses its output.
   const small = join(out, "small.wasm");
-  await run(process.execPath, [
-    join(root, "node_modules", "binaryen", "bin", "wasm-opt"),
-    // What can't throw needs no cleaning up behind it, which shows better after a first round.
-    ...["-Os", "--generate-global-effects", "-Os", "--strip-debug", "--strip-producers"],
-    // Below 1024 is the end of the stack, whose overflow traps there: no field of an object is.
-    ...["--low-memory-unused", large, "-o", small],
-  ]);
+  const names = await shrink(join(out, "tinkex_bg.wasm"), small);
+  const glue = join(out, "tinkex.js");
+  writeFileSync(
+    glue,
+    readFileSync(glue, "utf8").replace(/\b\w+\b/g, (word) => names.get(word) ?? word),
+  );
   mkdirSync(to, { recursive: true });
   // Copied under another name first: whoever reads the package meanwhile sees the old wasm or the new one.
   copyFileSync(small, join(to, "tinkex_bg.wasm.new"));
