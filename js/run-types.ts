@@ -212,12 +212,13 @@ export interface StopOptions {
   checkpoint?: boolean;
 }
 
-export type RunState = "running" | "paused" | "completed" | "stopped" | "failed";
+/** One that was asked to stop is running until it has: its cause is `stopping`. */
+export type RunState = "running" | "paused" | "completed" | "stopped";
 
 /** How a run ended, or that this page closed it. */
 export interface RunEnd {
-  state: "completed" | "stopped" | "failed" | "closed";
-  /** Of a run that failed. */
+  state: "completed" | "stopped" | "closed";
+  /** Of one that was closed by something that went wrong. */
   cause?: Omit<RunCause, "since">;
 }
 
@@ -227,6 +228,8 @@ export type CauseKind =
   | "waiting_for_server"
   | "waiting_for_data"
   | "waiting_for_step"
+  /** It was asked to stop, and does so with the results of what is under way. */
+  | "stopping"
   | "recovering"
   | "paused_by_user"
   /** No open page has given it its data. */

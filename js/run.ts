@@ -40,7 +40,7 @@ export class TrainingRun implements AsyncIterable<RunEvent>, AsyncDisposable {
   readonly id: string;
   readonly name: string | undefined;
   /**
-   * Resolves when the run has completed, was stopped or has failed, in whichever page, or with `{ state: "closed" }` when this
+   * Resolves when the run has completed or was stopped, in whichever page, or with `{ state: "closed" }` when this
    * page closes it. Never rejects, and stays pending while the run is paused.
    */
   readonly ended: Promise<RunEnd>;

@@ -38,9 +38,10 @@ use tinkex_supervise::{Address, CancelToken, DynamicSupervisor, Mailbox, Pid, Re
 
 use crate::error::{Error, Outcome};
 use crate::service;
+use crate::store::Fence;
 use crate::wire::results::failure;
 use page::Page;
-use records::{Entry, State, Value};
+use records::{Entry, Value};
 use registry::{control, cursor};
 use spec::Spec;
 use steps::{Called, Came};
@@ -69,6 +70,8 @@ struct Shared {
     /// None once it has ended here: nobody would read what comes.
     inbox: RefCell<Option<Mailbox<Command>>>,
     pid: RefCell<Option<Pid>>,
+    /// Under which it is written, once it was claimed.
+    fence: RefCell<Option<Fence>>,
     /// As it was told last.
     status: RefCell<Vec<u8>>,
     /// How its loop crashed last.
@@ -116,14 +119,13 @@ impl Run {
                 Some(gone) => drop(select(pin!(run.ended.cancelled()), gone).await),
                 None => run.ended.cancelled().await,
             }
-            let crash = || {
-                let message = format!("it crashed too often, last: {}", run.crash.borrow());
-                End { state: State::Failed.as_str(), cause: Some((Cause::Crashed, message)) }
-            };
-            if run.end.borrow().is_none() {
-                run.end(crash());
+            // Where nothing else was said, its service has ended.
+            run.end(End { state: "closed", cause: None });
+            let end = run.end.borrow().clone().expect("it was set just now");
+            if let Some((Cause::Crashed, message)) = &end.cause {
+                registry::keep_crash(&run, message).await;
             }
-            run.end.borrow().clone().unwrap_or_else(crash)
+            end
         }
         .boxed_local()
     }
@@ -142,7 +144,7 @@ impl Run {
         self.command(|reply| Command::Resume { from, restart_step, reply })
     }
 
-    /// Done when it has stopped.
+    /// Done when that is written down; how it ended says [`ended`](Run::ended).
     pub fn stop(&self, checkpoint: bool) -> LocalBoxFuture<'static, Result<(), Error>> {
         self.command(|reply| Command::Stop { checkpoint, reply })
     }

@@ -80,22 +80,29 @@ pub enum State {
     Paused,
     Completed,
     Stopped,
-    Failed,
+    /// It was asked to stop, and does so when what is under way has come to its end.
+    Stopping,
+    /// The same, with a last checkpoint.
+    Saving,
 }
 
 impl State {
+    /// As users know it: a run that is to stop runs until it has.
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Running => "running",
+            State::Running | State::Stopping | State::Saving => "running",
             State::Paused => "paused",
             State::Completed => "completed",
             State::Stopped => "stopped",
-            State::Failed => "failed",
         }
     }
 
     pub fn is_over(self) -> bool {
-        matches!(self, State::Completed | State::Stopped | State::Failed)
+        matches!(self, State::Completed | State::Stopped)
+    }
+
+    pub fn is_to_stop(self) -> bool {
+        matches!(self, State::Stopping | State::Saving)
     }
 }
 
@@ -103,7 +110,7 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
     pub state: State,
-    /// Why it is paused or has failed: the kind of the cause, and its words. Empty for none.
+    /// Why it was paused, or can't save a last checkpoint: the kind of the cause, and its words. Empty for none.
     pub cause: String,
     pub message: String,
     /// Milliseconds since 1970.
@@ -179,7 +186,8 @@ impl Record for Control {
     }
 
     fn take(fields: &mut Reader) -> Option<Control> {
-        let states = [State::Running, State::Paused, State::Completed, State::Stopped, State::Failed];
+        let states =
+            [State::Running, State::Paused, State::Completed, State::Stopped, State::Stopping, State::Saving];
         Some(Control {
             state: *states.get(usize::from(fields.byte()?))?,
             cause: fields.text()?,
@@ -296,7 +304,7 @@ mod tests {
             value: Some(Value::Failed(vec![1])),
         });
         same(Entry { method: "sample".into(), name: String::new(), check: 9, value: None });
-        for state in [State::Running, State::Paused, State::Completed, State::Stopped, State::Failed] {
+        for state in [State::Running, State::Paused, State::Stopped, State::Stopping, State::Saving] {
             same(Control {
                 state,
                 cause: "storage".into(),

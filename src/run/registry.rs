@@ -22,7 +22,7 @@ use super::records::{
     Control, Cursor, Kept, RUNS, Row, State, control_key, cursor_key, rows_prefix, run_key, step_prefix,
 };
 use super::spec::{Spec, Work};
-use super::status::{Cause, Status, kept_cause};
+use super::status::{Cause, Status, cause_of};
 use super::{End, Run, Shared};
 use crate::error::{Error, Outcome};
 use crate::platform::plain::{Given, Plain, Wrong};
@@ -63,12 +63,17 @@ impl Runs {
         }));
         let all = Rc::downgrade(&runs.0);
         service.system().on_report(move |report| {
-            if let Report::Supervisor { supervisor, context: ReportContext::ChildTerminated, reason, .. } =
-                report
-                && let Some(all) = all.upgrade()
-                && let Some(run) = all.open.borrow().iter().find(|run| *run.0.process_name() == **supervisor)
-            {
-                run.0.crash.replace(reason.to_string());
+            let Report::Supervisor { supervisor, context, reason, .. } = report else { return };
+            let Some(all) = all.upgrade() else { return };
+            let open = all.open.borrow();
+            let Some(run) = open.iter().find(|run| *run.0.process_name() == **supervisor) else { return };
+            match context {
+                ReportContext::ChildTerminated => drop(run.0.crash.replace(reason.to_string())),
+                ReportContext::Shutdown => {
+                    let message = ["it crashed too often, last: ", &run.0.crash.borrow()].concat();
+                    run.0.end(End { state: "closed", cause: Some((Cause::Crashed, message)) });
+                }
+                _ => {}
             }
         });
         runs
@@ -144,6 +149,7 @@ impl Runs {
                 commands,
                 inbox: RefCell::new(Some(inbox)),
                 pid: RefCell::default(),
+                fence: RefCell::default(),
                 status: RefCell::default(),
                 crash: RefCell::default(),
                 end: RefCell::default(),
@@ -250,10 +256,9 @@ impl Runs {
         if let Some(run) = self.find(id).filter(|run| !run.0.status.borrow().is_empty()) {
             return run.0.status.borrow().clone();
         }
-        let cause = match control.state {
-            State::Running => Some((Cause::NeedsOwner, control.since, "")),
-            _ => kept_cause(control),
-        };
+        let message =
+            if control.state.is_to_stop() { "it is to stop, and does so where it is opened" } else { "" };
+        let cause = cause_of(control, (Cause::NeedsOwner, control.since, message));
         let checkpoint = history.latest().map(|saved| (saved.step, &*saved.path));
         let History { step, loss, .. } = *history;
         Status { id, spec, control, step, loss, submitted: step, cause, checkpoint, created }.to_plain()
@@ -270,6 +275,21 @@ async fn work(shared: Rc<Shared>, ctx: Context) -> Result<(), Exit> {
             Ok(())
         }
     }
+}
+
+/// A run whose loop crashed too often is paused, so that it crashes no more before somebody has looked at it.
+pub(super) async fn keep_crash(shared: &Shared, message: &str) {
+    let Some(fence) = shared.fence.borrow().clone() else { return };
+    let Ok(kept) = control(fence.store(), &shared.id).await else { return };
+    let (state, cause) = match kept.state {
+        State::Running => (State::Paused, Cause::Crashed.as_str()),
+        State::Stopping | State::Saving => (State::Stopped, ""),
+        _ => return,
+    };
+    let crashed =
+        Control { state, cause: cause.into(), message: message.into(), since: shared.now(), ..kept };
+    // What can't be written now crashes again where it is opened.
+    let _ = fence.commit(Durability::Strict, vec![put(control_key(&shared.id), &crashed)]).await;
 }
 
 /// Whether what a page brings is what the run was started with.

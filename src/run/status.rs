@@ -11,6 +11,8 @@ pub enum Cause {
     WaitingForServer,
     WaitingForData,
     WaitingForStep,
+    /// It was asked to stop.
+    Stopping,
     /// It lost its model and makes a new one.
     Recovering,
     PausedByUser,
@@ -36,11 +38,12 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Cause; 23] = [
+    pub const ALL: [Cause; 24] = [
         Cause::Starting,
         Cause::WaitingForServer,
         Cause::WaitingForData,
         Cause::WaitingForStep,
+        Cause::Stopping,
         Cause::Recovering,
         Cause::PausedByUser,
         Cause::NeedsData,
@@ -83,6 +86,7 @@ impl Cause {
             }
             Cause::WaitingForData => ("waiting_for_data", "the next batch from the page's data"),
             Cause::WaitingForStep => ("waiting_for_step", "the end of the step's function, or its timeout"),
+            Cause::Stopping => ("stopping", "the results of what is under way, and the last checkpoint"),
             Cause::Recovering => ("recovering", "a new model from a checkpoint"),
             Cause::PausedByUser => ("paused_by_user", "resume()"),
             Cause::NeedsData => ("needs_data", "openRun(id, { data })"),
@@ -116,7 +120,7 @@ impl Cause {
             }
             Cause::Storage => ("storage", "room or leave to write on this machine, then resume()"),
             Cause::Fenced => ("fenced", "the page that has it"),
-            Cause::Crashed => ("crashed", "openRun(id), which goes on from what is kept"),
+            Cause::Crashed => ("crashed", "resume(), which goes on from what is kept, or stop()"),
         }
     }
 }
@@ -190,8 +194,11 @@ impl Status<'_> {
     }
 }
 
-/// The cause that is written down with a state.
-pub fn kept_cause(control: &Control) -> Option<(Cause, u64, &str)> {
-    let cause = Cause::of_name(&control.cause).filter(|_| control.state != State::Running)?;
-    Some((cause, control.since, &control.message))
+/// Why a run isn't moving, as it is kept. `moving`: where it would move, what it waits for.
+pub fn cause_of<'a>(control: &'a Control, moving: (Cause, u64, &'a str)) -> Option<(Cause, u64, &'a str)> {
+    match control.state {
+        State::Running | State::Stopping | State::Saving => Some(moving),
+        State::Paused => Some((Cause::of_name(&control.cause)?, control.since, &control.message)),
+        State::Completed | State::Stopped => None,
+    }
 }

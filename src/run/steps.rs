@@ -97,7 +97,7 @@ impl Driver {
             }
             return;
         }
-        while !self.is_writing() {
+        while self.may_ask() {
             let Some(called) = self.attempt.as_mut().and_then(|attempt| attempt.queue.pop_front()) else {
                 break;
             };

@@ -18,6 +18,7 @@ use tinkex::store::StoreErrorKind;
 use tinkex_protocol::Datum;
 use tinkex_protocol::json::training::AdamParams;
 use tinkex_sandbox::TINY;
+use tinkex_supervise::faults;
 
 use crate::world::{World, batch};
 
@@ -534,6 +535,150 @@ fn a_run_that_is_stopped_saves_a_last_checkpoint_and_is_over() {
         let again = open(&world, runs, &Rc::new(Set::default()), run.id()).await.unwrap();
         assert_eq!(again.ended().await.state, "stopped");
     });
+}
+
+/// Begins a run, stops it while the server is away, and takes its page away then; gives the run's id.
+fn stopped_without_the_server(world: &Rc<World>, spec: &[u8], checkpoint: bool) -> String {
+    let (service, runs, instance) = world.mortal_runs("first");
+    let page = Rc::new(Set::default());
+    let id = world.time.block_on(async {
+        let run = begin(world, &runs, &page, spec).await.unwrap();
+        while page.events.borrow().len() < 3 {
+            world.runtime_timer(Duration::from_millis(1)).await;
+        }
+        world.set_up(false);
+        run.stop(checkpoint).await.unwrap();
+        world.runtime_timer(Duration::from_secs(60)).await;
+        assert_eq!(page.status(), "running stopping");
+        assert!(run.resume(None, false).await.is_err(), "it was asked to stop");
+        instance.die_after(0);
+        run.id().to_owned()
+    });
+    std::mem::forget((service, runs, page));
+    id
+}
+
+#[test]
+fn a_stop_that_waits_for_the_server_is_done_by_the_next_page_with_its_checkpoint() {
+    for spec in [spec(100, |plain| checkpoints(plain, 0)), function(100, |plain| checkpoints(plain, 0))] {
+        let world = World::patient(3);
+        let id = stopped_without_the_server(&world, &spec, true);
+        let (service, runs) = world.runs_of("second");
+        let page = Rc::new(Set::default());
+        let asked = trained(&world).len();
+        world.time.block_on(async {
+            let brought = Brought { version: Some("2".into()), ..brought() };
+            let run =
+                runs.open(id.clone(), brought, Rc::new(Tab(page.clone(), world.clone()))).await.unwrap();
+            world.runtime_timer(Duration::from_secs(60)).await;
+            assert_eq!(page.status(), "running stopping", "it waits for the server");
+            world.set_up(true);
+            assert_eq!(run.ended().await.state, "stopped");
+        });
+        let rows = history(&world, &runs, &id);
+        assert!(rows.last().unwrap().starts_with("checkpoint"), "{rows:?}");
+        assert!(trained(&world).len() - asked <= 5, "no step was begun for it");
+        service.close();
+    }
+}
+
+#[test]
+fn a_stop_without_a_checkpoint_is_done_by_the_next_page_without_the_server() {
+    let world = World::patient(3);
+    let id = stopped_without_the_server(&world, &spec(100, |plain| checkpoints(plain, 0)), false);
+    let (service, runs) = world.runs_of("second");
+    world.time.block_on(async {
+        let run = open(&world, &runs, &Rc::new(Set::default()), &id).await.unwrap();
+        assert_eq!(run.ended().await.state, "stopped");
+    });
+    service.close();
+}
+
+#[test]
+fn a_stop_that_is_asked_for_before_there_is_a_model_makes_none() {
+    let world = World::patient(3);
+    world.set_up(false);
+    let (service, runs) = world.runs_of("page");
+    let page = Rc::new(Set::default());
+    world.time.block_on(async {
+        let run = begin(&world, &runs, &page, &spec(4, |plain| checkpoints(plain, 0))).await.unwrap();
+        world.runtime_timer(Duration::from_secs(1)).await;
+        run.stop(true).await.unwrap();
+        assert_eq!(run.ended().await.state, "stopped");
+        assert_eq!(page.status(), "stopped ");
+    });
+    service.close();
+}
+
+/// The state and the cause of a status.
+fn state_of(status: &[u8]) -> String {
+    let page = Set::default();
+    page.tell(News::Status(status.to_vec()));
+    page.status()
+}
+
+#[test]
+fn runs_are_listed_read_and_opened_without_a_server() {
+    let world = World::patient(3);
+    let spec = spec(100, |plain| checkpoints(plain, 2));
+    let (service, runs, instance) = world.mortal_runs("first");
+    let page = Rc::new(Set::default());
+    let id = world.time.block_on(async {
+        let run = begin(&world, &runs, &page, &spec).await.unwrap();
+        while page.events.borrow().len() < 4 {
+            world.runtime_timer(Duration::from_millis(1)).await;
+        }
+        instance.die_after(0);
+        run.id().to_owned()
+    });
+    std::mem::forget((service, runs));
+    world.set_up(false);
+    let (service, runs) = world.runs_of("second");
+    let told = page.events.borrow().len();
+    world.time.block_on(async {
+        let wrong = Wrong::default();
+        let listed = runs.list().await.unwrap();
+        let listed: Vec<String> =
+            Given::new(&listed, &wrong).list("runs").map(|run| state_of(&run.encoded())).collect();
+        assert_eq!(listed, ["running needs_owner"]);
+        let read = runs.read(id.clone(), 0.0).await.unwrap();
+        // What was told last may not have been written.
+        assert!(Given::new(&read, &wrong).list("rows").count() + 2 >= told);
+        let page = Rc::new(Set::default());
+        open(&world, &runs, &page, &id).await.unwrap();
+        for seconds in [1, 60, 600] {
+            world.runtime_timer(Duration::from_secs(seconds)).await;
+            assert_eq!(page.status(), "running waiting_for_server");
+        }
+        page.run.take();
+    });
+    service.close();
+}
+
+#[test]
+fn a_run_that_crashes_again_and_again_is_paused_and_goes_on_when_it_is_resumed() {
+    let spec = spec(6, |plain| checkpoints(plain, 0));
+    let (_, weights) = undisturbed(World::patient(0), &spec);
+    let world = World::patient(3);
+    let (service, runs) = world.runs_of("page");
+    faults::clear();
+    let hash = world.time.block_on(async {
+        [5, 10, 15, 20].into_iter().for_each(|nth| faults::arm("run", nth));
+        let run = begin(&world, &runs, &Rc::new(Set::default()), &spec).await.unwrap();
+        let end = run.ended().await;
+        let (cause, message) = end.cause.expect("it says why");
+        assert_eq!((end.state, cause), ("closed", Cause::Crashed), "{message}");
+        let page = Rc::new(Set::default());
+        let run = open(&world, &runs, &page, run.id()).await.unwrap();
+        world.runtime_timer(Duration::from_secs(60)).await;
+        assert_eq!(page.status(), "paused crashed");
+        run.resume(None, false).await.unwrap();
+        assert_eq!(run.ended().await.state, "completed");
+        page.run.take();
+        hash(&world, &run)
+    });
+    assert_eq!(hash, weights);
+    service.close();
 }
 
 #[test]

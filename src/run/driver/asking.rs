@@ -8,7 +8,7 @@ use tinkex_protocol::LossCall;
 use tinkex_supervise::reply;
 
 use super::results::Flight;
-use super::{Driver, Next, Prepared, Stage, Writing, weigh};
+use super::{Driver, Next, Prepared, Stage, Supply, Turn, weigh};
 use crate::request::Progress;
 use crate::run::event::Reason;
 use crate::run::feed::Batch;
@@ -27,7 +27,7 @@ impl Driver {
         match &self.stage {
             Stage::Shut if self.control.state.is_over() => self.leave(self.control.clone()),
             Stage::Shut if self.wants_model() => self.open(),
-            Stage::Shut if self.stopping.is_some() => self.end(State::Stopped),
+            Stage::Shut if self.control.state.is_to_stop() => self.end(State::Stopped),
             Stage::Open(open) => {
                 let client = open.client.clone();
                 self.ask_next(&client);
@@ -37,18 +37,25 @@ impl Driver {
     }
 
     fn wants_model(&self) -> bool {
-        let has_one = self.control.incarnation > 0 && matches!(self.next, Next::Same) && self.failures == 0;
         match self.control.state {
             State::Running => true,
             // Its session is kept alive, and what was asked for is taken in.
-            State::Paused if self.control.cause == Cause::PausedByUser.as_str() => has_one,
-            State::Paused => has_one && self.stopping.is_some(),
-            _ => false,
+            State::Paused => {
+                let by_user = self.control.cause == Cause::PausedByUser.as_str();
+                by_user && self.has_model() && self.failures == 0
+            }
+            State::Saving => self.has_model(),
+            State::Stopping | State::Completed | State::Stopped => false,
         }
     }
 
+    /// Whether it has one that it means to go on with.
+    pub(super) fn has_model(&self) -> bool {
+        self.control.incarnation > 0 && matches!(self.next, Next::Same)
+    }
+
     fn ask_next(&mut self, client: &TrainingClient) {
-        if self.writing.is_some() || self.stuck {
+        if !self.may_ask() {
             return;
         }
         let behind = self.cursor.step - 1;
@@ -56,7 +63,7 @@ impl Driver {
         if between && self.ask_behind(client, behind) {
             return;
         }
-        if between && self.stopping.is_some() {
+        if between && self.control.state.is_to_stop() {
             if self.is_quiet() {
                 self.end(State::Stopped);
             }
@@ -65,7 +72,9 @@ impl Driver {
         if between && !self.is_running() {
             return;
         }
-        if self.data_end || self.shared.spec.steps().is_some_and(|steps| self.cursor.step > steps) {
+        if matches!(self.supply, Some(Supply::End(_)))
+            || self.shared.spec.steps().is_some_and(|steps| self.cursor.step > steps)
+        {
             return self.ask_at_the_end(client, behind);
         }
         match &self.shared.clone().spec.work {
@@ -111,7 +120,7 @@ impl Driver {
         if late || spec.every_steps.is_some_and(|every| step.is_multiple_of(every)) {
             return Some(Reason::Cadence);
         }
-        if self.stopping.as_ref().is_some_and(|stopping| stopping.checkpoint) {
+        if self.control.state == State::Saving {
             return Some(Reason::Stop);
         }
         // One that is under way is the one that is wanted.
@@ -183,17 +192,23 @@ impl Driver {
             let next = Cursor::at(step + 1, position);
             return self.ask(client, Tag::new(step, Kind::Optim), ask, Vec::new(), Some(next));
         }
-        if self.batch.is_none() {
-            if let Some(feed) = self.feed.take() {
-                let preparing = feed.next(position).map(|(feed, batch)| Prepared { feed, batch });
-                self.preparing = Some(preparing.boxed_local());
+        let has_room = ((step - 1).saturating_sub(self.history.step) as usize) < self.shared.spec.pipeline;
+        let Batch { data, after } = match self.supply.take() {
+            Some(Supply::With(feed)) => {
+                // Read ahead, so that it is here when there is room.
+                let reading = feed.next(position).map(|(feed, batch)| Prepared { feed, batch });
+                self.supply = Some(Supply::Reading(reading.boxed_local()));
+                return;
             }
-            return;
-        }
-        if (step - 1).saturating_sub(self.history.step) as usize >= self.shared.spec.pipeline {
-            return;
-        }
-        let Some(Batch { data, after }) = self.batch.take() else { return };
+            Some(Supply::Here(feed, batch)) if has_room => {
+                self.supply = Some(Supply::With(feed));
+                batch
+            }
+            other => {
+                self.supply = other;
+                return;
+            }
+        };
         let (weight, tokens) = weigh(&data);
         match client.cut(data, loss) {
             Ok(ask) => {
@@ -210,19 +225,21 @@ impl Driver {
     }
 
     pub(super) fn prepared(&mut self, Prepared { feed, batch }: Prepared) {
-        self.preparing = None;
-        self.feed = Some(feed);
-        match batch {
-            Ok(Some(batch)) => self.batch = Some(batch),
-            Ok(None) => self.data_end = true,
+        self.supply = Some(match batch {
+            Ok(Some(batch)) => Supply::Here(feed, batch),
+            Ok(None) => Supply::End(feed),
             Err(Failure { kind, message }) => {
                 let cause = match kind {
                     FailureKind::DataMismatch => Cause::DataChanged,
                     _ => Cause::DataFailed,
                 };
-                self.pause(cause, message);
+                // One that is to stop needs none.
+                if self.is_running() {
+                    self.pause(cause, message);
+                }
+                Supply::With(feed)
             }
-        }
+        });
     }
 
     /// Asks for a call. With it is written `with`, and where the run is then.
@@ -245,7 +262,7 @@ impl Driver {
         let name = Name { key, label: tag.to_label(), with, written: Some(told) };
         let asked = client.ask(ask, name, &Progress::default());
         self.fly(key, tag, asked, Some(self.cursor.clone()));
-        self.writing = Some(Writing { written, next });
+        self.turn = Turn::Writing(written, next);
     }
 
     pub(super) fn fly(&mut self, key: u32, tag: Tag, asked: Asked, from: Option<Cursor>) {
@@ -258,7 +275,8 @@ impl Driver {
         self.last_key
     }
 
-    pub(in crate::run) fn is_writing(&self) -> bool {
-        self.writing.is_some() || self.stuck
+    /// Whether the next call may be asked for.
+    pub(in crate::run) fn may_ask(&self) -> bool {
+        matches!(self.turn, Turn::Free)
     }
 }

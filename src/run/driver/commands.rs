@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use tinkex_journal::record::{model_key, session_key};
 use tinkex_supervise::Reply;
 
-use super::{Driver, Next, Stage, Stopping, Then, Wanted};
+use super::{Driver, Next, Stage, Then, Turn, Wanted};
 use crate::error::Error;
 use crate::run::event::Reason;
 use crate::run::records::{Control, Cursor, State, control_key, cursor_key, entry_key};
@@ -14,28 +14,25 @@ use crate::store::{Durability, Op, put};
 
 impl Driver {
     pub(super) fn hear(&mut self, command: Command) {
-        let state = self.ending.unwrap_or(self.control.state);
+        let state = self.state();
         match command {
-            Command::Pause(reply) => match state {
-                State::Running => {
-                    let control =
-                        self.control_with(State::Paused, Cause::PausedByUser.as_str(), String::new());
-                    self.set(control, Vec::new(), Then::Told(reply));
-                }
-                State::Paused => drop(reply.send(Ok(()))),
-                over => drop(reply.send(Err(is_over(over)))),
-            },
-            Command::Resume { reply, .. } | Command::Stop { reply, .. } if state.is_over() => {
-                let _ = reply.send(Err(is_over(state)));
+            Command::Pause(reply) | Command::Resume { reply, .. } | Command::Stop { reply, .. }
+                if state.is_over() =>
+            {
+                let message = ["the run is ", state.as_str(), ": start another one"].concat();
+                let _ = reply.send(Err(Error::invalid("run", message)));
+            }
+            Command::Pause(reply) if state == State::Running => {
+                let control = self.control_with(State::Paused, Cause::PausedByUser.as_str(), String::new());
+                self.set(control, Vec::new(), Then::Told(reply));
+            }
+            Command::Pause(reply) => drop(reply.send(Ok(()))),
+            Command::Resume { reply, .. } if state.is_to_stop() => {
+                let message = "the run was asked to stop, and can't be resumed: start another one";
+                let _ = reply.send(Err(Error::invalid("run", message)));
             }
             Command::Resume { from, restart_step, reply } => self.resume(from, restart_step, reply),
-            Command::Stop { checkpoint, reply } => {
-                self.end_attempt();
-                let replies = Vec::new();
-                let stopping = self.stopping.get_or_insert(Stopping { checkpoint, replies });
-                stopping.checkpoint &= checkpoint;
-                stopping.replies.push(reply);
-            }
+            Command::Stop { checkpoint, reply } => self.stop(checkpoint && state != State::Stopping, reply),
             Command::Checkpoint(reply) => self.save(reply),
             Command::Hidden => {
                 if self.shared.spec.checkpoints.on_hide && self.is_unsaved(self.cursor.step - 1) {
@@ -47,13 +44,32 @@ impl Driver {
         }
     }
 
+    /// Whether it is to stop is written down: it does so whichever page has it then.
+    fn stop(&mut self, checkpoint: bool, reply: Reply<Result<(), Error>>) {
+        self.end_attempt();
+        let Control { cause, message, .. } = self.control.clone();
+        let saves = checkpoint && self.has_model() && !self.was_refused();
+        let state = if saves { State::Saving } else { State::Stopping };
+        let control = self.control_with(state, &cause, message);
+        self.set(control, Vec::new(), Then::Told(reply));
+        if state == State::Stopping && !matches!(self.stage, Stage::Open(_)) {
+            // Nothing is under way that it would wait for.
+            self.shut(None);
+        }
+    }
+
+    /// Behind what the server has refused there is nothing to go on from.
+    pub(super) fn was_refused(&self) -> bool {
+        self.control.cause == Cause::Refused.as_str()
+    }
+
     /// A checkpoint behind the step under way; the last one, where nothing was done since.
     fn save(&mut self, reply: Reply<Result<String, Error>>) {
         let place = (self.control.incarnation, self.cursor.step - 1);
         let latest = self.history.latest().filter(|saved| (saved.incarnation, saved.step) == place);
         if let Some(saved) = latest {
             let _ = reply.send(Ok(saved.path.clone()));
-        } else if self.is_running() {
+        } else if matches!(self.state(), State::Running | State::Saving) {
             let wanted = self.wanted.get_or_insert(Wanted { reason: Reason::Asked, replies: Vec::new() });
             wanted.reason = Reason::Asked;
             wanted.replies.push(reply);
@@ -96,7 +112,7 @@ impl Driver {
             self.control = control;
             return self.write(Durability::Strict, ops, Then::Told(reply));
         }
-        if self.stuck || matches!(self.stage, Stage::Pausing(_)) {
+        if matches!(self.turn, Turn::Stuck) || matches!(self.stage, Stage::Pausing(_)) {
             self.shut(None);
         }
         (self.failures, self.attempts, self.reopenings) = (0, 0, 0);
@@ -114,13 +130,16 @@ impl Driver {
         ops
     }
 
-    /// Why it stops to move, until somebody does something about it.
+    /// Why it stops to move, until somebody does something about it; one that is to stop does so as it is.
     pub(in crate::run) fn pause(&mut self, cause: Cause, message: String) {
         self.end_attempt();
-        if self.is_running() {
-            let control = self.control_with(State::Paused, cause.as_str(), message);
-            self.set(control, Vec::new(), Then::Nothing);
-        }
+        let state = match self.state() {
+            State::Running => State::Paused,
+            State::Saving => State::Stopping,
+            _ => return,
+        };
+        let control = self.control_with(state, cause.as_str(), message);
+        self.set(control, Vec::new(), Then::Nothing);
     }
 
     /// A step that is begun with another function than the one before says so, should it be gone on with.
@@ -132,7 +151,7 @@ impl Driver {
         }
     }
 
-    fn set(&mut self, control: Control, mut ops: Vec<Op>, then: Then) {
+    pub(super) fn set(&mut self, control: Control, mut ops: Vec<Op>, then: Then) {
         self.control = control;
         ops.push(put(control_key(&self.shared.id), &self.control));
         self.write(Durability::Strict, ops, then);
@@ -146,7 +165,7 @@ impl Driver {
 
     /// Until it is written that the run is over, it isn't.
     pub(super) fn leave(&mut self, control: Control) {
-        self.ending = Some(control.state);
+        let state = control.state;
         let mut ops = vec![put(control_key(&self.shared.id), &control)];
         if control.incarnation > 0 {
             // All calls were seen.
@@ -162,11 +181,10 @@ impl Driver {
             }
             fence.commit(Durability::Strict, ops).await.map(|()| control)
         };
-        self.stage = Stage::Leaving(leaving.boxed_local());
+        self.stage = Stage::Leaving(state, leaving.boxed_local());
     }
 
     pub(super) fn left(&mut self, written: Result<Control, Error>) {
-        let told = written.as_ref().map(drop).map_err(Error::clone);
         let end = match written {
             Ok(control) => {
                 self.control = control;
@@ -176,10 +194,7 @@ impl Driver {
             // It ends again when it is opened again.
             Err(error) => End { state: "closed", cause: Some((Cause::Storage, error.message().to_owned())) },
         };
-        for reply in self.stopping.take().map(|stopping| stopping.replies).unwrap_or_default() {
-            let _ = reply.send(told.clone());
-        }
-        self.over = true;
+        self.stage = Stage::Left;
         self.tell_status();
         self.shared.end(end);
     }
@@ -191,15 +206,19 @@ impl Driver {
     /// Somebody else has it now: nothing of it can be written here.
     pub(super) fn leave_as_fenced(&mut self, error: &Error) {
         self.end_attempt();
-        self.over = true;
+        self.stage = Stage::Left;
         self.shared.end(End { state: "closed", cause: Some((Cause::Fenced, error.message().to_owned())) });
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.control.state == State::Running && self.ending.is_none()
+    /// What it is at: it is over as soon as that is being written.
+    pub(super) fn state(&self) -> State {
+        match self.stage {
+            Stage::Leaving(state, _) => state,
+            _ => self.control.state,
+        }
     }
-}
 
-fn is_over(state: State) -> Error {
-    Error::invalid("run", ["the run is ", state.as_str(), ": start another one"].concat())
+    pub(super) fn is_running(&self) -> bool {
+        self.state() == State::Running
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::{Driver, Next, Stage, Staged};
+use super::{Driver, Next, Stage, Staged, Supply, Then, Turn, supply};
 use crate::error::{Error, Kind as ErrorKind, Outcome};
 use crate::request::Progress;
 use crate::run::event::Behind;
@@ -69,12 +69,17 @@ impl Driver {
             let step = (control.incarnation > 1).then_some(cursor.step - 1);
             self.behind = Behind { evaluated: step, saved: step, sampled: step };
         }
-        // Its state may have been changed meanwhile, and was written then.
+        let changed = control.state != self.control.state;
         self.control.incarnation = control.incarnation;
         (self.control.model, self.control.session) = (control.model, control.session);
+        if changed {
+            // Meanwhile; and then a new model was written down with what it was before.
+            self.set(self.control.clone(), Vec::new(), Then::Nothing);
+        }
         (self.cursor, self.entries) = (cursor, entries);
         self.next = Next::Same;
         self.failures = 0;
+        self.waits = (Cause::WaitingForServer, self.shared.now(), String::new());
         self.step_began = self.now();
         if let Some(seam) = seam {
             self.history.take(&seam);
@@ -143,16 +148,13 @@ impl Driver {
     pub(super) fn shut(&mut self, pause: Option<Duration>) {
         self.end_attempt();
         self.flights.clear();
-        self.writing = None;
-        self.stuck = false;
-        self.barred = None;
+        self.turn = Turn::Free;
         self.passed = None;
-        self.batch = None;
-        self.data_end = false;
         self.beside = FuturesUnordered::new();
-        if self.preparing.take().is_some() {
-            self.fill_feed();
-        }
+        self.supply = match self.supply.take() {
+            Some(Supply::With(feed) | Supply::Here(feed, _) | Supply::End(feed)) => Some(Supply::With(feed)),
+            Some(Supply::Reading(_)) | None => supply(&self.shared),
+        };
         let shared = self.shared.clone();
         self.stage = match std::mem::replace(&mut self.stage, Stage::Shut) {
             Stage::Open(incarnation) => {
@@ -160,7 +162,8 @@ impl Driver {
                 Stage::Closing(closing.boxed_local(), pause)
             }
             Stage::Closing(closing, earlier) => Stage::Closing(closing, pause.or(earlier)),
-            Stage::Leaving(leaving) => Stage::Leaving(leaving),
+            leaving @ Stage::Leaving(..) => leaving,
+            Stage::Left => Stage::Left,
             Stage::Shut | Stage::Pausing(_) | Stage::Opening(_) => match pause {
                 Some(pause) => Stage::Pausing(self.shared.service.transport.until_next_try(pause)),
                 None => Stage::Shut,
@@ -169,11 +172,6 @@ impl Driver {
     }
 
     fn not_opened(&mut self, error: Error) {
-        if self.stopping.is_some() && self.control.state == State::Paused {
-            // It stops without a last checkpoint.
-            self.failures += 1;
-            return;
-        }
         let makes_new = matches!(self.next, Next::New { .. });
         let message = error.message().to_owned();
         match error.kind() {
@@ -208,10 +206,11 @@ impl Driver {
         let recovery = self.shared.spec.recovery.clone();
         let message = error.message().to_owned();
         self.next = Next::New { reason: message.clone(), path: None };
-        if recovery.ask || self.attempts >= recovery.attempts {
+        let is_to_stop = self.control.state.is_to_stop();
+        if recovery.ask || is_to_stop || self.attempts >= recovery.attempts {
             self.shut(None);
             let times = self.attempts + 1;
-            let message = match recovery.ask {
+            let message = match recovery.ask || is_to_stop {
                 true => message,
                 false => format!("lost {times} times without a finished step in between, last: {message}"),
             };

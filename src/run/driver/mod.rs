@@ -36,7 +36,7 @@ use crate::error::Error;
 use crate::platform::Level;
 use crate::store::{Durability, Fence, Op};
 use crate::training::method::Output;
-use results::{Barred, Flight, Passed};
+use results::{Flight, Passed};
 
 pub(super) struct Driver {
     pub(super) shared: Rc<Shared>,
@@ -47,18 +47,11 @@ pub(super) struct Driver {
     stage: Stage,
     /// What is opened next.
     next: Next,
-    /// A call that waits to be written; the cursor is there when it is.
-    writing: Option<Writing>,
-    /// A call could not be written: nothing is asked for before the cursor was read again.
-    stuck: bool,
-    barred: Option<Barred>,
+    turn: Turn,
     /// Calls whose results are to come, the oldest first.
     flights: VecDeque<Flight>,
-    feed: Option<Feed>,
-    preparing: Option<LocalBoxFuture<'static, Prepared>>,
-    batch: Option<Batch>,
-    /// The data are at their end.
-    data_end: bool,
+    /// Of a run over data.
+    supply: Option<Supply>,
     /// The pass whose step is not finished.
     passed: Option<Passed>,
     /// Samples, which are drawn beside the order.
@@ -74,9 +67,6 @@ pub(super) struct Driver {
     saved_at: Duration,
     /// Somebody wants a checkpoint.
     wanted: Option<Wanted>,
-    stopping: Option<Stopping>,
-    /// How it is to be over, while that is being written.
-    ending: Option<State>,
     /// Tries to reach the server, incarnations and clients that were lost: each in a row.
     failures: u32,
     attempts: u32,
@@ -87,7 +77,27 @@ pub(super) struct Driver {
     /// What it waits for, since when (ms since 1970), and more of it in words.
     waits: (Cause, u64, String),
     told: Vec<u8>,
-    over: bool,
+}
+
+/// Whether the next call may be asked for.
+enum Turn {
+    Free,
+    /// Not before the last one is written. The cursor is then where this says.
+    Writing(Answer<()>, Option<Cursor>),
+    /// One could not be written: the cursor has to be read again.
+    Stuck,
+    /// The server lets nobody in, with these words. What was asked of it comes back first, and then the run goes back to in
+    /// front of the first call that is gone.
+    Barred(String, Option<Cursor>),
+}
+
+/// Where the next batch is.
+enum Supply {
+    With(Feed),
+    Reading(LocalBoxFuture<'static, Prepared>),
+    Here(Feed, Batch),
+    /// The data are at their end.
+    End(Feed),
 }
 
 /// A checkpoint that somebody wants, and who.
@@ -109,8 +119,10 @@ enum Stage {
     Pausing(LocalBoxFuture<'static, ()>),
     Opening(LocalBoxFuture<'static, Result<Box<Opened>, Error>>),
     Open(Incarnation),
-    /// The run is over.
-    Leaving(LocalBoxFuture<'static, Result<Control, Error>>),
+    /// That the run is over, in this way, is being written.
+    Leaving(State, LocalBoxFuture<'static, Result<Control, Error>>),
+    /// Nothing is to be done here any more.
+    Left,
 }
 
 enum Next {
@@ -118,16 +130,6 @@ enum Next {
     Same,
     /// A new one, since this has happened; from a checkpoint of this path, or as the run's policy has it.
     New { reason: String, path: Option<String> },
-}
-
-struct Writing {
-    written: Answer<()>,
-    next: Option<Cursor>,
-}
-
-struct Stopping {
-    checkpoint: bool,
-    replies: Vec<Reply<Result<(), Error>>>,
 }
 
 /// What follows when something is written, or could not be.
@@ -177,6 +179,7 @@ impl Driver {
     /// Takes the run over from whoever has it, and reads where it is.
     pub(super) async fn load(shared: Rc<Shared>) -> Result<Driver, Error> {
         let fence = Fence::claim(shared.service.store.clone(), run_key(&shared.id)).await?;
+        shared.fence.replace(Some(fence.clone()));
         let store = fence.store();
         let control = super::control(store, &shared.id).await?;
         let cursor = super::cursor(store, &shared.id).await?;
@@ -194,7 +197,8 @@ impl Driver {
         };
         let now = shared.service.transport.platform().now();
         let since = shared.now();
-        let mut driver = Driver {
+        Ok(Driver {
+            supply: supply(&shared),
             behind: history.behind(control.incarnation),
             shared,
             fence,
@@ -203,14 +207,8 @@ impl Driver {
             history,
             stage: Stage::Shut,
             next,
-            writing: None,
-            stuck: false,
-            barred: None,
+            turn: Turn::Free,
             flights: VecDeque::new(),
-            feed: None,
-            preparing: None,
-            batch: None,
-            data_end: false,
             passed: None,
             beside: FuturesUnordered::new(),
             writes: FuturesUnordered::new(),
@@ -219,8 +217,6 @@ impl Driver {
             unwritten: Vec::new(),
             saved_at: now,
             wanted: None,
-            stopping: None,
-            ending: None,
             failures: 0,
             attempts: 0,
             reopenings: 0,
@@ -228,10 +224,7 @@ impl Driver {
             step_began: now,
             waits: (Cause::Starting, since, String::new()),
             told: Vec::new(),
-            over: false,
-        };
-        driver.fill_feed();
-        Ok(driver)
+        })
     }
 
     pub(super) async fn run(mut self, ctx: Context) -> Result<(), Exit> {
@@ -239,7 +232,7 @@ impl Driver {
             self.pause(Cause::FunctionChanged, other);
         }
         let mut stop = Box::pin(ctx.shutdown());
-        while !self.over {
+        while !matches!(self.stage, Stage::Left) {
             self.act();
             self.tell_status();
             let waiting = ctx.waiting_for(self.waits.0.as_str());
@@ -273,8 +266,8 @@ impl Driver {
             {
                 return Poll::Ready(Wake::Command(command));
             }
-            if let Some(writing) = &mut self.writing
-                && let Poll::Ready(written) = writing.written.poll_unpin(cx)
+            if let Turn::Writing(written, _) = &mut self.turn
+                && let Poll::Ready(written) = written.poll_unpin(cx)
             {
                 return Poll::Ready(Wake::Written(written.is_ok()));
             }
@@ -291,14 +284,14 @@ impl Driver {
                 Stage::Closing(closing, _) => closing.poll_unpin(cx).map(|()| Staged::Closed),
                 Stage::Pausing(timer) => timer.poll_unpin(cx).map(|()| Staged::Paused),
                 Stage::Opening(opening) => opening.poll_unpin(cx).map(Staged::Opened),
-                Stage::Leaving(leaving) => leaving.poll_unpin(cx).map(Staged::Left),
-                Stage::Shut | Stage::Open(_) => Poll::Pending,
+                Stage::Leaving(_, leaving) => leaving.poll_unpin(cx).map(Staged::Left),
+                Stage::Shut | Stage::Open(_) | Stage::Left => Poll::Pending,
             };
             if let Poll::Ready(staged) = staged {
                 return Poll::Ready(Wake::Stage(staged));
             }
-            if let Some(preparing) = &mut self.preparing
-                && let Poll::Ready(prepared) = preparing.poll_unpin(cx)
+            if let Some(Supply::Reading(reading)) = &mut self.supply
+                && let Poll::Ready(prepared) = reading.poll_unpin(cx)
             {
                 return Poll::Ready(Wake::Batch(prepared));
             }
@@ -325,15 +318,15 @@ impl Driver {
 
     fn take(&mut self, wake: Wake) {
         match wake {
-            Wake::Stop => self.over = true,
+            Wake::Stop => self.stage = Stage::Left,
             Wake::Command(command) => self.hear(command),
             Wake::Stage(staged) => self.staged(staged),
             Wake::Written(written) => {
-                let next = self.writing.take().and_then(|writing| writing.next);
-                match (written, next) {
-                    (true, Some(next)) => self.cursor = next,
-                    (true, None) => {}
-                    (false, _) => self.stuck = true,
+                let turn = if written { Turn::Free } else { Turn::Stuck };
+                if let Turn::Writing(_, Some(next)) = std::mem::replace(&mut self.turn, turn)
+                    && written
+                {
+                    self.cursor = next;
                 }
             }
             Wake::Kept(written, then) => self.kept(written, then),
@@ -383,13 +376,7 @@ impl Driver {
 
     /// Nothing that was asked for is on its way.
     fn is_quiet(&self) -> bool {
-        self.flights.is_empty() && self.beside.is_empty() && self.writing.is_none()
-    }
-
-    fn fill_feed(&mut self) {
-        if let Work::Data { plan, .. } = &self.shared.spec.work {
-            self.feed = Some(Feed::new(plan.clone(), self.shared.page.clone()));
-        }
+        self.flights.is_empty() && self.beside.is_empty() && !matches!(self.turn, Turn::Writing(..))
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -402,6 +389,14 @@ impl Driver {
 
     pub(super) fn log(&self, message: &str) {
         self.shared.service.transport.platform().log(Level::Warn, message);
+    }
+}
+
+/// Of a run over data: their source, from which nothing was read yet.
+fn supply(shared: &Shared) -> Option<Supply> {
+    match &shared.spec.work {
+        Work::Data { plan, .. } => Some(Supply::With(Feed::new(plan.clone(), shared.page.clone()))),
+        Work::Function { .. } => None,
     }
 }
 

@@ -5,12 +5,12 @@ use futures_util::future::LocalBoxFuture;
 use tinkex_protocol::SamplingSessionId;
 use tinkex_protocol::metrics::Metrics;
 
-use super::{Beside, Driver, Next, Stage, Then};
+use super::{Beside, Driver, Next, Stage, Then, Turn};
 use crate::error::{Error, Kind as ErrorKind, Outcome};
 use crate::request::Progress;
 use crate::run::event::{self, When};
 use crate::run::page::News;
-use crate::run::records::{Cursor, Row, State, cursor_key, row_key};
+use crate::run::records::{Cursor, Row, cursor_key, row_key};
 use crate::run::status::Cause;
 use crate::run::tag::{Kind, Tag};
 use crate::sampling::Sample;
@@ -26,12 +26,6 @@ pub(super) struct Flight {
     pub resumed: bool,
     /// Where the run was in front of it; none for one that came back.
     pub from: Option<Cursor>,
-}
-
-/// The server lets nobody in.
-pub(super) struct Barred {
-    message: String,
-    back: Option<Cursor>,
 }
 
 /// A pass that is done, while its step is not.
@@ -70,8 +64,7 @@ impl Driver {
                 self.keep_row(key, step, "evaluation", row);
             }
             (Kind::Checkpoint(reason), Output::Path(path)) => {
-                // Behind what the server has refused there is nothing to go on from.
-                if self.control.state == State::Paused && self.control.cause == Cause::Refused.as_str() {
+                if self.was_refused() {
                     self.seen(key, Vec::new());
                 } else {
                     let row = event::checkpoint(self.when(step), &path, reason);
@@ -208,9 +201,11 @@ impl Driver {
             ErrorKind::Api { status: 401..=403, .. } => {
                 // What was not taken is out of the journal, and so is all behind it.
                 let gone = matches!(error.outcome(), Outcome::NotSent | Outcome::Refused);
-                let barred = self.barred.get_or_insert(Barred { message, back: None });
-                barred.back = barred.back.take().or(from.filter(|_| gone));
-                self.stuck = true;
+                let back = from.filter(|_| gone);
+                self.turn = match std::mem::replace(&mut self.turn, Turn::Stuck) {
+                    Turn::Barred(message, before) => Turn::Barred(message, before.or(back)),
+                    _ => Turn::Barred(message, back),
+                };
             }
             _ => match self.open_incarnation().and_then(|open| open.lost()) {
                 Some(lost) => self.lose(lost),
@@ -248,11 +243,12 @@ impl Driver {
     /// All that was on its way to a server that lets nobody in has been told so: the run goes back to where it was in
     /// front of the first call that is gone.
     pub(super) fn close_barred(&mut self) {
+        let Turn::Barred(message, back) = &mut self.turn else { return };
         if !self.flights.is_empty() {
             return;
         }
-        let Some(Barred { message, back }) = self.barred.take() else { return };
-        if let Some(back) = back {
+        let message = std::mem::take(message);
+        if let Some(back) = back.take() {
             self.write(Durability::Strict, vec![put(cursor_key(&self.shared.id), &back)], Then::Nothing);
         }
         self.shut(None);

@@ -1,9 +1,8 @@
 //! What a run tells of itself.
 
-use super::{Driver, Next, Stage};
+use super::{Driver, Next, Stage, Supply};
 use crate::run::page::News;
-use crate::run::records::State;
-use crate::run::status::{Cause, Status, kept_cause};
+use crate::run::status::{Cause, Status, cause_of};
 
 impl Driver {
     /// Tells the status where it has changed.
@@ -23,10 +22,7 @@ impl Driver {
             step: self.history.step,
             loss: self.history.loss,
             submitted: self.cursor.step - 1 + self.cursor.call.min(1),
-            cause: match control.state {
-                State::Running => Some((*cause, *since, message)),
-                _ => kept_cause(control),
-            },
+            cause: cause_of(control, (*cause, *since, message)),
             checkpoint: self.history.latest().map(|saved| (saved.step, &*saved.path)),
             created: self.shared.created,
         };
@@ -39,15 +35,18 @@ impl Driver {
     }
 
     fn waiting_for(&self) -> Cause {
-        let is_new = matches!(self.next, Next::New { .. }) && self.control.incarnation > 0;
+        let is_first = self.control.incarnation == 0;
         let idle = self.flights.is_empty() && self.beside.is_empty();
         match self.stage {
+            _ if self.state().is_to_stop() => Cause::Stopping,
             Stage::Open(_) if idle && self.attempt.is_some() => Cause::WaitingForStep,
-            Stage::Open(_) if idle && self.preparing.is_some() => Cause::WaitingForData,
-            Stage::Open(_) | Stage::Leaving(_) => Cause::WaitingForServer,
-            _ if is_new => Cause::Recovering,
-            Stage::Pausing(_) | Stage::Closing(..) => Cause::WaitingForServer,
-            Stage::Shut | Stage::Opening(_) => Cause::Starting,
+            Stage::Open(_) if idle && matches!(self.supply, Some(Supply::Reading(_))) => {
+                Cause::WaitingForData
+            }
+            Stage::Open(_) | Stage::Leaving(..) | Stage::Left => Cause::WaitingForServer,
+            _ if !is_first && matches!(self.next, Next::New { .. }) => Cause::Recovering,
+            Stage::Shut | Stage::Opening(_) if is_first && self.failures == 0 => Cause::Starting,
+            _ => Cause::WaitingForServer,
         }
     }
 

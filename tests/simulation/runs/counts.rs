@@ -3,7 +3,7 @@
 use crate::tally::{AROUND, Transition};
 
 /// What befalls a run, what is told of it, and what its pages do.
-const OF_RUNS: [&str; 54] = [
+const OF_RUNS: [&str; 55] = [
     "instance: dies",
     "instance: dies with a commit under way",
     "instance: a run's loop panics",
@@ -53,6 +53,7 @@ const OF_RUNS: [&str; 54] = [
     "cause: waiting_for_server",
     "cause: waiting_for_data",
     "cause: waiting_for_step",
+    "cause: stopping",
     "cause: recovering",
     "cause: crashed",
     "cause: storage",
@@ -66,7 +67,7 @@ pub fn faults() -> Vec<&'static str> {
 }
 
 /// Of a run as its page is told of it, with the cause of each pause, and of its requests as their surroundings see them.
-pub const TRANSITIONS: [Transition; 30] = [
+pub const TRANSITIONS: [Transition; 29] = [
     ("opened", "running"),
     ("opened", "paused"),
     ("opened", "completed"),
@@ -87,7 +88,6 @@ pub const TRANSITIONS: [Transition; 30] = [
     ("paused", "running"),
     ("running", "completed"),
     ("running", "stopped"),
-    ("paused", "stopped"),
     ("called", "written"),
     ("written", "sent"),
     ("sent", "sent again"),

@@ -8,7 +8,6 @@ export type Way =
   | "checkpoint" // resume from the last checkpoint
   | "server" // another key or server
   | "data" // the data set that it was started with
-  | "reload"
   | "new"; // another run
 
 interface Words {
@@ -32,6 +31,7 @@ const words: Record<CauseKind, Words> = {
     ends: "it is done, or has taken too long",
     ways: ["wait"],
   },
+  stopping: { what: "stopping", ends: "the steps under way and a last checkpoint are in", ways: ["wait"] },
   recovering: {
     what: "the server has lost the model",
     ends: "there is a new model from the last checkpoint",
@@ -112,8 +112,8 @@ const words: Record<CauseKind, Words> = {
   fenced: { what: "another page has taken it over", ends: "that page is closed", ways: ["wait"] },
   crashed: {
     what: "the page’s client has crashed",
-    ends: "the page is loaded again, and it goes on from what is kept",
-    ways: ["reload"],
+    ends: "you resume it, and it goes on from what is kept",
+    ways: ["resume"],
   },
 };
 

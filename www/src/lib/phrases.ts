@@ -11,7 +11,7 @@ export function describe(run: Run): string {
   const { status, command } = run;
   if (!status) return run.problem ? "It can’t be opened." : "Opening the run.";
   const { state, step, steps, cause } = status;
-  if (command === "stop") return "and stopping after the steps under way.";
+  if (command === "stop" || cause?.kind === "stopping") return "and stopping after the steps under way.";
   switch (state) {
     case "running":
       if (command === "pause") return "and pausing after the steps under way.";
@@ -27,7 +27,6 @@ export function describe(run: Run): string {
       return `since ${when(cause.since)}: ${whatHolds(cause)}.`;
     case "completed":
     case "stopped":
-    case "failed":
       return `after ${counted(step, "step")}.`;
   }
 }

@@ -61,7 +61,7 @@ export class Run {
   /** Whether it will ever go on. */
   get over(): boolean {
     const state = this.status?.state;
-    return state === "completed" || state === "stopped" || state === "failed";
+    return state === "completed" || state === "stopped";
   }
 
   get running(): boolean {
