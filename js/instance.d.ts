@@ -1,7 +1,7 @@
 // The generated glue of the WebAssembly as a factory: each call gives a glue of its own, with nothing shared between two,
 // so that what an instance leaves behind when it dies can't reach into the next.
 
-import type { LogLevel } from "./boundary.js";
+import type { LogLevel, SupervisionRow } from "./boundary.js";
 
 /** Shadow the real ones inside the glue, so that the owner can cut off what a dead instance has started. */
 export interface InstanceGlobals {
@@ -23,8 +23,8 @@ export interface Host {
   run(key: number): void;
   /** What the run of a `run` call says, as a `FromRun`. */
   fromRun(key: number, message: Uint8Array): void;
-  /** The tree has changed, at most 10 times a second: a list of `SupervisionRow`. */
-  supervision(service: number, rows: Uint8Array): void;
+  /** The tree has changed, at most 10 times a second. The rows are objects, and copies. */
+  supervision(service: number, rows: SupervisionRow[]): void;
   /** Takes a `StoreOperation` and resolves with a `StoreAnswer`. */
   store(service: number, operation: Uint8Array): Promise<Uint8Array>;
   /** The instance is dying: the last thing that it says. */
@@ -48,8 +48,8 @@ export interface Instance {
   to_run(key: number, message: Uint8Array): void;
   /** The page is hidden, and may never be seen again. */
   hidden(): void;
-  /** Settles a call with a list of `SupervisionRow`; false where there is no such service, and then nothing is settled. */
-  supervision(key: number, service: number): boolean;
+  /** Undefined where there is no such service. */
+  supervision(service: number): SupervisionRow[] | undefined;
   /** Begins, with the tree as it is, or ends to tell the host how it changes. */
   watch(service: number, on: boolean): void;
   /** The page is back, or its network has come or gone. */

@@ -1,7 +1,7 @@
 // One instance's life: the instance with a glue of its own, and everything that it has started outside. When it dies,
 // its timers and requests end with it, and what still comes for it is dropped in silence.
 
-import type { Failure, FromLife, HttpRequest, StoreOperation, SupervisionRow, ToOwner } from "./boundary.js";
+import type { Failure, FromLife, HttpRequest, StoreOperation, ToOwner } from "./boundary.js";
 import type { FromRun } from "./run-boundary.js";
 import type { Host, Instance, InstanceGlobals } from "./instance.js";
 import { decode, encode } from "./plain.js";
@@ -121,7 +121,8 @@ export class LocalLife implements Life {
 
   #call({ key, service, client, method, args }: Extract<ToOwner, { type: "call" }>): void {
     if (method === "supervision") {
-      if (this.#instance.supervision(key, service)) return;
+      const rows = this.#instance.supervision(service);
+      if (rows) return this.#hear({ type: "settled", key, value: rows });
     } else if (method === "forget") {
       return void this.#forget(key, service, (args as { place: string }).place);
     }
@@ -212,8 +213,7 @@ export class LocalLife implements Life {
       run: (key) => this.#alive && this.#hear({ type: "run", key }),
       fromRun: (key, message) =>
         this.#alive && this.#hear({ type: "fromRun", key, message: decode(message) as FromRun }),
-      supervision: (service, rows) =>
-        this.#alive && this.#hear({ type: "supervision", service, rows: decode(rows) as SupervisionRow[] }),
+      supervision: (service, rows) => this.#alive && this.#hear({ type: "supervision", service, rows }),
       store: (service, operation) =>
         this.#whileAlive(this.#world.store(service, decode(operation) as StoreOperation).then(encode)),
       aborted: () => this.#end(),

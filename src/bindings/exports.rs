@@ -137,19 +137,12 @@ pub fn to_run(key: u32, message: Vec<u8>) {
     INSTANCE.with_borrow(|instance| instance.iter().for_each(|all| all.tell_all(message)));
 }
 
-/// Answers a call with the tree of a service as it is now: its rows, each after its supervisor. False where there is no such
-/// service, and then nobody has answered.
+/// The tree of a service as it is now: its rows, each after its supervisor; undefined where there is no such service.
 #[wasm_bindgen]
-pub fn supervision(key: u32, service: u32) -> bool {
-    let found = INSTANCE.with_borrow_mut(|instance| {
-        let instance = instance.as_mut()?;
-        let host = instance.host.clone();
-        instance.find(service).map(|opened| (host, rows(opened.service.system())))
-    });
-    // Said when nothing is borrowed any more: what hears it may ask for something.
-    found.is_some_and(|(host, rows)| {
-        host.settle(key, &rows);
-        true
+pub fn supervision(service: u32) -> JsValue {
+    INSTANCE.with_borrow_mut(|instance| {
+        let opened = instance.as_mut().and_then(|instance| instance.find(service));
+        opened.map_or(JsValue::UNDEFINED, |opened| rows(opened.service.system()))
     })
 }
 

@@ -19,7 +19,7 @@ extern "C" {
     pub type Host;
 
     #[wasm_bindgen(method)]
-    pub fn settle(this: &Host, key: u32, value: &[u8]);
+    fn settle(this: &Host, key: u32, value: &[u8]);
 
     #[wasm_bindgen(method)]
     fn fail(this: &Host, key: u32, error: &[u8]);
@@ -41,7 +41,7 @@ extern "C" {
 
     /// The tree of a service has changed, to this.
     #[wasm_bindgen(method)]
-    pub fn supervision(this: &Host, service: u32, rows: &[u8]);
+    pub fn supervision(this: &Host, service: u32, rows: JsValue);
 
     /// Takes an operation of the service's store, and resolves with a plain value: what it gives, or why it failed.
     #[wasm_bindgen(method)]

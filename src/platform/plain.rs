@@ -285,19 +285,10 @@ pub struct Opened(usize);
 impl Plain {
     /// An object, whose fields `write` writes.
     pub fn object(write: impl FnOnce(&mut Plain)) -> Vec<u8> {
-        Plain::whole(b'o', write)
-    }
-
-    /// A list, whose values `write` writes.
-    pub fn array(write: impl FnOnce(&mut Plain)) -> Vec<u8> {
-        Plain::whole(b'l', write)
-    }
-
-    fn whole(kind: u8, write: impl FnOnce(&mut Plain)) -> Vec<u8> {
         let mut plain = Plain::default();
-        let opened = plain.open(kind);
+        let object = plain.open(b'o');
         write(&mut plain);
-        plain.close(opened);
+        plain.close(object);
         plain.0
     }
 

@@ -1,7 +1,7 @@
 // The page's own tasks, and the tree as it is shown: with an instance that tests play themselves.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { encode, startedCopy, turn } from "./stub.mjs";
+import { startedCopy, turn } from "./stub.mjs";
 
 const ROWS = [
   { id: 1, name: "service", kind: "supervisor", state: "running", restarts: 0, uptimeMs: 5, queues: [] },
@@ -237,7 +237,7 @@ test("listeners hear the tree, each until it ends; the instance is watched while
     [1, true],
     [1, true],
   ]);
-  copy.instance.host.supervision(1, encode(ROWS));
+  copy.instance.host.supervision(1, ROWS);
   assert.deepEqual(heard, [], "not while the instance runs");
   await turn();
   assert.deepEqual(heard, [
@@ -246,8 +246,8 @@ test("listeners hear the tree, each until it ends; the instance is watched while
   ]);
   ends[0]();
   ends[0]();
-  copy.instance.host.supervision(1, encode(ROWS));
-  copy.instance.host.supervision(2, encode(ROWS));
+  copy.instance.host.supervision(1, ROWS);
+  copy.instance.host.supervision(2, ROWS);
   await turn();
   assert.deepEqual(
     heard.map(([who]) => who),
@@ -268,7 +268,7 @@ test("the next instance is watched as well, until the service is closed", async 
   const closing = copy.service.close();
   copy.instance.settle({});
   await closing;
-  copy.instance.host.supervision(1, encode(ROWS));
+  copy.instance.host.supervision(1, ROWS);
   await turn();
   assert.deepEqual(heard, []);
   copy.instance.host.aborted();
