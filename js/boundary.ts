@@ -326,6 +326,12 @@ export type FromLife =
   | { type: "fromRun"; key: number; message: FromRun }
   | { type: "died" };
 
+/** The page's first word to a worker. */
+export interface ToNewWorker {
+  module: WebAssembly.Module;
+  port: MessagePort;
+}
+
 /** From the page to a worker, in which one life follows another. `asked` is what the page was asked for. */
 export type ToWorker =
   ToOwner | { type: "begin" } | { type: "ping" } | { type: "answer"; asked: number; answer: object };

@@ -24,8 +24,8 @@ export interface Life {
   setBusy(busy: boolean): void;
 }
 
-/** A timer's handle, where the runtime can be told not to wait for it (Node, Deno, Bun). */
-interface Timer {
+/** A timer, a port or a worker, where the runtime can be told not to wait for it (Node, Deno, Bun). */
+interface Held {
   ref?(): void;
   unref?(): void;
 }
@@ -269,7 +269,7 @@ function endsInstance(thrown: unknown): boolean {
   return thrown instanceof Error && /call stack|too much recursion|^Module terminated/.test(thrown.message);
 }
 
-function holdProcess(timer: unknown, held: boolean): void {
-  if (held) (timer as Timer).ref?.();
-  else (timer as Timer).unref?.();
+export function holdProcess(by: unknown, held: boolean): void {
+  if (held) (by as Held).ref?.();
+  else (by as Held).unref?.();
 }

@@ -1,9 +1,9 @@
 // Lives that are lived in a Worker, as the page has them: one worker at a time, in which one life follows another, and a new
 // worker where the last one died.
 
-import type { FromLife, FromWorker, ToOwner, ToWorker } from "./boundary.js";
+import type { FromLife, FromWorker, ToOwner, ToWorker, ToNewWorker } from "./boundary.js";
 import { InitError } from "./errors.js";
-import { type Life, wordsOf } from "./life.js";
+import { holdProcess, type Life, wordsOf } from "./life.js";
 import { buffersOf } from "./worker-port.js";
 import type { Given } from "./world.js";
 
@@ -91,9 +91,9 @@ class WorkerLife implements Life {
   }
 
   tell(message: ToOwner): void {
-    // The bytes in the arguments of a client's calls are the classes' own copies, and such a call is passed on once.
-    const moved = message.type === "call" && message.client ? buffersOf(message.args) : [];
-    if (this.#alive) this.thread.post(message, moved);
+    // The bytes in the arguments of a client's calls, and in a run's data, are the classes' own copies, and passed on once.
+    const moves = message.type === "toRun" || (message.type === "call" && message.client);
+    if (this.#alive) this.thread.post(message, moves ? buffersOf(message) : []);
   }
 
   end(cause: unknown): void {
@@ -117,6 +117,7 @@ class Thread {
   /** What the worker has the page fetch. */
   readonly #requests = new Map<number, AbortController>();
   #alive = true;
+  #listens: boolean | undefined;
   #pulse: ReturnType<typeof setInterval> | undefined;
   /** Pings since the worker was heard. */
   #unanswered = 0;
@@ -133,7 +134,7 @@ class Thread {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     port1.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#hear(data);
-    worker.postMessage({ module, port: port2 }, [port2]);
+    worker.postMessage({ module, port: port2 } satisfies ToNewWorker, [port2]);
   }
 
   get alive(): boolean {
@@ -141,16 +142,24 @@ class Thread {
   }
 
   post(message: ToWorker, transfer: Transferable[] = []): void {
-    if (this.#alive) this.#port.postMessage(message, transfer);
+    if (!this.#alive) return;
+    // A browser stops a page's worker as soon as the page has heard that it is put aside. What goes by the port comes too late
+    // then, and what is posted to the worker itself is there.
+    if (message.type === "away") this.#worker.postMessage(message);
+    else this.#port.postMessage(message, transfer);
   }
 
-  /** While somebody waits for an answer: a worker can end without a word, and then only its silence tells. */
+  /**
+   * While somebody waits for an answer: a worker can end without a word, and then only its silence tells. Otherwise it doesn't keep
+   * a process alive, where the runtime can be told.
+   */
   listen(on: boolean): void {
-    if (on === (this.#pulse !== undefined)) return;
+    if (on === this.#listens) return;
+    this.#listens = on;
     clearInterval(this.#pulse);
-    this.#pulse = undefined;
     this.#unanswered = 0;
     if (on) this.#pulse = setInterval(() => this.#ping(), PULSE);
+    for (const end of [this.#worker, this.#port]) holdProcess(end, on);
   }
 
   /** Counted and not timed: what stops the worker for a while, such as a machine that sleeps, stops the page as well. */

@@ -73,6 +73,11 @@ describe("the packed package", () => {
     await run(process.execPath, ["--input-type=module", "--eval", program], { cwd: app });
   });
 
+  test("in Node, where there are no web workers, a client in a worker is refused with what to do", async () => {
+    const refused = run(process.execPath, ["node.mjs", "http://127.0.0.1:1", "worker"], { cwd: app });
+    await assert.rejects(refused, /InitError.*no Worker: call init\(\) without `worker`/s);
+  });
+
   test("type-checks in a user's project, in the ways that bundlers and Node resolve it", async () => {
     for (const [module, moduleResolution] of [
       ["ESNext", "Bundler"],
@@ -104,6 +109,22 @@ describe("the packed package", () => {
     assert.equal(expected.sampled.length, expected.logprobs.length);
     assert.ok(expected.logprobs.every((logprob) => logprob <= 0));
   });
+
+  for (const [name, command] of [
+    // Leave to read the package and to ask the network, and nothing else.
+    ["Deno", ["deno", "run", "--allow-read=.", "--allow-net"]],
+    ["Bun", ["bun"]],
+  ]) {
+    test(`trains two steps and samples in ${name}, on its own thread and in a worker, with the same numbers, and ends`, async (t) => {
+      const { url } = await startSandbox(t);
+      const [program, ...flags] = command;
+      for (const where of ["here", "worker"]) {
+        const runtime = join(root, "tests/node_modules/.bin", program);
+        const { stdout } = await run(runtime, [...flags, "node.mjs", url, where], { cwd: app });
+        assert.deepEqual(JSON.parse(stdout), expected, where);
+      }
+    });
+  }
 
   test("trains two steps and samples in workerd, with the same numbers", async (t) => {
     const { url } = await startSandbox(t);

@@ -5,6 +5,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { root } from "../scripts/paths.mjs";
+import { back, keepsPages, whereKept } from "./support/back.mjs";
 import { complaints, launchChromium } from "./support/browsers.mjs";
 import { pageOf } from "./support/page.mjs";
 import { startSandbox } from "./support/sandbox.mjs";
@@ -15,32 +16,51 @@ for (const [where, worker] of [
   ["on the page", false],
   ["in a worker", true],
 ]) {
-  test(`${where}, a page that was left while it trains and comes back by history goes on`, async (t) => {
-    const { page, sandbox, heard } = await open(t, worker);
-    for (let visit = 1; visit <= 3; visit += 1) {
-      await trained(page, steps * visit);
-      await page.goto(`${sandbox.url}/elsewhere.html`);
-      await back(page);
-    }
-    const before = await page.evaluate(() => globalThis.seen.steps);
-    await trained(page, before + steps);
-    await end(page, sandbox, heard, [false, true, true, true]);
-  });
+  test(`${where}, a page that was left while it trains and comes back by history goes on`, (t) =>
+    whereKept(t, worker, async () => {
+      const { page, sandbox, heard } = await open(t, worker);
+      for (let visit = 1; visit <= 3; visit += 1) {
+        await trained(page, steps * visit);
+        await page.goto(`${sandbox.url}/elsewhere.html`);
+        await returned(page);
+      }
+      const before = await page.evaluate(() => globalThis.seen.steps);
+      await trained(page, before + steps);
+      await end(page, sandbox, heard, [false, true, true, true]);
+    }));
 
-  test(`${where}, a page that was left is in nobody's way: its database can be upgraded meanwhile`, async (t) => {
-    const { page, sandbox, heard } = await open(t, worker);
-    for (let visit = 1; visit <= 2; visit += 1) {
-      await trained(page, steps * visit);
-      await page.evaluate(() => globalThis.hold());
-      await page.goto(`${sandbox.url}/elsewhere.html`);
-      // The browser would throw the other page away, were it in the way of this.
-      assert.deepEqual(await page.evaluate(upgrade, 1000 + visit), { upgraded: 1, blocked: 0 });
-      await back(page);
-      await page.evaluate(() => globalThis.release());
-    }
-    await trained(page, steps * 3);
-    await end(page, sandbox, heard, [false, true, true]);
-  });
+  test(`${where}, a page that was left is in nobody's way: its database can be upgraded meanwhile`, (t) =>
+    whereKept(t, worker, async () => {
+      const { page, sandbox, heard } = await open(t, worker);
+      for (let visit = 1; visit <= 2; visit += 1) {
+        await trained(page, steps * visit);
+        await page.evaluate(() => globalThis.hold());
+        await page.goto(`${sandbox.url}/elsewhere.html`);
+        // The browser would throw the other page away, were it in the way of this.
+        assert.deepEqual(await page.evaluate(upgrade, 1000 + visit), { upgraded: 1, blocked: 0 });
+        await returned(page);
+        await page.evaluate(() => globalThis.release());
+      }
+      await trained(page, steps * 3);
+      await end(page, sandbox, heard, [false, true, true]);
+    }));
+
+  test(`${where}, a page that was left while it writes is kept, though another page waits to write`, (t) =>
+    whereKept(t, worker, async () => {
+      const { page, sandbox, heard, context } = await open(t, worker);
+      const other = await context.newPage();
+      await other.goto(`${sandbox.url}/elsewhere.html`);
+      for (let visit = 1; visit <= 3; visit += 1) {
+        await trained(page, steps * visit);
+        await page.evaluate(() => globalThis.hold());
+        await page.evaluate(() => (globalThis.leaving = globalThis.release));
+        await page.goto(`${sandbox.url}/elsewhere.html`);
+        await other.evaluate(write);
+        await returned(page);
+      }
+      await trained(page, steps * 4);
+      await end(page, sandbox, heard, [false, true, true, true]);
+    }));
 
   test(`${where}, a page that is offline says so of what it waits for, and goes on when it is online again`, async (t) => {
     const { page, sandbox, heard, context } = await open(t, worker);
@@ -68,7 +88,7 @@ async function open(t, worker) {
   const sandbox = await startSandbox(t, ["--static", folder]);
   const elsewhere = '<!doctype html><title>elsewhere</title><link rel="icon" href="data:," />';
   writeFileSync(join(folder, "elsewhere.html"), elsewhere);
-  const browser = await launchChromium(t, { ignoreDefaultArgs: ["--disable-back-forward-cache"] });
+  const browser = await launchChromium(t, keepsPages);
   const context = await browser.newContext();
   const page = await context.newPage();
   const heard = complaints(page);
@@ -78,11 +98,10 @@ async function open(t, worker) {
   return { page, sandbox, heard, context };
 }
 
-/** The browser has kept the page as it was, or there is nothing to test. */
-async function back(page) {
-  await page.evaluate(() => history.back());
-  await page.waitForFunction(() => globalThis.seen?.shown.length);
-  assert.equal(await page.evaluate(() => globalThis.seen.shown.at(-1)), true, "pageshow.persisted");
+/** By the browser's history, to the page as it was. */
+async function returned(page) {
+  await back(page);
+  await page.waitForFunction(() => globalThis.seen.shown.at(-1));
 }
 
 /** In a page: gives the package's databases a new version, as a newer version of the package does. */
@@ -101,6 +120,18 @@ async function upgrade(version) {
     });
   }
   return { upgraded, blocked };
+}
+
+/** In a page: a transaction that takes its turn behind all others of the package's databases. */
+async function write() {
+  const done = (request, event) => new Promise((resolve) => (request[event] = () => resolve(request.result)));
+  for (const { name } of await indexedDB.databases()) {
+    const database = await done(indexedDB.open(name), "onsuccess");
+    const transaction = database.transaction(["records", "fences"], "readwrite");
+    transaction.objectStore("fences").count();
+    await done(transaction, "oncomplete");
+    database.close();
+  }
 }
 
 function trained(page, steps) {

@@ -8,6 +8,7 @@ import { test } from "node:test";
 import { setTimeout as after } from "node:timers/promises";
 import { promisify } from "node:util";
 import { root } from "../scripts/paths.mjs";
+import { back, keepsPages, whereKept } from "./support/back.mjs";
 import { complaints, launchChromium, launchFirefox, launchOnProfile } from "./support/browsers.mjs";
 import { pageOf } from "./support/page.mjs";
 import { startSandbox } from "./support/sandbox.mjs";
@@ -282,27 +283,26 @@ async function killed(browser, profile) {
 
 for (const worker of [false, true]) {
   const where = worker ? "in a worker" : "on the page";
-  test(`a page that goes into the back-forward cache lets its run go (${where}), and goes on with it when it is back`, async (t) => {
-    const sandbox = await siteOf(t);
-    const ignoreDefaultArgs = ["--disable-back-forward-cache"];
-    const context = await (await launchChromium(t, { ignoreDefaultArgs })).newContext();
-    const steps = 60;
-    const page = await tabIn(context, sandbox, { worker });
-    const id = await start(page, { steps });
-    const other = await tabIn(context, sandbox);
-    await reaches(page, 3);
-    await page.evaluate(() => (location.href = "/elsewhere.html"));
-    await page.waitForFunction(() => location.pathname === "/elsewhere.html");
-    await open(other, id);
-    assert.equal((await status(other)).role, "owner", "the lock was let go");
-    await reaches(other, 8);
-    // The driver's own way back loads the page anew.
-    await page.evaluate(() => history.back());
-    await page.waitForFunction(() => globalThis.tab?.shown() === 1);
-    await hasRole(page, "follower");
-    await other.close();
-    await hasRole(page, "owner");
-    assert.deepEqual(await ended(page), { state: "completed" });
-    await checkLog(sandbox, id, page, steps);
-  });
+  test(`a page that goes into the back-forward cache lets its run go (${where}), and goes on with it when it is back`, (t) =>
+    whereKept(t, worker, async () => {
+      const sandbox = await siteOf(t);
+      const context = await (await launchChromium(t, keepsPages)).newContext();
+      const steps = 60;
+      const page = await tabIn(context, sandbox, { worker });
+      const id = await start(page, { steps });
+      const other = await tabIn(context, sandbox);
+      await reaches(page, 3);
+      await page.evaluate(() => (location.href = "/elsewhere.html"));
+      await page.waitForFunction(() => location.pathname === "/elsewhere.html");
+      await open(other, id);
+      assert.equal((await status(other)).role, "owner", "the lock was let go");
+      await reaches(other, 8);
+      await back(page);
+      await page.waitForFunction(() => globalThis.tab.shown() === 1);
+      await hasRole(page, "follower");
+      await other.close();
+      await hasRole(page, "owner");
+      assert.deepEqual(await ended(page), { state: "completed" });
+      await checkLog(sandbox, id, page, steps);
+    }));
 }

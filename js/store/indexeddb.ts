@@ -49,8 +49,11 @@ export class IndexedDbStore implements Store {
   #connection: Promise<IDBDatabase> | undefined;
   #waiting: { batch: Batch; settle: (written: Promise<void>) => void }[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** Ends the turn in which nothing is done. */
-  #goOn: (() => void) | undefined;
+  /** Gives up the transaction under way; it is made again. */
+  #interrupt: () => void = () => undefined;
+  /** While the page is put aside: resolves when it is back. */
+  #back: Promise<void> | undefined;
+  #goOn: () => void = () => undefined;
 
   constructor(name: string, warn: (message: string) => void, schema = SCHEMA) {
     this.#name = name;
@@ -148,23 +151,19 @@ export class IndexedDbStore implements Store {
   }
 
   /**
-   * For a page that is put aside: writes what waits, closes the connection, and does nothing more before `goOn`. Otherwise
-   * the next answer that arrives would have it opened again, and the page would be in the way of others for as long as it
-   * is kept.
+   * For a page that is put aside: closes the connection, and opens none before `goOn`. A transaction under way is given up, and
+   * made again then. It would stand still with the page, and a browser throws a page away for whose transaction others wait.
    */
   letGo(): void {
-    if (this.#goOn) return;
-    this.#flush();
-    const back = new Promise<void>((goOn) => (this.#goOn = goOn));
-    void this.#turns.take(async () => {
-      await this.#disconnect();
-      await back;
-    });
+    if (this.#back) return;
+    this.#back = new Promise((goOn) => (this.#goOn = goOn));
+    this.#interrupt();
+    void this.#disconnect();
   }
 
   goOn(): void {
-    this.#goOn?.();
-    this.#goOn = undefined;
+    this.#back = undefined;
+    this.#goOn();
   }
 
   /**
@@ -177,7 +176,7 @@ export class IndexedDbStore implements Store {
     body: (records: IDBObjectStore, fences: IDBObjectStore, refuse: (reason: Error) => void) => () => T,
   ): Promise<T> {
     return this.#turns.take(async () => {
-      for (let tries = 1; ; tries++) {
+      for (let tries = 1; ;) {
         const connection = this.#database();
         const database = await connection;
         try {
@@ -187,6 +186,15 @@ export class IndexedDbStore implements Store {
             const abort = (reason: Error) => {
               reject(reason);
               transaction.abort();
+            };
+            this.#interrupt = () => {
+              try {
+                transaction.abort();
+              } catch {
+                // It is on its way to the disk, and needs the page no more.
+                return;
+              }
+              reject(new Error("the page was put aside"));
             };
             try {
               const result = body(records, fences, abort);
@@ -198,9 +206,12 @@ export class IndexedDbStore implements Store {
             }
           });
         } catch (thrown) {
-          if (tries === TRIES || isFinal(thrown)) refuse(thrown);
+          // That the page was put aside is no failure.
+          if (isFinal(thrown) || (!this.#back && tries++ === TRIES)) refuse(thrown);
           database.close();
           this.#lost(connection);
+        } finally {
+          this.#interrupt = () => undefined;
         }
       }
     });
@@ -228,6 +239,7 @@ export class IndexedDbStore implements Store {
   }
 
   async #connect(lost: () => void): Promise<IDBDatabase> {
+    while (this.#back) await this.#back;
     let cause: unknown;
     for (const suffix of DATABASES) {
       const name = this.#name + suffix;

@@ -6,6 +6,8 @@ const data = [{ modelInput: [11, 12, 13], lossFnInputs: { targetTokens: [12, 13,
 const seen = (globalThis.seen = { steps: 0, failed: [], shown: [], warned: [] });
 
 addEventListener("pageshow", ({ persisted }) => seen.shown.push(persisted));
+// Before the package hears of it.
+addEventListener("pagehide", () => globalThis.leaving?.());
 
 globalThis.train = async (worker) => {
   await init({ worker });

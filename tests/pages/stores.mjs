@@ -249,6 +249,28 @@ const faults = {
     await store.close();
   },
 
+  async "a page that is put aside while it writes gives that up for those who wait, and writes it when it is back"() {
+    const name = fresh();
+    const store = new IndexedDbStore(name, quiet);
+    const epoch = await store.claim("f");
+    let begun;
+    const writing = new Promise((resolve) => (begun = resolve));
+    const seen = function (transaction, ...args) {
+      begun();
+      return transaction.apply(this, args);
+    };
+    const written = write(store, epoch, [put("a", 1)]);
+    await patched(IDBDatabase.prototype, "transaction", seen, () => writing);
+    store.letGo();
+    const other = await raw(name);
+    same(await got(other.transaction("records").objectStore("records").getAllKeys()), []);
+    other.close();
+    store.goOn();
+    await written;
+    same(await text(store), { a: [1] });
+    await store.close();
+  },
+
   async "a database of a newer version is refused and left as it is"() {
     const name = fresh();
     const before = new IndexedDbStore(name, quiet);
