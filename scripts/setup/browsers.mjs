@@ -1,4 +1,4 @@
-// The browsers that tests drive: the system's own, found on PATH, or installed where apt-get may.
+// The browsers that tests drive, and the screen of one: the system's own, found on PATH, or installed where apt-get may.
 import { ask, onPath, run, Stop } from "../run.mjs";
 
 const browsers = [
@@ -19,19 +19,30 @@ export function browserPath(name) {
 }
 
 export function browserNeeds() {
-  return browsers.map(({ name, variable, apt }) => ({
+  const needs = browsers.map(({ name, variable, apt }) => ({
     what: `${name}, for tests that drive a real browser`,
     takes: "about 30 s",
     isMet: () => browserPath(name) !== undefined,
-    async install() {
-      if (ask("apt-get", ["--version"]) === undefined || process.getuid?.() !== 0) {
-        throw new Stop(
-          `Install ${name} (Debian's package is ${apt}), or set ${variable} to the path of its program, and run this again.`,
-        );
-      }
-      const env = { DEBIAN_FRONTEND: "noninteractive" };
-      await run("apt-get", ["update", "-qq"], { env });
-      await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", apt], { env });
-    },
+    install: () =>
+      aptInstall(
+        apt,
+        `Install ${name} (Debian's package is ${apt}), or set ${variable} to the path of its program, and run this again.`,
+      ),
   }));
+  return [...needs, screenNeed];
+}
+
+const screenNeed = {
+  what: "Xvfb, a screen for the test that takes a browser with a window",
+  takes: "about 20 s",
+  isMet: () => process.platform !== "linux" || onPath("Xvfb") !== undefined,
+  install: () => aptInstall("xvfb", "Install Xvfb (Debian's package is xvfb), and run this again."),
+};
+
+/** `otherwise` is for those on whose system it can't be done. */
+async function aptInstall(name, otherwise) {
+  if (ask("apt-get", ["--version"]) === undefined || process.getuid?.() !== 0) throw new Stop(otherwise);
+  const env = { DEBIAN_FRONTEND: "noninteractive" };
+  await run("apt-get", ["update", "-qq"], { env });
+  await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", name], { env });
 }

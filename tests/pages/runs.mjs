@@ -75,6 +75,7 @@ globalThis.tab = {
   },
   open: async (id, given = "data") => take((await started).openRun(id, means[given])),
   runs: async () => (await started).runs(),
+  supervision: async () => (await started).supervision(),
   status: () => run?.status(),
   pause: () => run.pause(),
   resume: () => run.resume(),
