@@ -1,5 +1,5 @@
-// `npm run bench -- worker`: how long a page is held up while it trains on large batches, with the client on the page and in
-// a worker.
+// `npm run bench -- worker`: how long a page is held up while it trains on large batches, by a client's calls and by a run, with
+// the client on the page and in a worker.
 import { join } from "node:path";
 import { root } from "../scripts/paths.mjs";
 import { launchChromium } from "../tests/support/browsers.mjs";
@@ -21,23 +21,29 @@ try {
   console.log(
     "The page's thread, in ms; what waits for a processor that others use counts in wall time alone:\n",
   );
-  console.log("                                     tasks over   the longest task        a step");
-  console.log("client      batches      ms a step   50 ms        wall time   processor   processor");
+  console.log("                                                 tasks over   the longest task        a step");
+  console.log(
+    "work        client      batches      ms a step   50 ms        wall time   processor   processor",
+  );
   const over = [];
-  for (const form of ["arrays", "typed arrays"]) {
-    for (const worker of [false, true]) {
-      const { took, long, tasks } = await measured(browser, sandbox.url, worker, form);
-      const most = Math.max(...tasks.map(({ wall }) => wall));
-      const busiest = Math.max(...tasks.map(({ cpu }) => cpu));
-      const all = tasks.reduce((sum, { cpu }) => sum + cpu, 0);
-      if (worker && long.length) over.push({ form, most, busiest });
-      console.log(
-        (worker ? "in a worker" : "on the page").padEnd(12) +
-          form.padEnd(13) +
-          cell(took / steps, 9) +
-          String(long.length).padStart(13) +
-          [most, busiest, all / steps].map((ms) => cell(ms, 12)).join(""),
-      );
+  for (const work of ["calls", "run"]) {
+    for (const form of ["arrays", "typed arrays"]) {
+      for (const worker of [false, true]) {
+        const { took, tasks } = await measured(browser, sandbox.url, { work, worker, form });
+        const most = Math.max(...tasks.map(({ wall }) => wall));
+        const busiest = Math.max(...tasks.map(({ cpu }) => cpu));
+        const all = tasks.reduce((sum, { cpu }) => sum + cpu, 0);
+        const long = tasks.filter(({ wall }) => wall > bar).length;
+        if (worker && long) over.push({ most, busiest });
+        console.log(
+          { calls: "calls", run: "a run" }[work].padEnd(12) +
+            (worker ? "in a worker" : "on the page").padEnd(12) +
+            form.padEnd(13) +
+            cell(took / steps, 9) +
+            String(long).padStart(13) +
+            [most, busiest, all / steps].map((ms) => cell(ms, 12)).join(""),
+        );
+      }
     }
   }
   console.log(
@@ -54,13 +60,13 @@ function cell(ms, width) {
   return ms.toFixed(1).padStart(width);
 }
 
-/** One run, and the tasks of the page's thread while it went. */
-async function measured(browser, url, worker, form) {
+/** So many steps of one kind, and the tasks of the page's thread while they went. */
+async function measured(browser, url, { work, worker, form }) {
   const page = await browser.newPage();
   await page.goto(url);
   await page.waitForFunction(() => document.title === "ready");
   await browser.startTracing(page, { categories: ["toplevel", "blink.user_timing", "__metadata"] });
-  const seen = await page.evaluate((args) => globalThis.run(...args), [url, worker, steps, form]);
+  const took = await page.evaluate((args) => globalThis.measure(...args), [work, url, worker, steps, form]);
   const { traceEvents } = JSON.parse(await browser.stopTracing());
   await page.close();
   const [begin, end] = traceEvents.filter(({ name }) => name === "measured");
@@ -70,5 +76,5 @@ async function measured(browser, url, worker, form) {
         /RunTask$/.test(name) && pid === begin.pid && tid === begin.tid && ts >= begin.ts && ts < end.ts,
     )
     .map(({ dur = 0, tdur = 0 }) => ({ wall: dur / 1000, cpu: tdur / 1000 }));
-  return { ...seen, tasks };
+  return { took, tasks };
 }
