@@ -484,6 +484,38 @@ fn an_absence_longer_than_the_sessions_life_costs_what_is_behind_the_last_checkp
     }
 }
 
+#[test]
+fn a_run_that_lost_its_model_before_its_first_checkpoint_begins_again_at_step_0_and_says_so() {
+    let spec = spec(8, |plain| checkpoints(plain, 0));
+    let (_, weights) = undisturbed(World::new(0), &spec);
+    let world = World::ending_sessions_after(5, Duration::from_secs(90));
+    let (service, runs, instance) = world.mortal_runs("first");
+    let page = Rc::new(Set::default());
+    let id = world.time.block_on(async {
+        let run = begin(&world, &runs, &page, &spec).await.unwrap();
+        while page.events.borrow().len() < 3 {
+            world.runtime_timer(Duration::from_millis(1)).await;
+        }
+        instance.die_after(0);
+        world.runtime_timer(Duration::from_secs(3_600)).await;
+        run.id().to_owned()
+    });
+    std::mem::forget((service, runs, page));
+    let (service, runs) = world.runs_of("second");
+    let page = Rc::new(Set::default());
+    let hash = world.time.block_on(async {
+        let run = open(&world, &runs, &page, &id).await.unwrap();
+        assert_eq!(run.ended().await.state, "completed");
+        hash(&world, &run)
+    });
+    assert_eq!(hash, weights);
+    let mut expected = vec!["incarnation 0 2".to_owned()];
+    expected.extend((1..=8).map(|step| format!("step {step} 2")));
+    expected.push("checkpoint 8 2".into());
+    assert_eq!(page.events.take(), expected);
+    service.close();
+}
+
 /// Begins a run in a service of its own, and hands it over when it has told so many events.
 fn with_run<T>(
     world: &Rc<World>,
