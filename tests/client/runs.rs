@@ -249,13 +249,17 @@ fn of_kind(kind: &str, steps: u32, more: impl FnOnce(&mut Plain)) -> Vec<u8> {
         }
         plain.close(adam);
         plain.number("pipeline", 2.0);
-        let recovery = plain.inner("recovery");
-        plain.text("from", "latest");
-        plain.number("attempts", 3.0);
-        plain.number("backoffMs", 1_000.0);
-        plain.flag("ask", false);
-        plain.close(recovery);
+        recovery(plain, Duration::from_secs(1));
     })
+}
+
+fn recovery(plain: &mut Plain, backoff: Duration) {
+    let recovery = plain.inner("recovery");
+    plain.text("from", "latest");
+    plain.number("attempts", 3.0);
+    plain.number("backoffMs", backoff.as_millis() as f64);
+    plain.flag("ask", false);
+    plain.close(recovery);
 }
 
 fn checkpoints(plain: &mut Plain, every: u32) {
@@ -450,7 +454,11 @@ fn world_hash(world: &World) -> String {
 
 #[test]
 fn an_absence_longer_than_the_sessions_life_costs_what_is_behind_the_last_checkpoint_and_no_more() {
-    let spec = spec(8, |plain| checkpoints(plain, 3));
+    const BACKOFF: Duration = Duration::from_secs(1_000);
+    let spec = spec(8, |plain| {
+        checkpoints(plain, 3);
+        recovery(plain, BACKOFF);
+    });
     let (_, weights) = undisturbed(World::new(0), &spec);
     for seed in 1..=20 {
         let world = World::new(seed);
@@ -469,10 +477,15 @@ fn an_absence_longer_than_the_sessions_life_costs_what_is_behind_the_last_checkp
         std::mem::forget((service, runs, page));
         let (service, runs) = world.runs_of("second");
         let page = Rc::new(Set::default());
+        let back = world.time.now();
         let hash = world.time.block_on(async {
             let run = open(&world, &runs, &page, &id).await.unwrap();
             let end = run.ended().await;
             assert_eq!(end.state, "completed", "seed {seed}: {end:?}");
+            assert!(
+                world.time.now() - back < BACKOFF,
+                "seed {seed}: it waits only behind an attempt that failed"
+            );
             // A session that ended takes its models along.
             if done { weights.clone() } else { hash(&world, &run) }
         });

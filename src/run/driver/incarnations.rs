@@ -216,10 +216,11 @@ impl Driver {
             };
             return self.pause(Cause::ModelGone, message);
         }
-        let pause = recovery.backoff * 2u32.pow(self.attempts.min(10));
+        // The first is made at once.
+        let pause = self.attempts.checked_sub(1).map(|again| recovery.backoff * 2u32.pow(again.min(10)));
         self.attempts += 1;
         self.waits.2 = message;
-        self.shut(Some(pause));
+        self.shut(pause);
     }
 
     /// The client is gone, and the model may still be there.

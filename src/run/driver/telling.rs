@@ -9,8 +9,12 @@ impl Driver {
     pub(super) fn tell_status(&mut self) {
         let cause = self.waiting_for();
         if cause != self.waits.0 {
-            // What was put down as its words is the new cause's.
-            let message = if self.is_trying() { std::mem::take(&mut self.waits.2) } else { String::new() };
+            let message = match &self.next {
+                Next::New { reason, .. } if cause == Cause::Recovering => reason.clone(),
+                // What was put down as its words is the new cause's.
+                _ if self.is_trying() => std::mem::take(&mut self.waits.2),
+                _ => String::new(),
+            };
             self.waits = (cause, self.shared.now(), message);
         }
         let control = &self.control;
