@@ -1,77 +1,142 @@
-// `npm run soak [-- --seed N]`: training runs that are struck at seeded random moments, more of them than `npm test` has
-// time for. Prints the table of docs/durability.md.
-import { points, numbers, strikes, struckRun } from "../tests/durability/run.mjs";
+// `npm run soak [-- --only calls|runs] [--seed N]`: training that is struck at seeded random moments, more of them than `npm test` has
+// time for. Prints the tables of docs/durability.md.
+import { loadavg } from "node:os";
+import { parseArgs } from "node:util";
+import { points, strikes, struckCalls } from "../tests/durability/calls.mjs";
+import { numbers, quantiles, shuffled } from "../tests/durability/chance.mjs";
+import { phases, placed, pointsOf, runStrikes, struckRun } from "../tests/durability/runs.mjs";
 import { buildFaulty } from "./build/faulty.mjs";
 import { buildPackage } from "./build/package.mjs";
 import { buildSandbox } from "./build/sandbox.mjs";
 import { main, Stop } from "./run.mjs";
 import { setup } from "./setup.mjs";
 
-/** How often each kind strikes, and how often in one run. */
-const times = { kill: 100, reload: 50, trap: 50, server: 50 };
+/** How often each kind of strike comes. */
+const callTimes = { kill: 100, reload: 50, trap: 50, server: 50 };
+const runKinds = [
+  { how: "kill", kind: "data", times: 100 },
+  { how: "reload", kind: "data", times: 50 },
+  { how: "kill", kind: "data", worker: true, times: 30 },
+  { how: "kill", kind: "steps", times: 50 },
+  { how: "reload", kind: "steps", times: 30 },
+  { how: "absence", kind: "data", times: 20 },
+];
+/** How often one run is struck, and the steps of a training run. */
 const inOneRun = 10;
-
-const states = [...new Set(Object.values(points))];
+const steps = 60;
 
 await main(async () => {
-  const [flag, value, ...rest] = process.argv.slice(2);
-  const seed = flag === undefined ? 1 : Number(value);
-  if ((flag !== undefined && flag !== "--seed") || !Number.isInteger(seed) || rest.length > 0) {
-    throw new Stop("npm run soak takes --seed N, a whole number, or nothing.");
-  }
+  const { only, seed } = asked();
   await setup("test");
   await buildPackage();
   await buildFaulty();
   await buildSandbox();
-  const rows = [];
-  for (const how of Object.keys(strikes)) rows.push(await struck(how, seed));
-  console.log(`\n| | ${states.join(" | ")} | steps | settled after load, p50 and p95 |`);
-  console.log(`|---|${"---|".repeat(states.length + 2)}`);
-  rows.forEach((row) => console.log(`| ${row.join(" | ")} |`));
-  console.log("\nEach step stands once in the servers' logs, and the logs give the same weights.");
+  const tables = [];
+  if (only !== "runs") tables.push(await callTable(seed));
+  if (only !== "calls") tables.push(await runTable(seed));
+  tables.forEach((table) => console.log(`\n${table}`));
+  console.log(
+    `\nAll of it held. Load average at the end: ${loadavg()
+      .map((load) => load.toFixed(1))
+      .join(", ")}.`,
+  );
 });
 
-async function struck(how, seed) {
-  const random = numbers(seed);
-  const all = Object.keys(points);
-  const at = shuffled(
-    Array.from({ length: times[how] }, (_, n) => all[n % all.length]),
+function asked() {
+  const usage = new Stop("npm run soak takes --only calls or --only runs, and --seed N, a whole number.");
+  try {
+    const { values } = parseArgs({ options: { only: { type: "string" }, seed: { type: "string" } } });
+    const seed = Number(values.seed ?? 1);
+    if (!Number.isInteger(seed) || !["calls", "runs", undefined].includes(values.only)) throw usage;
+    return { only: values.only, seed };
+  } catch {
+    throw usage;
+  }
+}
+
+async function callTable(seed) {
+  const states = [...new Set(Object.values(points))];
+  const rows = [];
+  for (const [how, what] of Object.entries(strikes)) {
+    const random = numbers(seed);
+    const at = spread(Object.keys(points), callTimes[how], random);
+    const runs = await struckOften(what, seed, at, (t, at) => struckCalls(t, { how, at, random }));
+    const hit = runs.flatMap((run) => run.hit);
+    const counts = states.map((state) => hit.filter((point) => points[point] === state).length);
+    rows.push([`${what}, ${hit.length} times`, ...counts, ...sums(runs)]);
+  }
+  return table([...states, "steps", "settled after load, p50 and p95"], rows);
+}
+
+async function runTable(seed) {
+  const names = Object.keys(phases);
+  const rows = [];
+  const undisturbed = await struckOnce((t) =>
+    struckRun(t, { how: "kill", kind: "data", steps, at: [], random: numbers(seed) }),
+  );
+  for (const { times, ...kind } of runKinds) {
+    const what = `${runStrikes[kind.how]}${kind.worker ? ", with a worker" : ""}`;
+    const name = kind.kind === "steps" ? `step function: ${what}` : what;
+    const random = numbers(seed);
+    const at = placed(spread(pointsOf(kind), times, random), random);
+    const runs = await struckOften(name, seed, at, async (t, at) => {
+      const run = await struckRun(t, { ...kind, steps, at, random });
+      if (kind.kind === "data" && run.hash !== undisturbed.hash) {
+        throw new Error(`its weights are ${run.hash}, and an undisturbed run's are ${undisturbed.hash}`);
+      }
+      return run;
+    });
+    const hit = runs.flatMap((run) => run.hit);
+    const counts = names.map((phase) => hit.filter((strike) => strike.phase === phase).length || "");
+    const seams = runs.reduce((sum, run) => sum + run.seams, 0);
+    rows.push([`${name}, ${hit.length} times`, ...counts, runs.length, seams, ...sums(runs)]);
+  }
+  return table([...names, "runs", "seams", "steps", "moves after load, p50 and p95"], rows);
+}
+
+/** Of the points, each as often as the others, `times` in all. */
+function spread(of, times, random) {
+  return shuffled(
+    Array.from({ length: times }, (_, n) => of[n % of.length]),
     random,
   );
-  const hit = [];
-  const settledAfter = [];
-  let steps = 0;
-  for (let from = 0; from < at.length; from += inOneRun) {
-    const cleanups = [];
-    const t = { after: (cleanup) => cleanups.unshift(cleanup) };
+}
+
+/** Runs until all strikes have hit: a run that is done before takes up none of those that are left. */
+async function struckOften(what, seed, at, strike) {
+  const left = [...at];
+  const runs = [];
+  while (left.length > 0) {
+    const these = left.splice(0, inOneRun);
     try {
-      const run = await struckRun(t, { how, at: at.slice(from, from + inOneRun), random });
-      hit.push(...run.hit);
-      settledAfter.push(...run.settledAfter);
-      steps += run.steps;
+      const run = await struckOnce((t) => strike(t, these));
+      runs.push(run);
+      left.push(...these.slice(run.hit.length));
     } catch (error) {
-      throw new Error(`${strikes[how]}, seed ${seed}, strikes from ${from}: ${error.message}`, {
-        cause: error,
-      });
-    } finally {
-      for (const cleanup of cleanups) await cleanup();
+      const message = `${what}, seed ${seed}, run ${runs.length + 1}: ${error.message}`;
+      throw new Error(message, { cause: error });
     }
-    console.log(`${strikes[how]}: ${hit.length} of ${at.length}`);
+    console.log(`${what}: ${at.length - left.length} of ${at.length}`);
   }
-  const count = (state) => hit.filter((point) => points[point] === state).length;
-  return [`${strikes[how]}, ${hit.length} times`, ...states.map(count), steps, quantiles(settledAfter)];
+  return runs;
 }
 
-function quantiles(values) {
-  if (values.length === 0) return "";
-  const sorted = values.toSorted((a, b) => a - b);
-  const [p50, p95] = [0.5, 0.95].map((part) => Math.round(sorted[Math.floor((sorted.length - 1) * part)]));
-  return `${p50} and ${p95} ms`;
+/** As the test runner would: what is to be done after it, is. */
+async function struckOnce(strike) {
+  const cleanups = [];
+  try {
+    return await strike({ after: (cleanup) => cleanups.unshift(cleanup) });
+  } finally {
+    for (const cleanup of cleanups) await cleanup();
+  }
 }
 
-function shuffled(values, random) {
-  return values
-    .map((value) => [random(), value])
-    .sort(([a], [b]) => a - b)
-    .map(([, value]) => value);
+function sums(runs) {
+  const made = runs.reduce((sum, run) => sum + run.steps, 0);
+  return [made, quantiles(runs.flatMap((run) => run.times))];
+}
+
+function table(heads, rows) {
+  const line = (cells) => `| ${cells.join(" | ")} |`;
+  return [line(["", ...heads]), line(["", ...heads].map(() => "---")), ...rows.map(line)].join("\n");
 }

@@ -1,15 +1,13 @@
-// Training runs in real browsers: in several tabs, killed, reloaded, put aside, and split in two.
+// Training runs in several tabs of real browsers: handed over, commanded, put aside, and split in two. tests/durability.test.mjs strikes them.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as after } from "node:timers/promises";
-import { promisify } from "node:util";
 import { root } from "../scripts/paths.mjs";
+import { hashesOf, ratesIn } from "./durability/log.mjs";
+import { stepOf } from "./pages/training.mjs";
 import { back, keepsPages, whereKept } from "./support/back.mjs";
-import { complaints, launchChromium, launchFirefox, launchOnProfile } from "./support/browsers.mjs";
+import { complaints, launchChromium, launchFirefox } from "./support/browsers.mjs";
 import { pageOf } from "./support/page.mjs";
 import { startSandbox } from "./support/sandbox.mjs";
 
@@ -54,14 +52,8 @@ async function checkLog(sandbox, id, page, steps) {
   assert.deepEqual([run.state, run.step, run.incarnation], ["completed", steps, 1]);
   const log = (await sandbox.log()).filter(({ model_id }) => model_id === run.modelId);
   assert.ok(log.every(({ ok }) => ok), "nothing was refused"); // prettier-ignore
-  const rates = log
-    .filter(({ kind }) => kind === "optim_step")
-    .map(({ body }) => Math.round(JSON.parse(body).adam_params.learning_rate * 1e6));
-  assert.deepEqual(rates, Array.from({ length: steps }, (_, i) => i + 1), "each step once, in order"); // prettier-ignore
-  const path = `${sandbox.url}/api/v1/sandbox/models/${encodeURIComponent(run.modelId)}/hash`;
-  const { weights_hash: hash } = await (await fetch(path, { headers: { "x-api-key": "tml-a-test" } })).json();
-  assert.match(hash, /^[0-9a-f]{16}$/);
-  return { hash, log };
+  assert.deepEqual(ratesIn(log).map(stepOf), Array.from({ length: steps }, (_, i) => i + 1), "each step once, in order"); // prettier-ignore
+  return { hash: (await hashesOf(sandbox, run.modelId)).weights_hash, log };
 }
 
 /** The weights of a run of so many steps that nothing disturbed. */
@@ -196,89 +188,6 @@ for (const kind of ["data", "steps"]) {
     const seqs = log.map(({ seq_id }) => seq_id);
     assert.equal(new Set(seqs).size, seqs.length, "no number was used twice");
   });
-}
-
-test("a run goes on when its page is reloaded, with the weights of an undisturbed run", async (t) => {
-  const sandbox = await siteOf(t);
-  const context = await (await launchChromium(t)).newContext();
-  const steps = 30;
-  const hash = await undisturbed(sandbox, context, steps);
-  const page = await tabIn(context, sandbox);
-  const id = await start(page, { steps });
-  for (const step of [3, 9, 16]) {
-    await reaches(page, step);
-    await page.reload();
-    await page.waitForFunction(() => document.title === "ready");
-    const [{ id: known, state }] = await page.evaluate(() => globalThis.tab.runs());
-    assert.deepEqual([known, state], [id, "running"]);
-    await open(page, id);
-  }
-  assert.deepEqual(await ended(page), { state: "completed" });
-  assert.equal((await checkLog(sandbox, id, page, steps)).hash, hash);
-});
-
-test("a step function's run goes on when its page is reloaded: what was drawn is what was trained on", async (t) => {
-  const sandbox = await siteOf(t);
-  const context = await (await launchChromium(t)).newContext();
-  const steps = 16;
-  const page = await tabIn(context, sandbox);
-  const id = await start(page, { steps, kind: "steps" });
-  for (const step of [2, 5, 9]) {
-    await reaches(page, step);
-    await page.reload();
-    await page.waitForFunction(() => document.title === "ready");
-    await open(page, id, "steps");
-  }
-  assert.deepEqual(await ended(page), { state: "completed" });
-  const { log } = await checkLog(sandbox, id, page, steps);
-  const kept = (await page.evaluate(() => globalThis.tab.history()))
-    .filter(({ type }) => type === "step")
-    .map(({ value }) => value.rollouts);
-  const trained = log.filter(({ kind }) => kind === "forward_backward");
-  assert.equal(trained.length, steps);
-  trained.forEach(({ body }, i) => {
-    for (const rollout of kept[i]) {
-      const targets = BigInt64Array.from([2, 3, ...rollout].map(BigInt));
-      assert.ok(body.includes(new Uint8Array(targets.buffer)), `step ${i + 1} was trained on ${rollout}`);
-    }
-  });
-});
-
-test("a run goes on when its browser is killed, with the weights of an undisturbed run", async (t) => {
-  const sandbox = await siteOf(t);
-  const profile = mkdtempSync(join(tmpdir(), "tinkex-runs-"));
-  t.after(() => rmSync(profile, { recursive: true, force: true }));
-  const steps = 30;
-  let browser = await launchOnProfile(t, profile);
-  const hash = await undisturbed(sandbox, browser, steps);
-  let page = await tabIn(browser, sandbox);
-  const id = await start(page, { steps });
-  for (const step of [4, 12]) {
-    await reaches(page, step);
-    await killed(browser, profile);
-    browser = await launchOnProfile(t, profile);
-    page = await tabIn(browser, sandbox);
-    await open(page, id);
-    const loaded = await page.evaluate(() => performance.timeOrigin);
-    await reaches(page, step);
-    const moved = (await events(page)).find(({ type }) => type === "step");
-    t.diagnostic(`its first step was told ${Math.round(moved.heard - loaded)} ms after the page's load`);
-  }
-  assert.deepEqual(await ended(page), { state: "completed" });
-  assert.equal((await checkLog(sandbox, id, page, steps)).hash, hash);
-});
-
-/** SIGKILL for the browser of a profile; resolves when it is gone. */
-async function killed(browser, profile) {
-  const gone = new Promise((resolve) => browser.once("close", resolve));
-  const { stdout } = await promisify(execFile)("ps", ["-axww", "-o", "pid=,args="]);
-  const own = stdout
-    .split("\n")
-    .filter((line) => line.includes(`--user-data-dir=${profile}`) && !line.includes("--type="))
-    .map((line) => parseInt(line, 10));
-  assert.ok(own.length > 0, "the browser's process is found");
-  own.forEach((pid) => process.kill(pid, "SIGKILL"));
-  await gone;
 }
 
 for (const worker of [false, true]) {

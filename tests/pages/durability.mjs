@@ -1,67 +1,22 @@
 // The loop of the README on a page that is struck at one point of one request: killed, reloaded, its instance trapped, or
-// its server killed. Started again with the model's id, it goes on from `pending()`. tests/durability/run.mjs strikes.
+// its server killed. Started again with the model's id, it goes on from `pending()`. tests/durability/calls.mjs strikes.
 import { init, InstanceLostError, ServiceClient } from "tinkex";
 import { armTrap, lives } from "../support/faulty-instance.mjs";
+import { asked, failed, reach, tell, watchedFetch, watchStore } from "../support/struck-page.mjs";
 
-const { harness, apiKey, steps, session, model, ...asked } = JSON.parse(
-  decodeURIComponent(location.hash.slice(1)),
-);
-/** `{ point, nth }`: where this page is to be struck. */
-let strike = asked.strike;
-let passed = 0;
+const { apiKey, steps, session, model } = asked;
 let step = 0;
 let client;
 
-/** Tells the harness without letting anything else happen in this page before it has answered. */
-function tell(what, about = {}) {
-  const request = new XMLHttpRequest();
-  request.open("POST", `${harness}/${what}`, false);
-  request.send(JSON.stringify(about));
-  return JSON.parse(request.responseText || "{}");
-}
-
 /** Nobody is struck in the last step: behind it there is no call from which a page could see that it is done. */
-function reach(point) {
-  if (strike?.point !== point || step >= steps - 1 || ++passed < strike.nth) return;
-  const answer = tell("strike", { point });
-  passed = 0;
-  strike = answer.next;
-  if (answer.trap) armTrap("task poll", "", 1);
+function pass(point) {
+  if (step >= steps - 1) return;
+  if (reach(point)?.trap) armTrap("task poll", "", 1);
 }
 
-const transaction = IDBDatabase.prototype.transaction;
-IDBDatabase.prototype.transaction = function (stores, mode, options) {
-  const ofTraining = options?.durability === "strict" && client !== undefined;
-  if (ofTraining) reach("called");
-  const made = transaction.call(this, stores, mode, options);
-  if (ofTraining) made.addEventListener("complete", () => reach("written"));
-  return made;
-};
-
-const put = IDBObjectStore.prototype.put;
-IDBObjectStore.prototype.put = function (value, key) {
-  const text = value instanceof Uint8Array ? new TextDecoder("latin1").decode(value) : JSON.stringify(value);
-  if (`${key} ${text} ${this.transaction.db.name}`.includes(apiKey)) failed(`the key is in ${key}`);
-  return put.call(this, value, key);
-};
-
-async function watched(url, options) {
-  const path = new URL(url).pathname.split("/").at(-1);
-  const submits = ["forward_backward", "optim_step"].includes(path);
-  const answering = fetch(url, options);
-  if (submits) reach("sent");
-  const response = await answering;
-  if (submits) {
-    if (response.status >= 400 && response.status < 500) failed(`${path}: ${await response.clone().text()}`);
-    reach("accepted");
-  }
-  if (path === "retrieve_future" && response.ok) {
-    // A poll that was held to its end is no result.
-    const text = new TextDecoder("latin1").decode(await response.clone().arrayBuffer());
-    if (!text.includes('"try_again"')) reach("answered");
-  }
-  return response;
-}
+watchStore({ apiKey, counts: () => client !== undefined, pass });
+const submits = ["forward_backward", "optim_step"];
+const watched = watchedFetch({ sends: (path) => submits.includes(path) && "sent", pass });
 
 async function main() {
   await init();
@@ -85,7 +40,7 @@ async function main() {
     last = promise;
     loss = method === "forwardBackward" ? promise : undefined;
     step = label.step + (loss ? 0 : 1);
-    promise.then(() => tell("settled", { after: performance.now() }), failed);
+    promise.then(() => tell("after", { ms: performance.now() }), failed);
   }
   const sampler = made(() => service.createSamplingClient({ baseModel: "tinkex/sandbox-1m" }));
   const others = [last, sampler];
@@ -94,7 +49,7 @@ async function main() {
     loss ??= client.forwardBackward(batch(), "cross_entropy", { label });
     const update = client.optimStep({ learningRate: (step + 1) / 1e6 }, { label });
     update.then(
-      () => reach("settled"),
+      () => pass("settled"),
       () => undefined,
     );
     const [lossUnsent, updateUnsent] = await Promise.all([loss, update].map(unsent));
@@ -147,10 +102,6 @@ function batch() {
 
 function tokens() {
   return Array.from({ length: 6 }, () => 1 + Math.floor(Math.random() * 200));
-}
-
-function failed(error) {
-  tell("failed", { error: `${error?.stack ?? error} (${error?.code}, ${error?.outcome})` });
 }
 
 main().catch(failed);
