@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tinkex_journal::record::{Place as Requests, Record, SESSIONS, Session, model_key, session_key};
+use tinkex_journal::record::{MODELS, Model, Place as Requests, Record, SESSIONS, Session, unescaped};
 use tinkex_supervise::{Pid, Restart};
 
 use super::Shared;
@@ -113,13 +113,8 @@ pub async fn create(
 
 /// Deletes what was written of the session of an incarnation that there never was.
 async fn forget_session(shared: &Shared, fence: &Fence, number: u32) -> Result<(), Error> {
-    let owner = owner(shared, number);
-    let mut ops = Vec::new();
-    for (key, bytes) in fence.store().load(SESSIONS).await? {
-        if Session::from_bytes(&key, &bytes).is_ok_and(|session| session.owner == owner) {
-            ops.push(Op::Delete(key));
-        }
-    }
+    let its = owner(shared, number);
+    let ops = sessions(fence.store(), &|_, owner| owner == its).await?;
     fence.commit(Durability::Strict, ops).await
 }
 
@@ -167,7 +162,7 @@ async fn begin(
         ops.push(put(row_key(&shared.id, next.incarnation, step, "incarnation", 0), &Row(event.clone())));
         row = Some(event);
     }
-    ops.extend(remains(shared, control).await?);
+    ops.extend(remains(shared, Some(&next.session)).await?);
     fence.commit(Durability::Strict, ops).await?;
     Ok((client, next, cursor, row))
 }
@@ -182,27 +177,52 @@ async fn position(shared: &Shared, from: Option<&Saved>) -> Result<Position, Err
     Ok(place.0)
 }
 
-/// The ops that delete what is left of the model before, and of the steps of its functions.
-async fn remains(shared: &Shared, control: &Control) -> Result<Vec<Op>, Error> {
+/// The ops that delete what is left of a run's models and of the steps of its functions, but for one session's.
+pub async fn remains(shared: &Shared, but: Option<&str>) -> Result<Vec<Op>, Error> {
     let store = &shared.service.store;
-    let mut prefixes = vec![entries_prefix(&shared.id)];
-    if control.incarnation > 0 {
-        let places = [Requests::Request, Requests::Body, Requests::Answer];
-        prefixes.extend(places.map(|place| place.prefix(&control.model)));
+    let owners = owners(shared);
+    let is_over = |id: &str, owner: &str| but != Some(id) && owner.starts_with(&owners);
+    let mut ops = sessions(store, &is_over).await?;
+    let entries = store.load(&entries_prefix(&shared.id)).await?;
+    ops.extend(entries.into_iter().map(|(key, _)| Op::Delete(key)));
+    Ok(ops)
+}
+
+/// The ops that delete sessions, chosen by their id and their owner, and all of their models.
+async fn sessions(store: &Rc<dyn Store>, is_chosen: &dyn Fn(&str, &str) -> bool) -> Result<Vec<Op>, Error> {
+    let (mut ops, mut chosen) = (Vec::new(), Vec::new());
+    for (key, bytes) in store.load(SESSIONS).await? {
+        let Some(id) = key.strip_prefix(SESSIONS).and_then(unescaped) else { continue };
+        if Session::from_bytes(&key, &bytes).is_ok_and(|session| is_chosen(&id, &session.owner)) {
+            chosen.push(id);
+            ops.push(Op::Delete(key));
+        }
     }
-    let mut ops = Vec::new();
-    for prefix in prefixes {
-        ops.extend(store.load(&prefix).await?.into_iter().map(|(key, _)| Op::Delete(key)));
-    }
-    if control.incarnation > 0 {
-        ops.extend([Op::Delete(model_key(&control.model)), Op::Delete(session_key(&control.session))]);
+    for (key, bytes) in store.load(MODELS).await? {
+        let Some(id) = key.strip_prefix(MODELS).and_then(unescaped) else { continue };
+        if Model::from_bytes(&key, &bytes).is_ok_and(|model| chosen.contains(&model.session)) {
+            for place in [Requests::Request, Requests::Body, Requests::Answer] {
+                ops.extend(store.load(&place.prefix(&id)).await?.into_iter().map(|(key, _)| Op::Delete(key)));
+            }
+            ops.push(Op::Delete(key));
+        }
     }
     Ok(ops)
 }
 
+/// Whether there are calls of a run's model whose end nobody has seen.
+pub async fn has_calls(shared: &Shared, control: &Control) -> Result<bool, Error> {
+    Ok(!shared.service.store.load(&Requests::Request.prefix(&control.model)).await?.is_empty())
+}
+
+/// With this begin the names under which a run's incarnations have their sessions.
+fn owners(shared: &Shared) -> String {
+    [OF_A_RUN, &shared.id, "/"].concat()
+}
+
 /// The name under which an incarnation has its session.
 fn owner(shared: &Shared, number: u32) -> String {
-    format!("{OF_A_RUN}{}/{number}", shared.id)
+    format!("{}{number}", owners(shared))
 }
 
 async fn start(

@@ -448,11 +448,14 @@ impl Driver {
         let row = event::step(self.when(step), &done);
         let id = &self.shared.id;
         let next = Cursor::at(step + 1, Position::default());
-        let mut ops = vec![
+        let ops = vec![
             put(cursor_key(id), &next),
             put(row_key(id, self.incarnation(), step, "step", 0), &Row(row.clone())),
         ];
-        ops.extend((0..self.entries.len() as u32).map(|index| Op::Delete(entry_key(id, step, index))));
+        // The next call is not to be there without them, and what came of the last one may be written behind this.
+        let calls = 0..self.entries.len() as u32;
+        let entries = calls.map(|index| Op::Delete(entry_key(id, step, index)));
+        self.closing = ops.iter().cloned().chain(entries).collect();
         self.unwritten.clear();
         self.entries.clear();
         self.cursor = next;

@@ -251,6 +251,7 @@ impl Driver {
         mut with: Vec<Op>,
         next: Option<Cursor>,
     ) {
+        with.append(&mut self.closing);
         if let Some(next) = &next {
             with.push(put(cursor_key(&self.shared.id), next));
         }

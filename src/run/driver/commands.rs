@@ -1,12 +1,12 @@
 //! What the page says to its run, and the states that follow.
 
 use futures_util::FutureExt;
-use tinkex_journal::record::{model_key, session_key};
 use tinkex_supervise::Reply;
 
 use super::{Driver, Next, Stage, Then, Turn, Wanted};
 use crate::error::Error;
 use crate::run::event::Reason;
+use crate::run::opening;
 use crate::run::records::{Control, Cursor, State, control_key, cursor_key, entry_key};
 use crate::run::status::Cause;
 use crate::run::{Command, End};
@@ -23,7 +23,7 @@ impl Driver {
                 let _ = reply.send(Err(Error::invalid("run", message)));
             }
             Command::Pause(reply) if state == State::Running => {
-                let control = self.control_with(State::Paused, Cause::PausedByUser.as_str(), String::new());
+                let control = self.standing_still(State::Paused, Cause::PausedByUser, String::new());
                 self.set(control, Vec::new(), Then::Told(reply));
             }
             Command::Pause(reply) => drop(reply.send(Ok(()))),
@@ -95,6 +95,10 @@ impl Driver {
         }
         let mut ops = Vec::new();
         let mut control = self.control_with(State::Running, "", String::new());
+        if from.is_some() {
+            // Until there is another model, this one is what it is.
+            (control.cause, control.message) = (self.control.cause.clone(), self.control.message.clone());
+        }
         if restart_step {
             control.version = self.shared.version.clone();
             ops = self.forget_step();
@@ -136,10 +140,25 @@ impl Driver {
         let state = match self.state() {
             State::Running => State::Paused,
             State::Saving => State::Stopping,
+            // Paused for something else, it says so all the same.
+            State::Paused if is_of_the_model(cause) => State::Paused,
             _ => return,
         };
-        let control = self.control_with(state, cause.as_str(), message);
+        let control = self.standing_still(state, cause, message);
         self.set(control, Vec::new(), Then::Nothing);
+    }
+
+    /// That the model is not what its steps say stands until there is another, or somebody goes on with this one.
+    fn standing_still(&self, state: State, cause: Cause, message: String) -> Control {
+        match Cause::of_name(&self.control.cause) {
+            Some(known) if is_of_the_model(known) => {
+                if !message.is_empty() {
+                    self.log(&message);
+                }
+                Control { state, ..self.control.clone() }
+            }
+            _ => self.control_with(state, cause.as_str(), message),
+        }
     }
 
     /// A step that is begun with another function than the one before says so, should it be gone on with.
@@ -166,27 +185,30 @@ impl Driver {
     /// Until it is written that the run is over, it isn't.
     pub(super) fn leave(&mut self, control: Control) {
         let state = control.state;
-        let mut ops = vec![put(control_key(&self.shared.id), &control)];
-        if control.incarnation > 0 {
-            // All calls were seen.
-            let (model, session) = (model_key(&control.model), session_key(&control.session));
-            ops.extend([Op::Delete(model), Op::Delete(session)]);
-        }
         let (shared, fence) = (self.shared.clone(), self.fence.clone());
+        let here = vec![put(cursor_key(&shared.id), &self.cursor)];
         let stage = std::mem::replace(&mut self.stage, Stage::Shut);
         let leaving = async move {
             if let Stage::Open(open) = stage {
-                // With it goes what was still to be written of its last calls.
+                // With it goes what was still to be written of its last calls; behind this commit that is there, or never.
                 open.close(&shared).await;
+                fence.commit(Durability::Strict, here).await?;
+                if opening::has_calls(&shared, &control).await? {
+                    return Ok(None);
+                }
             }
-            fence.commit(Durability::Strict, ops).await.map(|()| control)
+            let mut ops = opening::remains(&shared, None).await?;
+            ops.push(put(control_key(&shared.id), &control));
+            fence.commit(Durability::Strict, ops).await.map(|()| Some(control))
         };
         self.stage = Stage::Leaving(state, leaving.boxed_local());
     }
 
-    pub(super) fn left(&mut self, written: Result<Control, Error>) {
+    pub(super) fn left(&mut self, written: Result<Option<Control>, Error>) {
         let end = match written {
-            Ok(control) => {
+            // It comes back with the model.
+            Ok(None) => return self.reopen(Error::protocol("what came of a call could not be written down")),
+            Ok(Some(control)) => {
                 self.control = control;
                 End { state: self.control.state.as_str(), cause: None }
             }
@@ -221,4 +243,9 @@ impl Driver {
     pub(super) fn is_running(&self) -> bool {
         self.state() == State::Running
     }
+}
+
+/// Whether it says that a model is not what its steps say, or may not be.
+fn is_of_the_model(cause: Cause) -> bool {
+    matches!(cause, Cause::Refused | Cause::LossNotFinite)
 }

@@ -64,16 +64,20 @@ impl Driver {
     fn opened(&mut self, opened: Opened) {
         let Opened { incarnation, control, cursor, entries, seam } = opened;
         self.unwritten.clear();
-        if control.incarnation != self.control.incarnation {
+        self.closing.clear();
+        let is_new = control.incarnation != self.control.incarnation;
+        if is_new {
             // The first model is looked at before its first step. One that goes on was looked at there.
             let step = (control.incarnation > 1).then_some(cursor.step - 1);
             self.behind = Behind { evaluated: step, saved: step, sampled: step };
         }
-        let changed = control.state != self.control.state;
+        // Its state may have been changed meanwhile, and was written then: perhaps over the new model.
         self.control.incarnation = control.incarnation;
         (self.control.model, self.control.session) = (control.model, control.session);
-        if changed {
-            // Meanwhile; and then a new model was written down with what it was before.
+        if is_new {
+            if self.is_running() {
+                (self.control.cause, self.control.message) = Default::default();
+            }
             self.set(self.control.clone(), Vec::new(), Then::Nothing);
         }
         (self.cursor, self.entries) = (cursor, entries);

@@ -63,6 +63,8 @@ pub(super) struct Driver {
     pub(super) entries: Vec<Entry>,
     /// Of that, what goes with the next call's commit.
     pub(super) unwritten: Vec<(u32, Op)>,
+    /// What closes the step of a function goes with the commit of the next call once more, and with it what was recorded.
+    pub(super) closing: Vec<Op>,
     behind: Behind,
     saved_at: Duration,
     /// Somebody wants a checkpoint.
@@ -119,8 +121,8 @@ enum Stage {
     Pausing(LocalBoxFuture<'static, ()>),
     Opening(LocalBoxFuture<'static, Result<Box<Opened>, Error>>),
     Open(Incarnation),
-    /// That the run is over, in this way, is being written.
-    Leaving(State, LocalBoxFuture<'static, Result<Control, Error>>),
+    /// That the run is over, in this way, is being written; none comes of it where a call was not seen to its end.
+    Leaving(State, LocalBoxFuture<'static, Result<Option<Control>, Error>>),
     /// Nothing is to be done here any more.
     Left,
 }
@@ -172,7 +174,7 @@ enum Staged {
     Closed,
     Paused,
     Opened(Result<Box<Opened>, Error>),
-    Left(Result<Control, Error>),
+    Left(Result<Option<Control>, Error>),
 }
 
 impl Driver {
@@ -215,6 +217,7 @@ impl Driver {
             attempt: None,
             entries,
             unwritten: Vec::new(),
+            closing: Vec::new(),
             saved_at: now,
             wanted: None,
             failures: 0,

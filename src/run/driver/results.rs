@@ -32,7 +32,8 @@ pub(super) struct Flight {
 pub(super) struct Passed {
     key: u32,
     tag: Tag,
-    loss: f64,
+    /// None where the server has forgotten it.
+    loss: Option<f64>,
     metrics: Metrics,
 }
 
@@ -43,11 +44,7 @@ impl Driver {
         match (tag.kind, output) {
             (Kind::Train, Output::Forward(output)) => {
                 let loss = loss(&output.metrics, tag.weight);
-                // One whose step was finished before has its row.
-                if let Some(before) = self.passed.replace(Passed { key, tag, loss, metrics: output.metrics })
-                {
-                    self.seen(before.key, Vec::new());
-                }
+                self.pass_done(key, tag, Some(loss), output.metrics);
                 if !loss.is_finite() {
                     let what = if loss.is_nan() { "NaN" } else { "infinite" };
                     let message = format!(
@@ -83,13 +80,20 @@ impl Driver {
         }
     }
 
+    /// Its row comes with its step. One whose step was finished before has its row.
+    fn pass_done(&mut self, key: u32, tag: Tag, loss: Option<f64>, metrics: Metrics) {
+        if let Some(before) = self.passed.replace(Passed { key, tag, loss, metrics }) {
+            self.seen(before.key, Vec::new());
+        }
+    }
+
     fn step_done(&mut self, key: u32, step: u32, mut metrics: Metrics) {
         let now = self.now();
         let ms = now.saturating_sub(self.step_began).as_millis() as u64;
         self.step_began = now;
         let (mut loss, mut tokens, mut before) = (None, 0, None);
         if let Some(passed) = self.passed.take_if(|passed| passed.tag.step == step) {
-            (loss, tokens, before) = (Some(passed.loss), passed.tag.tokens, Some(passed.key));
+            (loss, tokens, before) = (passed.loss, passed.tag.tokens, Some(passed.key));
             for (name, value) in passed.metrics.iter() {
                 metrics.insert(name.clone(), *value);
             }
@@ -175,7 +179,7 @@ impl Driver {
 
     /// A call has no result.
     pub(super) fn failed(&mut self, flight: Flight, error: Error) {
-        let Flight { key, tag, from, .. } = flight;
+        let Flight { key, tag, from, resumed, .. } = flight;
         if let Kind::Call(index) = tag.kind
             && tag.step == self.cursor.step
             && self.call_failed(key, index, &error)
@@ -190,10 +194,15 @@ impl Driver {
             _ if self.fence.lost().is_some() => self.leave_as_fenced(&error),
             // The server has forgotten the result of what it did, or the session: opening it again tells. What a function
             // asked for can't be asked for again.
-            ErrorKind::Api { status: 410, .. } if !matches!(tag.kind, Kind::Call(_)) => {
-                self.done_with(key, &tag);
-                self.reopen(error);
-            }
+            ErrorKind::Api { status: 410, .. } if !matches!(tag.kind, Kind::Call(_)) => match tag.kind {
+                Kind::Train | Kind::Optim if !resumed => self.reopen(error),
+                Kind::Train => self.pass_done(key, tag, None, Metrics::default()),
+                Kind::Optim => self.step_done(key, tag.step, Metrics::default()),
+                _ => {
+                    self.done_with(key, &tag);
+                    self.reopen(error);
+                }
+            },
             ErrorKind::Api { status: 404 | 410, .. } => self.lose(error),
             // Whether it was applied can't be known; what is behind a checkpoint is.
             ErrorKind::Storage(StoreErrorKind::Damaged) => self.lose(error),
