@@ -1,6 +1,9 @@
 //! The sandbox's door: a client's request as its core reads it, and the core's answer as a client does.
 
+use std::time::Duration;
+
 use tinkex::platform::{HttpRequest, HttpResponse};
+use tinkex::transport::Settings;
 use tinkex_sandbox::message::{Headers, Method, Request, Response};
 
 pub fn header(request: &HttpRequest, name: &str) -> Option<String> {
@@ -26,4 +29,15 @@ pub fn asked(request: &HttpRequest) -> Request {
 pub fn answered(response: Response) -> HttpResponse {
     let headers = vec![("content-type".to_owned(), response.content_type.to_owned())];
     HttpResponse { status: response.status, headers, body: response.body.to_vec() }
+}
+
+/// By which a client finds it.
+pub fn to_sandbox(api_key: &str) -> Settings {
+    Settings {
+        base_url: "http://sandbox".into(),
+        api_key: api_key.into(),
+        timeout: Duration::from_secs(60),
+        max_retries: None,
+        max_connections: 6,
+    }
 }

@@ -1,6 +1,6 @@
 //! The network between pages and the server. A request's way is its own: whoever sent it may be gone before it arrives.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex::platform::{HttpFailure, HttpRequest, HttpResponse};
+use tinkex_protocol::ForwardBackwardOutput;
 use tinkex_sandbox::message::Response;
 use tinkex_supervise::{Reply, Runtime, reply};
 
@@ -38,9 +39,19 @@ struct Inner {
     refused: RefCell<HashMap<String, bool>>,
     /// What results are asked for with that the server has given up to remember, or not.
     forgotten: RefCell<HashMap<Rc<[u8]>, bool>>,
+    /// The same of passes whose loss is not a number.
+    without_loss: RefCell<HashMap<Rc<[u8]>, bool>>,
+    denied: RefCell<Vec<Denied>>,
     sent: Cell<u64>,
     /// The latest that has arrived, by the order of sending.
     arrived: Cell<u64>,
+}
+
+/// A request that something has said no to for good.
+pub struct Denied {
+    pub at: Duration,
+    pub status: u16,
+    pub body: Rc<[u8]>,
 }
 
 type Exchanged = Result<HttpResponse, HttpFailure>;
@@ -63,6 +74,8 @@ impl Network {
             shut: Cell::new(None),
             refused: RefCell::default(),
             forgotten: RefCell::default(),
+            without_loss: RefCell::default(),
+            denied: RefCell::default(),
             sent: Cell::new(0),
             arrived: Cell::new(0),
         }))
@@ -77,6 +90,11 @@ impl Network {
         self.0.shut.set(status);
     }
 
+    /// What was said no to so far, in its order.
+    pub fn denied(&self) -> Ref<'_, Vec<Denied>> {
+        self.0.denied.borrow()
+    }
+
     /// Sends a request. Dropping the future aborts it, which the request may or may not notice. `epoch`: under which its
     /// sender holds its session.
     pub fn send(&self, request: HttpRequest, epoch: u64) -> LocalBoxFuture<'static, Exchanged> {
@@ -89,6 +107,7 @@ impl Network {
             let exchanged = network.carry(number, &request, &reply).await;
             if let Ok(response) = &exchanged {
                 network.0.trace.answered(&request, response);
+                network.note_denial(&request, response);
             }
             // Whoever has gone is not told.
             let _ = reply.send(exchanged);
@@ -145,6 +164,7 @@ impl Network {
                 ..HttpResponse::default()
             });
         }
+        let response = self.without_a_loss(request, response);
         if self.happens(80) {
             tally.fault("network: a reply is lost");
             return Err(failure("connection reset"));
@@ -200,9 +220,37 @@ impl Network {
         let Some(poll) = request.body.clone().filter(|_| self.0.trace.is_polled_by(request)) else {
             return false;
         };
-        let is_there = !response.body.starts_with(br#"{"queue_state"#);
+        // Nor is that something failed forgotten: what a client is then told is not that it was done.
+        let is_there =
+            ![&br#"{"queue_state"#[..], br#"{"category"#].iter().any(|it| response.body.starts_with(it));
         let mut forgotten = self.0.forgotten.borrow_mut();
         is_there && *forgotten.entry(poll).or_insert_with(|| self.happens(10))
+    }
+
+    /// The result of a run's training pass, at times with a loss that is not a number.
+    fn without_a_loss(&self, request: &HttpRequest, response: Response) -> Response {
+        let Some(poll) = request.body.clone() else { return response };
+        let Ok(mut output) = ForwardBackwardOutput::decode(&response.body, usize::MAX) else {
+            return response;
+        };
+        let is_struck = || self.0.trace.is_pass_of_a_run(request) && self.happens(8);
+        if !*self.0.without_loss.borrow_mut().entry(poll).or_insert_with(is_struck) {
+            return response;
+        }
+        self.0.tally.fault("server: a loss is not a number");
+        output.metrics.insert("loss:sum".into(), f64::NAN);
+        let body = output.encode().expect("it was read just now").into();
+        Response { body, ..response }
+    }
+
+    fn note_denial(&self, request: &HttpRequest, HttpResponse { status, body: words, .. }: &HttpResponse) {
+        // A proxy says nothing, and is asked again.
+        if matches!(status, 400..=407 | 410..=428)
+            && !words.is_empty()
+            && let Some(body) = request.body.clone()
+        {
+            self.0.denied.borrow_mut().push(Denied { at: self.0.runtime.now(), status: *status, body });
+        }
     }
 
     /// An answer that a gateway did not wait for, or lost.

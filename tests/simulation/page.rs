@@ -6,7 +6,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::StreamExt;
@@ -20,15 +19,14 @@ use tinkex::session::{Choice, Labels, Resume};
 use tinkex::store::StoreErrorKind;
 use tinkex::training::method::Output;
 use tinkex::training::{Name, TrainingClient};
-use tinkex::transport;
 use tinkex_protocol::ModelInput;
 use tinkex_protocol::json::sampling::SamplingParams;
 use tinkex_protocol::json::training::LoraConfig;
 use tinkex_sandbox::TINY;
-use tinkex_supervise::{Reply, reply};
 
 use crate::around::Around;
-use crate::disk::Connection;
+use crate::door::to_sandbox;
+use crate::frame::Frame;
 use crate::instance::Instance;
 use crate::plan::{EXTRA, Plan};
 use crate::world::{Try, World};
@@ -41,14 +39,12 @@ const WINDOW: usize = 4;
 pub struct Page {
     world: Rc<World>,
     name: String,
-    connection: Rc<Connection>,
-    instance: RefCell<Option<Instance>>,
+    frame: Frame,
     /// Calls that are not settled, by key.
     promises: RefCell<BTreeMap<u32, Promise>>,
     last_key: Cell<u32>,
     /// Services that it has made; one that lost its instance is still the same.
     services: Cell<u32>,
-    closing: RefCell<Option<Reply<()>>>,
 }
 
 /// A call of the plan, or one beside it.
@@ -70,67 +66,56 @@ enum End {
 impl Page {
     /// Opens a page, which then trains by itself.
     pub fn open(world: &Rc<World>, name: String) -> Rc<Page> {
-        let (closing, closed) = reply();
+        let (frame, closed) = Frame::new();
         let page = Rc::new(Page {
             world: world.clone(),
             name,
-            connection: Rc::default(),
-            instance: RefCell::default(),
+            frame,
             promises: RefCell::default(),
             last_key: Cell::new(0),
             services: Cell::new(1),
-            closing: RefCell::new(Some(closing)),
         });
         let living = page.clone();
         let life = async move {
             let trained = pin!(living.train());
             select(trained, closed).await;
-            living.closing.take();
+            living.frame.close();
         };
         world.runtime.spawn(life.boxed_local());
         page
     }
 
     pub fn is_open(&self) -> bool {
-        self.closing.borrow().is_some()
+        self.frame.is_open()
     }
 
     /// Whether the disk has something to do for it.
     pub fn has_waiting(&self) -> bool {
-        self.connection.has_waiting()
+        self.frame.connection.has_waiting()
     }
 
     /// Kills its instance after so many polls.
     pub fn trap(&self, polls: u64) {
-        if let Some(instance) = &*self.instance.borrow() {
-            instance.die_after(polls);
-        }
+        self.frame.trap(polls);
     }
 
     /// Kills the page, with all that it holds.
     pub fn kill(&self) {
-        let Some(closing) = self.closing.take() else { return };
-        self.trap(0);
-        let Around { tally, dice, .. } = &**self.world;
-        tally.fault("page: is killed");
-        if self.connection.has_waiting() {
-            tally.fault("page: is killed with a commit under way");
+        if self.frame.kill(&self.world) {
+            for promise in self.promises.take().values().flatten() {
+                self.world.tally.transition(&promise.label(), "called", "lost with its page");
+            }
         }
-        self.connection.cut(dice.roll(self.connection.waiting() as u64 + 1) as usize);
-        for promise in self.promises.take().values().flatten() {
-            tally.transition(&promise.label(), "called", "lost with its page");
-        }
-        let _ = closing.send(());
     }
 
     async fn train(&self) {
         let Around { runtime, network, disk, dice, tally, .. } = &**self.world;
         loop {
             let (instance, death) = Instance::new(runtime.clone(), network.clone(), dice.clone());
-            *self.instance.borrow_mut() = Some(instance.clone());
+            self.frame.hold(&instance);
             self.world.instances.borrow_mut().push(instance.clone());
             tally.tell(format_args!("{} opens service {}", self.name, self.services.get()));
-            let store = disk.handle(self.connection.clone(), instance.epoch());
+            let store = disk.handle(self.frame.connection.clone(), instance.epoch());
             let service = Service::open(Rc::new(instance.clone()), store, self.settings(), |_| Vec::new());
             self.world.systems.borrow_mut().push((instance.clone(), service.system().clone()));
             let used = pin!(self.use_service(&instance, &service));
@@ -143,29 +128,17 @@ impl Page {
                     self.promises.take();
                     return service.close();
                 }
-                Either::Right(_) => {
-                    tally.fault("instance: dies");
-                    if self.connection.has_waiting() {
-                        tally.fault("instance: dies with a commit under way");
-                    }
-                }
+                Either::Right(_) => self.frame.bereaved(tally),
             }
             runtime.timer(dice.up_to_ms(1_000)).await;
         }
     }
 
     fn settings(&self) -> Settings {
-        let transport = transport::Settings {
-            base_url: "http://sandbox".into(),
-            api_key: API_KEY.into(),
-            timeout: Duration::from_secs(60),
-            max_retries: None,
-            max_connections: 6,
-        };
         let session = self.world.notes.borrow().session.clone();
         let resume = session.map_or(Resume::None, Resume::This);
         let session = Choice { owner: format!("{}/{}", self.name, self.services.get()), resume };
-        Settings { transport, labels: Labels::default(), session, telemetry: true }
+        Settings { transport: to_sandbox(API_KEY), labels: Labels::default(), session, telemetry: true }
     }
 
     async fn use_service(&self, instance: &Instance, service: &Service) -> End {

@@ -160,6 +160,11 @@ impl Server {
         running.holds.clear();
     }
 
+    /// Whether a piece of work is under way.
+    pub fn is_working(&self) -> bool {
+        self.0.running.borrow().working
+    }
+
     pub fn is_away(&self) -> bool {
         self.0.running.borrow().core.is_none()
     }

@@ -86,6 +86,9 @@ pub const TRANSITIONS: [Transition; 20] = [
     ("settled", "forgotten"),
 ];
 
+/// What occurred less often in many worlds was hardly tried.
+const OFTEN: u64 = 100;
+
 /// From which state to which.
 pub type Transition = (&'static str, &'static str);
 
@@ -125,6 +128,11 @@ impl Tally {
         *self.faults.borrow_mut().entry(fault).or_default() += 1;
     }
 
+    /// How often a fault has occurred.
+    pub fn count(&self, fault: &str) -> u64 {
+        self.faults.borrow().get(fault).copied().unwrap_or(0)
+    }
+
     /// `what` is the request, or as much as is known of it.
     pub fn transition(&self, what: &str, from: &'static str, to: &'static str) {
         self.tell(format_args!("{what}: {from} → {to}"));
@@ -140,21 +148,30 @@ impl Tally {
         }
     }
 
-    /// One line for each of these, and the least of their counts. Whatever was counted has to be among them.
-    pub fn table(&self, faults: &[&'static str], transitions: &[Transition]) -> (Vec<String>, u64) {
+    /// A line for each of these, and then one for each that occurred less than this often. Whatever was counted has to be
+    /// among them.
+    pub fn table(&self, faults: &[&'static str], transitions: &[Transition]) -> Vec<String> {
         let (counted, passed) = (self.faults.borrow(), self.transitions.borrow());
         let other_faults: Vec<_> = counted.keys().filter(|fault| !faults.contains(fault)).collect();
         let others: Vec<_> = passed.keys().filter(|passed| !transitions.contains(passed)).collect();
         assert!(other_faults.is_empty() && others.is_empty(), "not listed: {other_faults:?} {others:?}");
-        let mut rows: Vec<(String, u64)> = Vec::new();
+        let mut rows: Vec<(u64, String)> = Vec::new();
         for fault in faults {
-            rows.push(((*fault).to_owned(), counted.get(fault).copied().unwrap_or(0)));
+            rows.push((counted.get(fault).copied().unwrap_or(0), (*fault).to_owned()));
         }
         for transition in transitions {
             let (from, to) = transition;
-            rows.push((format!("{from} → {to}"), passed.get(transition).copied().unwrap_or(0)));
+            rows.push((passed.get(transition).copied().unwrap_or(0), format!("{from} → {to}")));
         }
-        let least = rows.iter().map(|(_, count)| *count).min().unwrap_or(0);
-        (rows.into_iter().map(|(name, count)| format!("{count:>9}  {name}")).collect(), least)
+        let line = |(count, name): &(u64, String)| format!("{count:>9}  {name}");
+        let mut lines: Vec<String> = rows.iter().map(line).collect();
+        rows.retain(|(count, _)| *count < OFTEN);
+        rows.sort();
+        lines.push(match rows.len() {
+            0 => format!("each of these at least {OFTEN} times"),
+            rare => format!("{rare} of these less than {OFTEN} times:"),
+        });
+        lines.extend(rows.iter().map(line));
+        lines
     }
 }

@@ -94,6 +94,12 @@ impl Trace {
         self.requests.borrow().iter().any(|known| known.is_polled_by(request))
     }
 
+    /// Whether it asks for the result of a run's pass over its data.
+    pub fn is_pass_of_a_run(&self, request: &HttpRequest) -> bool {
+        let requests = self.requests.borrow();
+        requests.iter().any(|known| known.label.contains("\"train\"") && known.is_polled_by(request))
+    }
+
     pub fn sent(&self, request: &HttpRequest, epoch: u64) {
         let mut requests = self.requests.borrow_mut();
         if request.url.ends_with("/retrieve_future") {

@@ -1,219 +1,213 @@
 //! What a run has come to, by its own history and by the server's log, and what has to hold of it.
+//!
+//! Of every incarnation, up to where its model was lost, each step is done once, in order and with its own data; nothing is
+//! left out but what the server refused; the history has what was done. Of the weights that count nothing is missing that a
+//! person was not told of. A model is given up for a reason that is not the run's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde_json::Value;
-use tinkex::platform::plain::{Given, Wrong};
-use tinkex_sandbox::replay;
-
 use super::RunWorld;
-use super::hears::step_in;
-use super::tab::Tab;
-use super::work::{Plan, Source, all_made, numbers_in, step_of_rate};
-use crate::server::BASES;
+use super::applied::{Done, Due, Model, models};
+use super::history::{History, Seam};
+use super::work::{Plan, Source, all_made, number_of};
 
-/// Steps whose calls may be on their way at a time.
-const MOST_ON_THEIR_WAY: u32 = 3;
+/// Rows are written up to a quarter of a second late: of so many steps at the most.
+const UNWRITTEN: usize = 3;
 
 /// Where a run came from and where it is, and what the server has done for it.
 pub struct Trained {
-    is_completed: bool,
+    history: History,
     models: BTreeMap<u32, Model>,
-    last: u32,
-    /// What the functions of the steps that count have given, by step.
-    values: BTreeMap<u32, String>,
-    /// Of an incarnation the first step of which something was refused or broken.
-    spoilt: BTreeMap<u32, u32>,
+    /// What persons did to its incarnations.
+    deeds: Deeds,
+    disk_refused: bool,
 }
 
-/// What the server has applied of one incarnation.
-#[derive(Default)]
-struct Model {
-    /// The step behind which it begins.
-    begins: u32,
-    /// Its steps in their order, each with the numbers of the data that its passes had.
-    steps: Vec<(u32, Vec<u32>)>,
-    /// Of the step that is under way.
-    rest: Vec<u32>,
-    /// Hash of the weights, the optimizer and the gradients.
-    hash: String,
-}
-
-/// A row of the history.
-struct Row {
-    kind: String,
-    incarnation: u32,
-    step: u32,
-    path: Option<String>,
-    value: Option<String>,
-    reason: Option<String>,
+/// What a person did to a run knowingly, each with the incarnation.
+#[derive(Clone, Debug, Default)]
+pub struct Deeds {
+    /// Gone on behind what was refused.
+    pub went_on: BTreeSet<u32>,
+    /// Begun a step again, with what it had done already.
+    pub begun_again: BTreeSet<(u32, u32)>,
+    /// Asked for a new model.
+    pub went_back: BTreeSet<u32>,
 }
 
 impl Trained {
     /// Reads what there is when all tabs are closed.
     pub async fn read(world: &Rc<RunWorld>) -> Trained {
-        let (is_completed, last, history) = history(world).await;
+        let history = History::read(world).await;
+        let mut by_id = models(world);
         let notes = world.notes.borrow();
-        let mut models = models(world, &notes.models);
-        let mut spoilt = notes.spoilt.clone();
-        for row in history.iter().filter(|row| row.kind == "incarnation") {
-            if let Some(step) = row.reason.as_deref().and_then(step_in) {
-                let known = spoilt.entry(row.incarnation - 1).or_insert(step);
-                *known = step.min(*known);
-            }
-            models.get_mut(&row.incarnation).expect("it was told with its model").begins = row.step;
+        let known = notes
+            .models
+            .iter()
+            .map(|(incarnation, id)| (*incarnation, by_id.remove(id).expect("the server has made it")));
+        let models: BTreeMap<u32, Model> = known.collect();
+        for (id, model) in by_id {
+            assert!(model.done.is_empty(), "nobody trains {id}, which is of no incarnation");
         }
-        let values = values(&history, last);
-        // A row of a run over data is metrics; of one of a function it is the step itself.
-        if is_completed && world.plan.source == Source::Function {
-            let steps: Vec<u32> = values.keys().copied().collect();
-            assert_eq!(steps, (1..=world.steps).collect::<Vec<_>>(), "the history has each step");
-        }
-        Trained { is_completed, models, last, values, spoilt }
+        let refusals = ["disk: refuses a commit", "disk: is full"];
+        let disk_refused = refusals.into_iter().any(|refusal| world.tally.count(refusal) > 0);
+        Trained { history, models, deeds: notes.deeds.clone(), disk_refused }
     }
 
-    /// What the function of each step has trained on, by what it said.
+    /// What the function of each step that counts has trained on, by what it said.
     pub fn rollouts(&self) -> Vec<u32> {
-        self.values.values().map_while(|value| value.parse().ok()).collect()
-    }
-
-    /// How many steps the server has applied of the last incarnation and of what it came from.
-    fn steps(&self) -> u32 {
-        let Some(model) = self.models.get(&self.last) else { return 0 };
-        model.steps.last().map_or(model.begins, |(step, _)| *step)
-    }
-
-    /// Each step once within its incarnation and none missing; the weights as if nothing had gone wrong. `undisturbed`
-    /// gives a run of so many steps, of a function one that trains on what these have.
-    pub fn check(&self, plan: &Plan, undisturbed: impl Fn(u32) -> Rc<Trained>) {
-        let is_of_function = plan.source == Source::Function;
-        let calm = (!is_of_function).then(|| undisturbed(plan.steps));
-        let expected = |step: u32| calm.as_ref().map(|calm| &calm.models[&1].steps[step as usize - 1].1);
-        for (incarnation, model) in &self.models {
-            let spoilt = self.spoilt.get(incarnation).copied().unwrap_or(u32::MAX);
-            // What was refused then was not of the training: a checkpoint, perhaps.
-            let is_sound = self.is_completed && *incarnation == self.last;
-            let spoilt = if is_sound { u32::MAX } else { spoilt };
-            let mut next = model.begins + 1;
-            let mut behind = 0;
-            for (step, numbers) in &model.steps {
-                let place = format!("step {step} of incarnation {incarnation}");
-                assert!(*step >= next, "{place} is applied once, {next} was next");
-                let is_whole = match expected(*step) {
-                    Some(expected) => numbers == expected,
-                    None => numbers
-                        .first()
-                        .is_some_and(|first| *numbers == all_made(first.saturating_sub(1_000) / 4)),
-                };
-                if *step < spoilt && (behind > 0 || *step != next || !is_whole) {
-                    // What was on its way when a call was refused; the run goes on from a checkpoint before it.
-                    behind += 1;
-                    assert!(
-                        behind <= MOST_ON_THEIR_WAY && !is_sound,
-                        "{place}: {next} was next, with {numbers:?}"
-                    );
-                }
-                next = step + 1;
-            }
+        let mut values = BTreeMap::new();
+        for (incarnation, until) in self.history.lineage() {
+            let steps = self.history.steps(incarnation);
+            values.extend(steps.into_iter().filter(|(step, _)| *step <= until));
         }
-        let Some(model) = self.models.get(&self.last) else { return };
-        let is_whole = model.rest.is_empty() && (self.is_completed || !self.spoilt.contains_key(&self.last));
-        assert!(is_whole || !self.is_completed, "a run is completed in the middle of a step");
-        let known = !is_of_function || self.rollouts().len() as u32 == self.steps();
-        if is_whole && known && self.steps() > 0 {
-            let calm = undisturbed(self.steps());
+        values.values().map_while(|value| value.parse().ok()).collect()
+    }
+
+    fn begins(&self, incarnation: u32) -> u32 {
+        self.history.seam(incarnation).map_or(0, |seam| seam.begins)
+    }
+
+    /// `undisturbed` gives a run of so many steps, of a function one that trains on what these have.
+    pub fn check(&self, plan: &Plan, undisturbed: impl Fn(u32) -> Rc<Trained>) {
+        let calm = (plan.source != Source::Function).then(|| undisturbed(plan.steps));
+        let mut missing = BTreeMap::new();
+        for (incarnation, model) in &self.models {
+            let place = format!("incarnation {incarnation}");
+            let due = match &calm {
+                Some(calm) => calm.due_of_data(self.begins(*incarnation)),
+                None => self.due_of_function(*incarnation, model),
+            };
+            missing.insert(*incarnation, model.missing(&place, due));
+            self.check_history(*incarnation, model, plan);
+        }
+        self.check_end(plan, &missing, undisturbed);
+    }
+
+    /// What a run over data was to do behind a step: what this one, which nothing disturbed, has done.
+    fn due_of_data(&self, begins: u32) -> Vec<Due> {
+        let steps = self.models[&1].steps().into_iter().filter_map(|(step, passes)| Some((step?, passes)));
+        let behind = steps.filter(|(step, _)| *step > begins);
+        let calls = behind.flat_map(|(step, passes)| {
+            let passes = passes.into_iter().map(Done::Pass).collect();
+            [Due { step, what: passes }, Due { step, what: vec![Done::Update(step)] }]
+        });
+        calls.collect()
+    }
+
+    /// What a run of a function was to do: of each step what it drew, which its passes tell.
+    fn due_of_function(&self, incarnation: u32, model: &Model) -> Vec<Due> {
+        let told = self.history.steps(incarnation);
+        let is_again = |step: u32| self.deeds.begun_again.contains(&(incarnation, step));
+        let (mut due, mut next) = (Vec::new(), self.begins(incarnation) + 1);
+        for (made, passes) in model.steps() {
+            // Begun again behind its update, a step has another.
+            let step = made.filter(|made| made + 1 == next && is_again(*made)).unwrap_or(next);
+            let pass = |datum: u32| vec![Done::Pass(datum)];
+            if let Some(number) = passes.last().map(|datum| number_of(*datum)) {
+                let all = all_made(number);
+                if is_again(step) {
+                    let before = passes.iter().copied().take_while(|datum| !all.contains(datum));
+                    due.extend(before.map(|datum| Due { step, what: pass(datum) }));
+                } else if let Some(told) = told.get(&step) {
+                    assert_eq!(*told, number.to_string(), "what step {step} recorded is what was trained on");
+                }
+                due.push(Due { step, what: all[..3].iter().copied().flat_map(pass).collect() });
+                due.push(Due { step, what: pass(all[3]) });
+            }
+            due.push(Due { step, what: vec![Done::Update(step)] });
+            next = step + 1;
+        }
+        due
+    }
+
+    /// Whatever is in the history was done, and whatever was done is in it, but for what was under way at the end.
+    fn check_history(&self, incarnation: u32, model: &Model, plan: &Plan) {
+        let told = self.history.steps(incarnation);
+        let done: BTreeSet<u32> = model.updates().collect();
+        for step in told.keys() {
+            let refused = model.has_refused();
+            assert!(done.contains(step) || refused, "step {step} of incarnation {incarnation} was made");
+        }
+        let newest = told.keys().next_back().copied().unwrap_or_default();
+        let (before, behind): (Vec<u32>, Vec<u32>) =
+            done.iter().filter(|step| !told.contains_key(step)).partition(|step| **step < newest);
+        let is_last = incarnation == self.history.last && self.history.is_completed;
+        // What a model's disk would not take goes with the model.
+        let may_lack = !is_last && self.disk_refused;
+        let under_way = if is_last { 0 } else { plan.most_under_way() + UNWRITTEN };
+        assert!(
+            (before.is_empty() || may_lack) && behind.len() <= under_way,
+            "the history has the steps of incarnation {incarnation}: not {before:?} and {behind:?}"
+        );
+    }
+
+    /// The run is over: is all there, and are the weights as if nothing had gone wrong?
+    fn check_end(
+        &self,
+        plan: &Plan,
+        missing: &BTreeMap<u32, BTreeSet<u32>>,
+        undisturbed: impl Fn(u32) -> Rc<Trained>,
+    ) {
+        let Some(model) = self.models.get(&self.history.last) else { return };
+        let mut is_whole = true;
+        for (incarnation, until) in self.history.lineage() {
+            let missing = missing[&incarnation].iter().any(|step| *step <= until);
+            let begun_again =
+                self.deeds.begun_again.iter().any(|(of, step)| *of == incarnation && *step <= until);
+            let known = self.deeds.went_on.contains(&incarnation);
+            let may_be = known || !self.history.is_completed;
+            assert!(
+                !missing || may_be,
+                "of incarnation {incarnation} something is missing that nobody was told of"
+            );
+            is_whole &= !missing && !begun_again && !known;
+        }
+        let steps = model.updates().last().unwrap_or(self.begins(self.history.last));
+        let rest = model.steps().pop().is_some_and(|(_, passes)| !passes.is_empty());
+        if self.history.is_completed && is_whole {
+            assert_eq!((steps, rest), (plan.steps, false), "a completed run has all its steps");
+        }
+        let known = plan.source != Source::Function || self.rollouts().len() as u32 == steps;
+        if is_whole && !rest && known && steps > 0 {
+            let calm = undisturbed(steps);
             assert_eq!(model.hash, calm.models[&1].hash, "the weights are as if nothing had gone wrong");
         }
     }
-}
 
-/// Whether the run is completed, its incarnation, and the rows of its history.
-async fn history(world: &Rc<RunWorld>) -> (bool, u32, Vec<Row>) {
-    let bytes = Tab::read(world).await;
-    let wrong = Wrong::default();
-    let given = Given::new(&bytes, &wrong);
-    let rows = given.list("rows").map(|row| {
-        let row = Given::of(row, &wrong);
-        Row {
-            kind: row.text("type"),
-            incarnation: row.count("incarnation"),
-            step: row.count("step"),
-            path: row.optional_text("path"),
-            value: row.optional_text("value"),
-            reason: row.optional_text("reason"),
+    /// Every model that was given up was lost, or was not to be used any more, by what happened around the run.
+    pub fn check_seams(&self, world: &RunWorld) {
+        let last = self.models.keys().next_back().copied().unwrap_or_default();
+        let mut since = 0.0;
+        for incarnation in 2..=last {
+            let seam = self.history.seam(incarnation).expect("a new model is told with its event");
+            let before = &self.models[&(incarnation - 1)];
+            assert_eq!(Some(&seam.model), self.models.get(&incarnation).map(|model| &model.id));
+            assert!(
+                self.is_founded(world, incarnation - 1, seam, before, since),
+                "incarnation {incarnation} has no reason to be: {}",
+                seam.reason
+            );
+            since = seam.at;
         }
-    });
-    let status = given.object("status");
-    (status.text("state") == "completed", status.count("incarnation"), rows.collect())
-}
+    }
 
-/// What the steps that count have given: those of the last incarnation, and of what it came from up to its checkpoint.
-fn values(history: &[Row], last: u32) -> BTreeMap<u32, String> {
-    let mut values = BTreeMap::new();
-    let (mut at, mut until) = (last, u32::MAX);
-    loop {
-        let seam = history.iter().find(|row| row.kind == "incarnation" && row.incarnation == at);
-        let from = seam.map_or(0, |seam| seam.step);
-        let counts = |row: &&Row| row.kind == "step" && row.incarnation == at && row.step <= until;
-        for row in history.iter().filter(counts) {
-            let twice = values.insert(row.step, row.value.clone().unwrap_or_default());
-            assert_eq!(twice, None, "the history has step {} once", row.step);
+    fn is_founded(&self, world: &RunWorld, given_up: u32, seam: &Seam, before: &Model, since: f64) -> bool {
+        if self.deeds.went_back.contains(&given_up) {
+            return true;
         }
-        let Some(path) = seam.and_then(|seam| seam.path.as_ref()) else { return values };
-        // By its name: run-{id}-{incarnation}-{step}.
-        let saved_by = path.rsplit('-').nth(1).and_then(|incarnation| incarnation.parse().ok());
-        (at, until) = (saved_by.expect("the run has saved it"), from);
-    }
-}
-
-/// What the server's log has of each incarnation.
-fn models(world: &RunWorld, known: &BTreeMap<u32, String>) -> BTreeMap<u32, Model> {
-    let log = world.server.ask("/api/v1/sandbox/log");
-    let mut models: BTreeMap<String, Model> = BTreeMap::new();
-    let mut applied: BTreeMap<String, u64> = BTreeMap::new();
-    for line in log.lines() {
-        let line: Value = serde_json::from_str(line).expect("the log is JSON");
-        let id = line["model_id"].as_str().expect("a model has an id").to_owned();
-        let number = applied.entry(id.clone()).or_default();
-        assert_eq!(line["seq_id"], *number, "no number of {id} is left out or used twice");
-        *number += 1;
-        models.entry(id).or_default().take(&line);
-    }
-    for made in replay(&log, &BASES).expect("the log gives the same again") {
-        models.get_mut(&made.model_id).expect("it is in the log").hash = made.state_hash;
-    }
-    let incarnations = known.iter().map(|(incarnation, id)| {
-        let model = models.remove(id).expect("the server has made it");
-        (*incarnation, model)
-    });
-    let incarnations = incarnations.collect();
-    for (id, model) in models {
-        assert!(
-            model.steps.is_empty() && model.rest.is_empty(),
-            "nobody trains {id}, which is of no incarnation"
-        );
-    }
-    incarnations
-}
-
-impl Model {
-    fn take(&mut self, line: &Value) {
-        if line["ok"] != true {
-            return;
+        let denied = world.network.denied();
+        let meanwhile = |status: u16| {
+            denied.iter().filter(move |denied| {
+                let at = denied.at.as_millis() as f64;
+                denied.status == status && since <= at && at <= seam.at
+            })
+        };
+        if seam.reason.contains("the server refused a call of step") {
+            let barred = [401, 402].into_iter().flat_map(meanwhile).any(|denied| denied.is_of(&before.id));
+            return barred || before.has_refused();
         }
-        let body = BASE64.decode(line["body"].as_str().expect("the log has bodies")).expect("it is Base64");
-        match line["kind"].as_str() {
-            Some("optim_step") => {
-                let body: Value = serde_json::from_slice(&body).expect("the body is JSON");
-                let rate = body["adam_params"]["learning_rate"].as_f64().expect("a step has a rate");
-                let numbers = std::mem::take(&mut self.rest);
-                self.steps.push((step_of_rate(rate), numbers));
-            }
-            Some("forward_backward") => self.rest.extend(numbers_in(&body)),
-            _ => {}
-        }
+        let is_gone = [404, 410].into_iter().flat_map(meanwhile).next().is_some();
+        is_gone || world.tally.count("disk: damages a record") > 0
     }
 }

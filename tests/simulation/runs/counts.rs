@@ -3,9 +3,10 @@
 use crate::tally::{AROUND, Transition};
 
 /// What befalls a run, what is told of it, and what its pages do.
-const OF_RUNS: [&str; 55] = [
+const OF_RUNS: [&str; 61] = [
     "instance: dies",
     "instance: dies with a commit under way",
+    "server: a loss is not a number",
     "instance: a run's loop panics",
     "instance: a dispatcher panics",
     "page: is killed",
@@ -18,9 +19,11 @@ const OF_RUNS: [&str; 55] = [
     "tab: is fenced",
     "tab: opens a run that is over",
     "tab: reads a run that it has not opened",
+    "tab: brings other data",
     "command: pause",
     "command: resume",
     "command: resume from a checkpoint",
+    "command: resume, and begin the step again",
     "command: stop",
     "command: checkpoint",
     "command: rejects",
@@ -36,7 +39,8 @@ const OF_RUNS: [&str; 55] = [
     "step: is of another version",
     "step: is given up",
     "call: its recorded result is given",
-    "call: is joined in flight",
+    "call: its result came while nobody waited",
+    "call: was not taken, and is made again",
     "call: a sample is drawn again",
     "event: step",
     "event: evaluation",
@@ -59,6 +63,8 @@ const OF_RUNS: [&str; 55] = [
     "cause: storage",
     "cause: fenced",
     "cause: needs_owner",
+    "cause: needs_data",
+    "cause: needs_step",
 ];
 
 /// Everything that goes wrong here.
@@ -84,7 +90,8 @@ pub const TRANSITIONS: [Transition; 29] = [
     ("running", "paused: data_failed"),
     ("running", "paused: model_gone"),
     ("running", "paused: checkpoint_gone"),
-    ("running", "paused"),
+    ("running", "paused: loss_not_finite"),
+    ("running", "paused: crashed"),
     ("paused", "running"),
     ("running", "completed"),
     ("running", "stopped"),
@@ -96,7 +103,6 @@ pub const TRANSITIONS: [Transition; 29] = [
     ("answered", "polled"),
     ("polled", "polled again"),
     ("polled", "finished"),
-    ("polled", "given up"),
 ];
 
 /// The name under which something is counted.
@@ -106,6 +112,9 @@ pub fn fault(group: &str, name: &str) -> Option<&'static str> {
         .find(|fault| fault.strip_prefix(group).and_then(|rest| rest.strip_prefix(": ")) == Some(name))
 }
 
-pub fn paused(cause: &str) -> Option<&'static str> {
-    TRANSITIONS.into_iter().map(|(_, to)| to).find(|to| to.strip_prefix("paused: ") == Some(cause))
+/// The name of being paused for a cause.
+pub fn paused(cause: &str) -> &'static str {
+    let names = TRANSITIONS.into_iter().map(|(_, to)| to);
+    let name = names.into_iter().find(|to| to.strip_prefix("paused: ") == Some(cause));
+    name.unwrap_or_else(|| panic!("a run is paused for {cause}"))
 }

@@ -26,8 +26,8 @@ pub async fn befall(world: &Rc<RunWorld>) {
     let mut armed = 0;
     for _ in 0..1 + dice.roll(MOST) {
         runtime.timer(dice.up_to_ms(1_000)).await;
-        let tab = world.any_tab();
-        match dice.roll(18) {
+        let (tab, owner) = (world.any_tab(), world.any_owner());
+        match dice.roll(23) {
             0..=2 => tab.into_iter().for_each(|tab| tab.trap(dice.roll(400))),
             3 => {
                 tab.into_iter().for_each(|tab| tab.kill());
@@ -42,30 +42,30 @@ pub async fn befall(world: &Rc<RunWorld>) {
             }
             5 => world.open_tab(Manners::Waits),
             6 => world.open_tab(Manners::Barges),
-            7 => world.strike(Blow::ServerDies),
+            7 => {
+                if dice.happens(500) {
+                    until(world, |world| world.server.is_working()).await;
+                }
+                world.strike(Blow::ServerDies);
+            }
             8 => world.strike(Blow::DiskIsFull),
             9 => world.strike(Blow::KeyIsNotLetIn),
             10 | 11 => {
-                armed += 1;
-                match loops_panic {
-                    true => faults::arm("run", 1 + dice.roll(6)),
-                    false => faults::arm_within("task poll", "/dispatcher", 1 + dice.roll(4)),
+                // At times so often that it is given up.
+                for _ in 0..if dice.happens(150) { 8 } else { 1 } {
+                    armed += 1;
+                    match loops_panic {
+                        true => faults::arm("run", 1 + dice.roll(6)),
+                        false => faults::arm_within("task poll", "/dispatcher", 1 + dice.roll(4)),
+                    }
                 }
             }
-            12 => tab.into_iter().for_each(|tab| tab.command(Command::Pause)),
-            13 => tab.into_iter().for_each(|tab| tab.hide()),
-            14 => {
-                let command = if dice.happens(800) { Command::Checkpoint } else { Command::Stop };
-                tab.into_iter().for_each(|tab| tab.command(command));
-            }
-            15 => {
-                tally.fault("page: is away for longer than a session lives");
-                world.kill_tabs();
-                let expires = world.plan.checkpoints_expire;
-                runtime.timer(if expires { LONG_ABSENCE } else { ABSENCE }).await;
-                world.open_tab(Manners::Waits);
-            }
-            16 => world.mischief.set(Some(dice.pick(&[
+            12 => owner.into_iter().for_each(|tab| tab.command(Command::Pause)),
+            13 | 14 => owner.into_iter().for_each(|tab| tab.hide()),
+            15 => owner.into_iter().for_each(|tab| tab.command(Command::Checkpoint)),
+            16 if dice.happens(300) => owner.into_iter().for_each(|tab| tab.command(Command::Stop)),
+            17 => be_away(world).await,
+            18 | 19 => world.mischief.set(Some(dice.pick(&[
                 Mischief::Throws,
                 Mischief::NeverReturns,
                 Mischief::AsksOtherwise,
@@ -86,4 +86,27 @@ pub async fn befall(world: &Rc<RunWorld>) {
     runtime.timer(Duration::from_secs(6)).await;
     world.set_stormy(false);
     world.mischief.take();
+}
+
+/// Nobody has the run open for longer than a session lives, and at times than a checkpoint is kept.
+async fn be_away(world: &Rc<RunWorld>) {
+    let Around { runtime, tally, .. } = &***world;
+    let expires = world.plan.checkpoints_expire;
+    if expires {
+        until(world, |world| !world.disk.keys_of("run-place/").is_empty()).await;
+    }
+    tally.fault("page: is away for longer than a session lives");
+    world.kill_tabs();
+    runtime.timer(if expires { LONG_ABSENCE } else { ABSENCE }).await;
+    world.open_tab(Manners::Waits);
+}
+
+/// Waits for a moment, for a while.
+async fn until(world: &Rc<RunWorld>, is_there: impl Fn(&RunWorld) -> bool) {
+    for _ in 0..500 {
+        if is_there(world) {
+            return;
+        }
+        world.runtime.timer(Duration::from_millis(2)).await;
+    }
 }

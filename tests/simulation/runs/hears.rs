@@ -41,19 +41,6 @@ impl Hearer {
         let state = given.text("state");
         tally
             .tell(format_args!("{state} {kind} at step {}, incarnation {incarnation}", given.number("step")));
-        if state == "paused" {
-            let message = cause.map(|cause| cause.text("message")).unwrap_or_default();
-            let spoilt = match &*kind {
-                "refused" | "loss_not_finite" => step_in(&message),
-                "step_failed" if !message.contains(THROWN) => Some(given.count("step") + 1),
-                _ => None,
-            };
-            if let Some(step) = spoilt {
-                let mut notes = notes.borrow_mut();
-                let known = notes.spoilt.entry(incarnation).or_insert(step);
-                *known = step.min(*known);
-            }
-        }
         let now = match &*state {
             "running" => "running",
             "paused" => "paused",
@@ -70,9 +57,9 @@ impl Hearer {
             return;
         }
         let name = format!("run of plan {}", plan.number);
-        match counts::paused(&kind) {
-            Some(paused) if before == "running" && now == "paused" => tally.transition(&name, before, paused),
-            _ if before == "paused" && now == "completed" => panic!("a paused run is completed"),
+        match (before, now) {
+            ("running", "paused") => tally.transition(&name, before, counts::paused(&kind)),
+            ("paused", "completed") => panic!("a paused run is completed"),
             _ => tally.transition(&name, before, now),
         }
     }
@@ -93,13 +80,6 @@ impl Hearer {
             });
         }
     }
-}
-
-/// The first step that a message names; none where no model was made.
-pub fn step_in(message: &str) -> Option<u32> {
-    let digits = message.split("step ").nth(1)?;
-    let digits: String = digits.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok()
 }
 
 impl Page for Hearer {
@@ -172,14 +152,19 @@ async fn take_step(tab: &Tab, step: u32, attempt: u32, recorded: Vec<Recorded>) 
     if !recorded.is_empty() {
         world.tally.fault("step: runs again");
     }
-    for call in &recorded {
+    let incarnation = world.notes.borrow().models.keys().next_back().copied().unwrap_or_default();
+    for (place, call) in recorded.iter().enumerate() {
+        let heard = world.notes.borrow().heard.contains(&(incarnation, step, place as u32));
         world.tally.fault(match (&*call.method, call.done) {
-            (_, true) => "call: its recorded result is given",
+            ("random", _) => "call: its recorded result is given",
+            (_, true) if heard => "call: its recorded result is given",
+            (_, true) => "call: its result came while nobody waited",
             ("sample", false) => "call: a sample is drawn again",
-            (_, false) => "call: is joined in flight",
+            (_, false) => "call: was not taken, and is made again",
         });
     }
-    let mut attempt = Attempt { world, run: &run, number: attempt, recorded, otherwise: false };
+    let mut attempt =
+        Attempt { world, run: &run, number: attempt, place: (incarnation, step), recorded, otherwise: false };
     if let Some(rollouts) = &world.rollouts {
         let number = rollouts[step as usize - 1];
         attempt.train(0, number).await?;
@@ -198,6 +183,11 @@ async fn take_step(tab: &Tab, step: u32, attempt: u32, recorded: Vec<Recorded>) 
         Some(Mischief::AsksOtherwise) if attempt.recorded.len() > 4 => {
             world.tally.fault("step: asks for something else");
             attempt.otherwise = true;
+        }
+        Some(Mischief::AsksOtherwise) => {
+            world.mischief.set(Some(Mischief::AsksOtherwise));
+            attempt.run().await?;
+            return Err(Failure { kind: FailureKind::Thrown, message: THROWN.into() });
         }
         other => world.mischief.set(other),
     }

@@ -1,16 +1,19 @@
 //! Whole training runs in worlds where everything goes wrong: with tabs, absences, commands, and functions that misbehave.
 //! `npm run simulate -- --runs` lets many of them run.
 
+mod applied;
 mod check;
 pub mod counts;
 mod fate;
 mod hears;
+mod history;
+mod person;
 mod step;
 mod tab;
 mod work;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,16 +21,16 @@ use std::time::Duration;
 use tinkex::run::Runs;
 use tinkex::service::{Service, Settings};
 use tinkex::session::{Choice, Labels, Resume};
-use tinkex::transport;
 use tinkex_supervise::Answer;
 use tinkex_supervise::virtual_time::VirtualTime;
 
 use crate::around::Around;
 use crate::disk::Connection;
+use crate::door::to_sandbox;
 use crate::instance::Instance;
 use crate::page::API_KEY;
 use crate::tally::Tally;
-use check::Trained;
+use check::{Deeds, Trained};
 use tab::{Manners, Tab};
 use work::{PLANS, Plan, Source};
 
@@ -70,8 +73,10 @@ pub struct Notes {
     pub over: bool,
     /// The models of its incarnations.
     pub models: BTreeMap<u32, String>,
-    /// The first step of an incarnation of which something was refused or broken.
-    pub spoilt: BTreeMap<u32, u32>,
+    /// What persons did to its incarnations.
+    pub deeds: Deeds,
+    /// The calls of functions whose results they had: incarnation, step, place.
+    pub heard: BTreeSet<(u32, u32, u32)>,
 }
 
 /// What a page's data or function does next instead of what it should.
@@ -139,6 +144,7 @@ fn live(
         Trained::read(&world).await
     });
     world.check_rest();
+    trained.check_seams(&world);
     let tally = world.tally.clone();
     world.end();
     assert_eq!((time.live_tasks(), time.live_timers()), (0, 0), "nothing is left running");
@@ -186,6 +192,14 @@ impl RunWorld {
         self.tabs.borrow_mut().push(tab);
     }
 
+    /// A tab that has the run, if one has.
+    pub fn any_owner(&self) -> Option<Rc<Tab>> {
+        let tabs = self.tabs.borrow();
+        let owners: Vec<&Rc<Tab>> = tabs.iter().filter(|tab| tab.has_run()).collect();
+        let nth = self.dice.roll(owners.len().max(1) as u64) as usize;
+        owners.get(nth).map(|tab| (*tab).clone())
+    }
+
     /// A tab that is open, if one is.
     pub fn any_tab(&self) -> Option<Rc<Tab>> {
         let tabs = self.tabs.borrow();
@@ -218,6 +232,12 @@ impl RunWorld {
             }
         }
         assert!(!self.disk.contains(API_KEY), "no secret is on the disk");
+        for place in ["run-call", "request", "body", "answer", "model"] {
+            let left = self.disk.keys_of(&format!("{place}/"));
+            assert_eq!(left, Vec::<String>::new(), "what was seen is forgotten");
+        }
+        let sessions = self.disk.keys_of("session/");
+        assert_eq!(sessions, Vec::<String>::new(), "a run that is over has no session");
     }
 
     /// Lets go of everything.
@@ -235,15 +255,9 @@ impl Opened {
         let Around { runtime, network, disk, dice, .. } = &world.around;
         let (instance, death) = Instance::new(runtime.clone(), network.clone(), dice.clone());
         let store = disk.handle(connection.clone(), instance.epoch());
-        let transport = transport::Settings {
-            base_url: "http://sandbox".into(),
-            api_key: API_KEY.into(),
-            timeout: Duration::from_secs(60),
-            max_retries: None,
-            max_connections: 6,
-        };
         let session = Choice { owner, resume: Resume::None };
-        let settings = Settings { transport, labels: Labels::default(), session, telemetry: true };
+        let settings =
+            Settings { transport: to_sandbox(API_KEY), labels: Labels::default(), session, telemetry: true };
         let mut runs = None;
         let service = Service::open(Rc::new(instance.clone()), store, settings, |service| {
             vec![runs.insert(Runs::new(service)).child()]

@@ -1,20 +1,22 @@
 //! The function of a step, as one of reinforcement learning: it draws noise, samples, and trains on both. What it trained on
 //! is what it gives, so that it can be trained on again.
 
-use tinkex::platform::plain::{Given, Plain, Wrong};
-use tinkex::run::Run;
-use tinkex::run::page::{Failure, FailureKind, Recorded, Told};
-
 use futures_util::future::{join, join3};
+use tinkex::platform::plain::Plain;
+use tinkex::run::Run;
+use tinkex::run::page::{Failure, Recorded, Told};
 
 use super::RunWorld;
-use super::work::{made, sampling, tokens, wire};
+use super::work::made;
+use crate::given;
 
 /// One attempt at a step.
 pub struct Attempt<'a> {
     pub world: &'a RunWorld,
     pub run: &'a Run,
     pub number: u32,
+    /// The incarnation and the step.
+    pub place: (u32, u32),
     pub recorded: Vec<Recorded>,
     /// It asks for something else than it did before.
     pub otherwise: bool,
@@ -26,8 +28,7 @@ impl Attempt<'_> {
         let noise = self.random();
         self.pause().await;
         let sampler = self.call(1, "sampler", Plain::nothing()).await?;
-        let wrong = Wrong::default();
-        let sampler = Given::new(&sampler, &wrong).text("sampler");
+        let sampler = given::sampler(&sampler);
         let (one, other) = join(self.sample(2, &sampler), self.sample(3, &sampler)).await;
         let number = noise + one? + other?;
         self.pause().await;
@@ -37,14 +38,7 @@ impl Attempt<'_> {
 
     /// Trains on rollouts: three calls at a time, from this place on.
     pub async fn train(&self, from: u32, number: u32) -> Result<(), Failure> {
-        let pass = |data: &[u32]| {
-            Plain::object(|plain| {
-                let list = plain.list("data");
-                wire(plain, &data.iter().map(|nth| made(number, *nth)).collect::<Vec<_>>());
-                plain.close(list);
-                plain.text("lossFn", "cross_entropy");
-            })
-        };
+        let pass = |data: &[u32]| given::pass(&data.iter().map(|nth| made(number, *nth)).collect::<Vec<_>>());
         let method = if self.otherwise { "forward" } else { "forwardBackward" };
         let first = self.call(from, method, pass(&[0, 1, 2]));
         let second = self.call(from + 1, "forwardBackward", pass(&[3]));
@@ -67,30 +61,15 @@ impl Attempt<'_> {
     }
 
     async fn sample(&self, place: u32, sampler: &str) -> Result<u32, Failure> {
-        let args = Plain::object(|plain| {
-            plain.text("sampler", sampler);
-            tokens(plain, "prompt", &[1, 2]);
-            sampling(plain);
-        });
-        let sampled = self.call(place, "sample", args).await?;
-        let wrong = Wrong::default();
-        let sequence = Given::new(&sampled, &wrong).list("sequences").next().expect("one was asked for");
-        let tokens = Given::of(sequence, &wrong).bytes("tokens");
-        let token = |bytes: &[u8]| i32::from_le_bytes(bytes.try_into().expect("four bytes a token")) as u32;
-        Ok(tokens.chunks(4).map(token).sum::<u32>() % 500)
+        let sampled = self.call(place, "sample", given::sample(sampler, 2)).await?;
+        Ok(given::drawn(&sampled).into_iter().map(|token| token as u32).sum::<u32>() % 500)
     }
 
     async fn call(&self, place: u32, method: &str, args: Vec<u8>) -> Result<Vec<u8>, Failure> {
         let came = self.run.call(self.number, place, method.into(), args).await;
-        came.map_err(|bytes| {
-            let wrong = Wrong::default();
-            let given = Given::new(&bytes, &wrong);
-            let kind = match &*given.text("kind") {
-                "step_mismatch" => FailureKind::StepMismatch,
-                _ => FailureKind::Thrown,
-            };
-            Failure { kind, message: given.text("message") }
-        })
+        let (incarnation, step) = self.place;
+        self.world.notes.borrow_mut().heard.insert((incarnation, step, place));
+        came.map_err(|failed| given::failure(&failed))
     }
 
     /// It does something of its own between its calls.

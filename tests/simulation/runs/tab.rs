@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
-use tinkex::error::Error;
+use tinkex::error::{Error, Kind};
 use tinkex::platform::plain::{Given, Wrong};
-use tinkex::run::{Cause, End, Run, Runs};
-use tinkex_supervise::{Reply, reply};
+use tinkex::run::{Brought, Cause, Data, End, Run, Runs};
 
 use super::hears::Hearer;
 use super::work::Source;
 use super::{Opened, RunWorld, counts};
 use crate::around::Around;
-use crate::disk::Connection;
+use crate::frame::Frame;
 use crate::instance::Instance;
 
 /// How often a person looks at a run.
@@ -34,13 +33,11 @@ pub enum Manners {
 pub struct Tab {
     pub world: Rc<RunWorld>,
     number: u32,
-    connection: Rc<Connection>,
-    instance: RefCell<Option<Instance>>,
+    frame: Frame,
     pub run: RefCell<Option<Run>>,
     unsettled: RefCell<Rc<Cell<u32>>>,
     /// Instances that it has made.
     lives: Cell<u32>,
-    closing: RefCell<Option<Reply<()>>>,
 }
 
 /// What a person asks of a run.
@@ -49,6 +46,8 @@ pub enum Command {
     Pause,
     Resume,
     ResumeFromCheckpoint,
+    /// With nothing of the step under way.
+    ResumeAfresh,
     Stop,
     StopAsItIs,
     Checkpoint,
@@ -66,22 +65,20 @@ enum Left {
 
 impl Tab {
     pub fn open(world: &Rc<RunWorld>, number: u32, manners: Manners) -> Rc<Tab> {
-        let (closing, closed) = reply();
+        let (frame, closed) = Frame::new();
         let tab = Rc::new(Tab {
             world: world.clone(),
             number,
-            connection: Rc::default(),
-            instance: RefCell::default(),
+            frame,
             run: RefCell::default(),
             unsettled: RefCell::default(),
             lives: Cell::new(0),
-            closing: RefCell::new(Some(closing)),
         });
         let living = tab.clone();
         let life = async move {
             select(pin!(living.live(manners)), closed).await;
             living.let_go();
-            living.closing.take();
+            living.frame.close();
         };
         world.runtime.spawn(life.boxed_local());
         tab
@@ -99,7 +96,7 @@ impl Tab {
     }
 
     pub fn is_open(&self) -> bool {
-        self.closing.borrow().is_some()
+        self.frame.is_open()
     }
 
     /// What its run told last.
@@ -110,22 +107,13 @@ impl Tab {
 
     /// Kills its instance after so many polls.
     pub fn trap(&self, polls: u64) {
-        if let Some(instance) = &*self.instance.borrow() {
-            instance.die_after(polls);
-        }
+        self.frame.trap(polls);
     }
 
     pub fn kill(&self) {
-        let Some(closing) = self.closing.take() else { return };
-        self.trap(0);
-        let Around { tally, dice, .. } = &**self.world;
-        tally.fault("page: is killed");
-        if self.connection.has_waiting() {
-            tally.fault("page: is killed with a commit under way");
+        if self.frame.kill(&self.world) {
+            self.let_go();
         }
-        self.connection.cut(dice.roll(self.connection.waiting() as u64 + 1) as usize);
-        self.let_go();
-        let _ = closing.send(());
     }
 
     pub fn hide(&self) {
@@ -143,6 +131,7 @@ impl Tab {
             Command::Pause => "command: pause",
             Command::Resume => "command: resume",
             Command::ResumeFromCheckpoint => "command: resume from a checkpoint",
+            Command::ResumeAfresh => "command: resume, and begin the step again",
             Command::Stop | Command::StopAsItIs => "command: stop",
             Command::Checkpoint => "command: checkpoint",
         });
@@ -150,6 +139,7 @@ impl Tab {
             Command::Pause => run.pause(),
             Command::Resume => run.resume(None, false),
             Command::ResumeFromCheckpoint => run.resume(Some("checkpoint".into()), false),
+            Command::ResumeAfresh => run.resume(None, true),
             Command::Stop => run.stop(true),
             Command::StopAsItIs => run.stop(false),
             Command::Checkpoint => run.checkpoint().map(|saved| saved.map(drop)).boxed_local(),
@@ -157,7 +147,7 @@ impl Tab {
         let unsettled = self.unsettled.borrow().clone();
         unsettled.set(unsettled.get() + 1);
         let (tally, number) = (tally.clone(), self.number);
-        if let Some(instance) = &*self.instance.borrow() {
+        if let Some(instance) = self.frame.living_instance() {
             drop(instance.run(async move {
                 if let Err(error) = asked.await {
                     tally.tell(format_args!("tab {number}: {command:?} rejects: {error}"));
@@ -171,12 +161,15 @@ impl Tab {
     /// At the end of the world.
     pub fn forget(&self) {
         self.run.take();
-        self.instance.take();
+        self.frame.forget();
+    }
+
+    pub fn has_run(&self) -> bool {
+        self.is_open() && self.living_run().is_some()
     }
 
     fn living_run(&self) -> Option<Run> {
-        let alive = self.instance.borrow().as_ref().is_some_and(Instance::is_alive);
-        self.run.borrow().clone().filter(|_| alive)
+        self.frame.living_instance().and_then(|_| self.run.borrow().clone())
     }
 
     fn let_go(&self) {
@@ -193,9 +186,9 @@ impl Tab {
         loop {
             self.lives.set(self.lives.get() + 1);
             let owner = format!("tab-{}/{}", self.number, self.lives.get());
-            let (opened, death) = Opened::new(&self.world, &self.connection, owner);
+            let (opened, death) = Opened::new(&self.world, &self.frame.connection, owner);
             let Opened { instance, service, runs, .. } = &opened;
-            self.instance.replace(Some(instance.clone()));
+            self.frame.hold(instance);
             self.unsettled.replace(opened.unsettled.clone());
             self.world.opened.borrow_mut().push(opened.clone());
             let left = match select(pin!(self.use_runs(instance, runs)), death).await {
@@ -204,10 +197,7 @@ impl Tab {
                     left
                 }
                 Either::Right(_) => {
-                    tally.fault("instance: dies");
-                    if self.connection.has_waiting() {
-                        tally.fault("instance: dies with a commit under way");
-                    }
+                    self.frame.bereaved(tally);
                     Left::Again
                 }
             };
@@ -274,7 +264,7 @@ impl Tab {
 
     /// Starts the run where nobody has, and opens it.
     async fn open_run(self: &Rc<Self>, instance: &Instance, runs: &Runs) -> Option<Run> {
-        let Around { dice, tally, .. } = &**self.world;
+        let Around { tally, .. } = &**self.world;
         let known = self.world.notes.borrow().run.clone();
         let id = match known {
             Some(id) => id,
@@ -290,18 +280,43 @@ impl Tab {
         if self.world.notes.borrow().over {
             tally.fault("tab: opens a run that is over");
         }
-        let version = if dice.happens(80) { "2" } else { "1" };
-        if version == "2" && self.world.plan.source == Source::Function {
-            tally.fault("step: is of another version");
-        }
+        let brought = self.brings();
         let hearer = Rc::new(Hearer::new(self));
-        let opened = runs.open(id, self.world.plan.brought(version), hearer);
+        let opened = runs.open(id, brought, hearer);
         match instance.run(opened).await.ok()? {
             Ok(run) => Some(run),
             Err(error) => {
                 tally.tell(format_args!("tab {} can't open the run: {error}", self.number));
+                match error.kind() {
+                    // As the page then says, which needs no run for it.
+                    Kind::InvalidArgument { field } if field == "data" => tally.fault("cause: needs_data"),
+                    Kind::InvalidArgument { field } if field == "step" => tally.fault("cause: needs_step"),
+                    Kind::DataMismatch => tally.fault("tab: brings other data"),
+                    _ => {}
+                }
                 None
             }
+        }
+    }
+
+    /// What it has for the run: mostly what the run was started with.
+    fn brings(&self) -> Brought {
+        let RunWorld { plan, .. } = &*self.world;
+        let Around { dice, tally, disk, .. } = &**self.world;
+        if dice.happens(30) {
+            return Brought::default();
+        }
+        let is_in_a_step = !disk.keys_of("run-call/").is_empty();
+        let version = if dice.happens(if is_in_a_step { 300 } else { 60 }) { "2" } else { "1" };
+        if version == "2" && plan.source == Source::Function {
+            tally.fault("step: is of another version");
+        }
+        let brought = plan.brought(version);
+        match brought.data {
+            Some(Data::Indexed { length, .. }) if dice.happens(30) => {
+                Brought { data: Some(Data::Indexed { length, fingerprint: "others".into() }), ..brought }
+            }
+            _ => brought,
         }
     }
 
@@ -324,31 +339,5 @@ impl Tab {
             }
             _ => Left::Again,
         }
-    }
-
-    /// Does what a person would who sees that the run stands still.
-    fn look(&self, run: &Run) {
-        let status = run.status();
-        let wrong = Wrong::default();
-        let given = Given::new(&status, &wrong);
-        if given.optional_text("state").as_deref() != Some("paused") || !self.world.dice.happens(400) {
-            return;
-        }
-        let cause = given.object("cause").text("kind");
-        let thrown = given.object("cause").text("message").contains(super::hears::THROWN);
-        self.command(match &*cause {
-            "refused" | "loss_not_finite" | "function_changed" => Command::ResumeFromCheckpoint,
-            // Its function has met a refusal, and would meet it again.
-            "step_failed" if self.world.plan.source == Source::Function && !thrown => {
-                Command::ResumeFromCheckpoint
-            }
-            "checkpoint_gone" => Command::StopAsItIs,
-            // It knows of a refusal before, whatever has stopped the run since.
-            _ if self.world.notes.borrow().spoilt.contains_key(&given.count("incarnation")) => {
-                Command::ResumeFromCheckpoint
-            }
-            "step_mismatch" if self.world.dice.happens(500) => Command::ResumeFromCheckpoint,
-            _ => Command::Resume,
-        });
     }
 }

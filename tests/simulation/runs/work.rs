@@ -5,6 +5,8 @@ use tinkex::run::{Brought, Data};
 use tinkex_protocol::{Datum, ModelInput, Tensor};
 use tinkex_sandbox::TINY;
 
+use crate::given;
+
 /// How many kinds of runs there are.
 pub const PLANS: u64 = 6;
 
@@ -66,6 +68,14 @@ impl Plan {
             3 => Plan { steps: 6, checkpoint_every: Some(3), ..plain },
             4 => Plan { steps: 5, checkpoint_every: Some(2), checkpoints_expire: true, ..plain },
             _ => Plan { steps: 6, evaluate_every: Some(4), sample_every: Some(3), ..plain },
+        }
+    }
+
+    /// How many steps may be asked for and not in the history.
+    pub fn most_under_way(&self) -> usize {
+        match self.source {
+            Source::Function => 1,
+            _ => self.pipeline as usize,
         }
     }
 
@@ -139,30 +149,12 @@ impl Plan {
         plain.flag("onHide", true);
         plain.close(checkpoints);
         if let Some(every) = self.evaluate_every {
-            let evaluation = plain.inner("evaluation");
-            let data = plain.list("data");
-            wire(plain, &[datum(EVALUATED), datum(EVALUATED + 1)]);
-            plain.close(data);
-            plain.number("every", every.into());
-            plain.close(evaluation);
+            given::evaluation(plain, &[datum(EVALUATED), datum(EVALUATED + 1)], every);
         }
         if let Some(every) = self.sample_every {
-            let samples = plain.inner("samples");
-            let prompts = plain.list("prompts");
-            let prompt = plain.item();
-            tokens(plain, "chunks", &[1, 2]);
-            plain.close(prompt);
-            plain.close(prompts);
-            plain.number("every", every.into());
-            sampling(plain);
-            plain.close(samples);
+            given::samples(plain, every);
         }
-        let recovery = plain.inner("recovery");
-        plain.text("from", "latest");
-        plain.number("attempts", 3.0);
-        plain.number("backoffMs", 500.0);
-        plain.flag("ask", self.asks);
-        plain.close(recovery);
+        given::recovery(plain, 500, self.asks);
     }
 }
 
@@ -177,27 +169,11 @@ fn schedule(plain: &mut Plain) {
     }
     plain.close(points);
     plain.close(schedule);
-    let adam = plain.inner("adam");
-    for (name, value) in
-        [("beta1", 0.9), ("beta2", 0.95), ("eps", 1e-12), ("weightDecay", 0.0), ("gradClipNorm", 0.0)]
-    {
-        plain.number(name, value);
-    }
-    plain.close(adam);
+    given::adam(plain);
 }
 
 pub fn step_of_rate(rate: f64) -> u32 {
     ((rate - 0.01) * 1024.0).round() as u32
-}
-
-/// How samples are drawn.
-pub fn sampling(plain: &mut Plain) {
-    plain.number("numSamples", 1.0);
-    let params = plain.inner("samplingParams");
-    plain.number("maxTokens", 2.0);
-    plain.close(params);
-    plain.flag("includePromptLogprobs", false);
-    plain.number("topkPromptLogprobs", 0.0);
 }
 
 /// The nth datum that a step's function makes of a number.
@@ -226,8 +202,19 @@ pub fn broken(number: u32) -> Datum {
     datum
 }
 
+/// Whether data can be known in a request's body.
+pub fn has_data(body: &[u8]) -> bool {
+    !marks_in(body).is_empty()
+}
+
 /// The numbers of the data in a request's body, in their order; without those that are evaluated.
 pub fn numbers_in(body: &[u8]) -> Vec<u32> {
+    let mut numbers = marks_in(body);
+    numbers.retain(|number| !(EVALUATED..MADE).contains(number));
+    numbers
+}
+
+fn marks_in(body: &[u8]) -> Vec<u32> {
     let ones = [1.0f32; 3].map(f32::to_le_bytes).concat();
     let mut numbers = Vec::new();
     let mut at = 0;
@@ -236,7 +223,6 @@ pub fn numbers_in(body: &[u8]) -> Vec<u32> {
         let Some(Ok(mark)) = body.get(at..at + 4).map(<[u8; 4]>::try_from) else { break };
         numbers.push((f32::from_le_bytes(mark) * 1024.0) as u32);
     }
-    numbers.retain(|number| !(EVALUATED..MADE).contains(number));
     numbers
 }
 
@@ -245,33 +231,7 @@ pub fn all_made(number: u32) -> Vec<u32> {
     (0..4).map(|nth| MADE + number * 4 + nth).collect()
 }
 
-/// Data as a page gives them.
-pub fn wire(plain: &mut Plain, data: &[Datum]) {
-    for datum in data {
-        let item = plain.item();
-        let input: Vec<i32> = datum.model_input.tokens().unwrap_or_default().into_iter().collect();
-        tokens(plain, "modelInput", &input);
-        let inputs = plain.inner("lossFnInputs");
-        for (name, tensor) in &datum.loss_fn_inputs {
-            let field = plain.inner(name);
-            plain.text("dtype", tensor.dtype().as_str());
-            let shape = plain.list("shape");
-            tensor.shape().iter().for_each(|size| plain.item_number(*size as f64));
-            plain.close(shape);
-            plain.bytes("data", tensor.bytes());
-            plain.close(field);
-        }
-        plain.close(inputs);
-        plain.close(item);
-    }
-}
-
-/// A model's input: one chunk of text.
-pub fn tokens(plain: &mut Plain, name: &str, tokens: &[i32]) {
-    let chunks = plain.list(name);
-    let chunk = plain.item();
-    plain.text("type", "encoded_text");
-    plain.bytes("tokens", &tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<_>>());
-    plain.close(chunk);
-    plain.close(chunks);
+/// The number of which a datum was made.
+pub fn number_of(datum: u32) -> u32 {
+    datum.saturating_sub(MADE) / 4
 }
