@@ -5,6 +5,8 @@ mod audit;
 mod disk;
 #[path = "../simulation/door.rs"]
 mod door;
+#[path = "../simulation/given.rs"]
+mod given;
 mod instance;
 mod journal;
 mod page_life;

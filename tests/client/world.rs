@@ -17,7 +17,6 @@ use tinkex::run::Runs;
 use tinkex::service::{Lora, Made, Service, Settings};
 use tinkex::session::{Choice, Labels, Resume};
 use tinkex::training::TrainingClient;
-use tinkex::transport;
 use tinkex_protocol::json::training::LoraConfig;
 use tinkex_protocol::{Datum, LossCall, ModelId, ModelInput, Tensor};
 use tinkex_sandbox::message::{HoldId, Reply, Request, Response};
@@ -26,7 +25,7 @@ use tinkex_supervise::virtual_time::VirtualTime;
 use tinkex_supervise::{ChildSpec, Runtime, System};
 
 use crate::disk::Disk;
-use crate::door::{answered, asked};
+use crate::door::{answered, asked, to_sandbox};
 use crate::instance::Instance;
 
 /// One way through the network.
@@ -213,13 +212,6 @@ impl World {
         telemetry: bool,
         above: impl FnOnce(&Service) -> Vec<ChildSpec>,
     ) -> Service {
-        let transport = transport::Settings {
-            base_url: "http://sandbox".into(),
-            api_key: API_KEY.into(),
-            timeout: Duration::from_secs(60),
-            max_retries: None,
-            max_connections: 6,
-        };
         let session = Choice { owner: owner.to_owned(), resume };
         let labels = Labels {
             tags: vec![USERS_WORDS.into()],
@@ -227,7 +219,7 @@ impl World {
             project_id: None,
             display_name: Some(USERS_WORDS.into()),
         };
-        let settings = Settings { transport, labels, session, telemetry };
+        let settings = Settings { transport: to_sandbox(API_KEY), labels, session, telemetry };
         let service = Service::open(platform, Rc::new(self.disk.clone()), settings, above);
         self.time.systems.borrow_mut().push(service.system().clone());
         service
