@@ -215,3 +215,21 @@ for (const worker of [false, true]) {
       await checkLog(sandbox, id, page, steps);
     }));
 }
+
+test("a run whose server has lost its model before the first checkpoint begins again at its first step, and says so", async (t) => {
+  const page = await pageOf(t, join(root, "tests/pages/runs.mjs"));
+  const site = ["--static", page];
+  const before = await startSandbox(t, site);
+  const tab = await tabIn(await (await launchChromium(t)).newContext(), before);
+  const steps = 60;
+  await start(tab, { steps });
+  await reaches(tab, 3);
+  await before.kill();
+  await startSandbox(t, [...site, "--port", new URL(before.url).port]);
+  assert.deepEqual(await ended(tab), { state: "completed" });
+  const history = await tab.evaluate(() => globalThis.tab.history());
+  const seams = history.filter(({ type }) => type === "incarnation");
+  assert.deepEqual(seams.map(({ step, incarnation, path }) => [step, incarnation, path]), [[0, 2, undefined]]); // prettier-ignore
+  const again = history.filter(({ type, incarnation }) => type === "step" && incarnation === 2);
+  assert.deepEqual(again.map(({ step }) => step), Array.from({ length: steps }, (_, i) => i + 1)); // prettier-ignore
+});
