@@ -35,7 +35,7 @@ export interface Host {
 export interface Instance {
   initSync(source: { module: WebAssembly.Module }): unknown;
   /** Once, after `initSync`. */
-  start(host: Host): void;
+  start(): void;
   /** Makes a service of this number. */
   open(service: number, options: Uint8Array): void;
   /** Starts a call, which is answered through the host by its key, exactly once. Client 0 is the service itself. */
@@ -58,4 +58,4 @@ export interface Instance {
   seen(key: number): void;
 }
 
-export function createInstance(globals: InstanceGlobals): Instance;
+export function createInstance(host: Host, globals: InstanceGlobals): Instance;

@@ -8,7 +8,7 @@ import { decode, encode } from "./plain.js";
 import type { World } from "./world.js";
 
 /** Makes an instance with a glue of its own; a test gives its own. */
-export type CreateInstance = (globals: InstanceGlobals) => Instance;
+export type CreateInstance = (host: Host, globals: InstanceGlobals) => Instance;
 
 /** One life as its owner sees it, wherever it is lived. It answers calls, and says `died` once. */
 export interface Life {
@@ -54,10 +54,10 @@ export class LocalLife implements Life {
   ) {
     this.#world = world;
     this.#hear = hear;
-    this.#instance = createInstance(this.#globals());
+    this.#instance = createInstance(this.#host(), this.#globals());
     try {
       this.#instance.initSync({ module });
-      this.#instance.start(this.#host());
+      this.#instance.start();
     } catch (thrown) {
       this.#end();
       throw thrown;

@@ -1,14 +1,14 @@
 // Turns wasm-bindgen's glue, one module with one state, into a factory: a glue of its own for each instance of the wasm.
 //
 // An instance can die, and its successor must share nothing with it: not the memory's views, not the table of objects, not the
-// timers. So the glue becomes the body of a function. The globals by which a dead instance's callbacks could come
-// back are parameters of it that shadow the real ones, for the owner to give.
+// timers. So the glue becomes the body of a function. For the owner to give, it has as parameters the `host` that the instance
+// speaks to, and the globals by which a dead instance's callbacks could come back, which shadow the real ones.
 import { writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { pkg } from "../paths.mjs";
 import { wasmPackOut } from "./wasm.mjs";
 
-/** What `InstanceGlobals` in js/instance.d.ts lists. The finalizers of a dead instance call into its memory like any timer. */
+/** What `InstanceGlobals` in js/instance.d.ts lists, beside the host. The finalizers of a dead instance call into its memory like any timer. */
 export const shadowed = ["setTimeout", "clearTimeout", "queueMicrotask", "FinalizationRegistry"];
 
 export async function buildGlue(glue = join(wasmPackOut, "tinkex.js"), out = join(pkg, "instance.js")) {
@@ -25,7 +25,7 @@ export async function buildGlue(glue = join(wasmPackOut, "tinkex.js"), out = joi
     logLevel: "warning",
     logOverride: { "empty-import-meta": "silent" }, // in the loader that is left out
   });
-  const source = `export function createInstance({ ${shadowed.join(", ")} }) {\n${bundle.outputFiles[0].text}\nreturn glue;\n}`;
+  const source = `export function createInstance(host, { ${shadowed.join(", ")} }) {\n${bundle.outputFiles[0].text}\nreturn glue;\n}`;
   for (const unwanted of ["import.meta", "import(", "eval(", "new Function("]) {
     if (source.includes(unwanted))
       throw new Error(`The glue has \`${unwanted}\`, which the package promises not to need`);

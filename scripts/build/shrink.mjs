@@ -15,8 +15,11 @@ export async function shrink(from, to) {
   binaryen.setShrinkLevel(1);
   // Below 1024 is the end of the stack, whose overflow traps there: no field of an object is.
   binaryen.setLowMemoryUnused(true);
-  // A value that is kept for its second use is less code and, compressed, more bytes.
+  // These make less code and, compressed, more bytes: values kept for their second use, large functions put into their one
+  // caller, and data in pieces without the zeros between them.
   binaryen.addPassToSkip("local-cse");
+  binaryen.setOneCallerInlineMaxSize(20);
+  binaryen.addPassToSkip("memory-packing");
   // What can't throw needs no cleaning up behind it, which shows better after a first round.
   module.optimize();
   module.runPasses(["generate-global-effects"]);

@@ -181,7 +181,7 @@ fn of_runs(runs: &Runs, method: &str, given: Given, args: &[u8], call: &Rc<OpenC
         given.wrong().check()?;
         let (runs, call) = (runs.clone(), call.clone());
         return Ok(Box::pin(async move {
-            let page = RunPage::new(call.promise.host().clone(), call.promise.key());
+            let page = RunPage::new(call.promise.key());
             // From here on it may ask the server for anything.
             call.promise.progress.sent();
             let _ = call.run.set(page.clone());

@@ -1,13 +1,13 @@
 //! What JavaScript calls.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use tinkex_supervise::{Address, Report, ReportContext, TaskHandle};
 use wasm_bindgen::prelude::*;
 
 use super::desk::{Desk, Message};
-use super::host::{Host, Promise, ServiceHost};
+use super::host::{Promise, ServiceHost, aborted, log};
 use super::supervision::{rows, tell};
 use crate::error::{Error, Outcome};
 use crate::platform::browser::Browser;
@@ -17,7 +17,6 @@ use crate::service::Service;
 use crate::wire::arguments;
 
 struct Instance {
-    host: Host,
     /// What the page says of its network.
     online: bool,
     services: Vec<Opened>,
@@ -46,34 +45,25 @@ impl Instance {
 }
 
 thread_local! {
-    /// Apart from the rest, which may be borrowed at the moment of death.
-    static OWNER: OnceCell<Host> = const { OnceCell::new() };
-    static INSTANCE: RefCell<Option<Instance>> = const { RefCell::new(None) };
+    static INSTANCE: RefCell<Instance> = const { RefCell::new(Instance { online: true, services: Vec::new() }) };
 }
 
-/// Sets the owner, and lets it know when this instance dies of what can't be caught.
+/// Lets the owner know when this instance dies of what can't be caught: there is time for one call then.
 #[wasm_bindgen]
-pub fn start(host: Host) {
-    wasm_bindgen::handler::set_on_abort(dying);
-    OWNER.with(|owner| owner.set(host.clone()).ok());
-    INSTANCE
-        .with_borrow_mut(|instance| *instance = Some(Instance { host, online: true, services: Vec::new() }));
+pub fn start() {
+    wasm_bindgen::handler::set_on_abort(aborted);
 }
 
 /// Makes a service. Its options were checked by the class; nothing is sent before the first call.
 #[wasm_bindgen]
 pub fn open(service: u32, options: &[u8]) {
-    let Some(host) = INSTANCE.with_borrow(|instance| instance.as_ref().map(|instance| instance.host.clone()))
-    else {
-        return;
-    };
     let wrong = Wrong::default();
     let settings = arguments::settings(Given::new(options, &wrong));
     if let Err(error) = wrong.check() {
-        return host.log(service, "error", error.message());
+        return log(service, "error", error.message());
     }
-    let host = ServiceHost { host, service };
-    let platform = Browser::new(host.clone());
+    let host = ServiceHost(service);
+    let platform = Browser::new(host);
     let (desk, address) = Desk::new();
     let opened = Service::open(platform, Rc::new(host), settings, {
         let desk = desk.clone();
@@ -94,12 +84,10 @@ pub fn open(service: u32, options: &[u8]) {
         }
     });
     INSTANCE.with_borrow_mut(|instance| {
-        if let Some(instance) = instance {
-            if !instance.online {
-                opened.wake(false);
-            }
-            instance.services.push(Opened { number: service, service: opened, desk: address, watch: None });
+        if !instance.online {
+            opened.wake(false);
         }
+        instance.services.push(Opened { number: service, service: opened, desk: address, watch: None });
     });
 }
 
@@ -107,8 +95,7 @@ pub fn open(service: u32, options: &[u8]) {
 #[wasm_bindgen]
 pub fn call(key: u32, service: u32, client: u32, method: String, args: Vec<u8>) {
     INSTANCE.with_borrow_mut(|instance| {
-        let Some(instance) = instance else { return };
-        let promise = Promise::new(instance.host.clone(), key);
+        let promise = Promise::new(key);
         let message = Message::Call { promise, client, method, args };
         let Some(opened) = instance.find(service) else { return refuse(message) };
         if let Err(message) = opened.desk.send(message) {
@@ -120,29 +107,28 @@ pub fn call(key: u32, service: u32, client: u32, method: String, args: Vec<u8>) 
 /// Gives a call up. It is answered all the same: as given up, or with its result if that came first.
 #[wasm_bindgen]
 pub fn cancel(key: u32) {
-    INSTANCE.with_borrow(|instance| instance.iter().for_each(|all| all.tell_all(|| Message::Cancel(key))));
+    INSTANCE.with_borrow(|instance| instance.tell_all(|| Message::Cancel(key)));
 }
 
 /// A function of the page has ended, or failed with these words.
 #[wasm_bindgen]
 pub fn ended(key: u32, failure: Option<String>) {
     let message = || Message::Ended(key, failure.clone());
-    INSTANCE.with_borrow(|instance| instance.iter().for_each(|all| all.tell_all(message)));
+    INSTANCE.with_borrow(|instance| instance.tell_all(message));
 }
 
 /// What the page says to a run, by the key of the call that opened it: a plain value.
 #[wasm_bindgen]
 pub fn to_run(key: u32, message: Vec<u8>) {
     let message = || Message::ToRun(key, message.clone());
-    INSTANCE.with_borrow(|instance| instance.iter().for_each(|all| all.tell_all(message)));
+    INSTANCE.with_borrow(|instance| instance.tell_all(message));
 }
 
 /// The tree of a service as it is now: its rows, each after its supervisor; undefined where there is no such service.
 #[wasm_bindgen]
 pub fn supervision(service: u32) -> JsValue {
     INSTANCE.with_borrow_mut(|instance| {
-        let opened = instance.as_mut().and_then(|instance| instance.find(service));
-        opened.map_or(JsValue::UNDEFINED, |opened| rows(opened.service.system()))
+        instance.find(service).map_or(JsValue::UNDEFINED, |opened| rows(opened.service.system()))
     })
 }
 
@@ -150,13 +136,11 @@ pub fn supervision(service: u32) -> JsValue {
 #[wasm_bindgen]
 pub fn watch(service: u32, on: bool) {
     INSTANCE.with_borrow_mut(|instance| {
-        let Some(instance) = instance else { return };
-        let host = instance.host.clone();
         let Some(opened) = instance.find(service) else { return };
         if let Some(former) = opened.watch.take() {
             former.cancel();
         }
-        opened.watch = on.then(|| tell(&opened.service, ServiceHost { host, service }));
+        opened.watch = on.then(|| tell(&opened.service, service));
     });
 }
 
@@ -164,7 +148,7 @@ pub fn watch(service: u32, on: bool) {
 #[wasm_bindgen]
 pub fn hidden() {
     INSTANCE.with_borrow(|instance| {
-        instance.iter().flat_map(|all| &all.services).for_each(|opened| opened.service.hidden());
+        instance.services.iter().for_each(|opened| opened.service.hidden());
     });
 }
 
@@ -173,7 +157,6 @@ pub fn hidden() {
 #[wasm_bindgen]
 pub fn wake(online: bool) {
     INSTANCE.with_borrow_mut(|instance| {
-        let Some(instance) = instance else { return };
         instance.online = online;
         instance.services.iter().for_each(|opened| opened.service.wake(online));
     });
@@ -183,12 +166,7 @@ pub fn wake(online: bool) {
 /// back as finished.
 #[wasm_bindgen]
 pub fn seen(key: u32) {
-    INSTANCE.with_borrow(|instance| instance.iter().for_each(|all| all.tell_all(|| Message::Seen(key))));
-}
-
-/// Called when this instance has met what can't be caught: there is time for one call.
-fn dying() {
-    OWNER.with(|owner| owner.get().map(Host::aborted));
+    INSTANCE.with_borrow(|instance| instance.tell_all(|| Message::Seen(key)));
 }
 
 fn refuse(message: Message) {

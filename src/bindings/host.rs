@@ -12,87 +12,77 @@ use crate::platform::browser::Outside;
 use crate::request::Progress;
 use crate::wire::results::failure;
 
+// One host for each instance: a parameter of its glue. What it is given as bytes is a plain value, and a view of this memory: it
+// takes a copy.
 #[wasm_bindgen]
 extern "C" {
-    /// One for each instance. What it is given as bytes is a plain value, and a view of this memory: it takes a copy.
-    #[derive(Clone)]
-    pub type Host;
+    #[wasm_bindgen(js_namespace = host)]
+    fn settle(key: u32, value: &[u8]);
 
-    #[wasm_bindgen(method)]
-    fn settle(this: &Host, key: u32, value: &[u8]);
+    #[wasm_bindgen(js_namespace = host)]
+    fn fail(key: u32, error: &[u8]);
 
-    #[wasm_bindgen(method)]
-    fn fail(this: &Host, key: u32, error: &[u8]);
-
-    #[wasm_bindgen(method)]
-    pub fn log(this: &Host, service: u32, level: &str, message: &str);
+    #[wasm_bindgen(js_namespace = host)]
+    pub fn log(service: u32, level: &str, message: &str);
 
     /// Resolves with a plain value: the answer, or words for why there is none.
-    #[wasm_bindgen(method)]
-    fn fetch(this: &Host, service: u32, request: &[u8], signal: &AbortSignal) -> JsPromise;
+    #[wasm_bindgen(js_namespace = host)]
+    fn fetch(service: u32, request: &[u8], signal: &AbortSignal) -> JsPromise;
 
     /// Runs a function of the page, which is known by the key of its call; `ended` is called when it has ended.
-    #[wasm_bindgen(method)]
-    fn run(this: &Host, key: u32);
+    #[wasm_bindgen(js_namespace = host)]
+    fn run(key: u32);
 
     /// What a run asks and tells its page, by the key of the call that opened it.
-    #[wasm_bindgen(method, js_name = fromRun)]
-    pub fn from_run(this: &Host, key: u32, message: &[u8]);
+    #[wasm_bindgen(js_namespace = host, js_name = fromRun)]
+    pub fn from_run(key: u32, message: &[u8]);
 
     /// The tree of a service has changed, to this.
-    #[wasm_bindgen(method)]
-    pub fn supervision(this: &Host, service: u32, rows: JsValue);
+    #[wasm_bindgen(js_namespace = host)]
+    pub fn supervision(service: u32, rows: JsValue);
 
     /// Takes an operation of the service's store, and resolves with a plain value: what it gives, or why it failed.
-    #[wasm_bindgen(method)]
-    pub fn store(this: &Host, service: u32, operation: &[u8]) -> JsPromise;
+    #[wasm_bindgen(js_namespace = host)]
+    pub fn store(service: u32, operation: &[u8]) -> JsPromise;
 
     /// Says that the instance is dying; the last thing that it does.
-    #[wasm_bindgen(method)]
-    pub fn aborted(this: &Host);
+    #[wasm_bindgen(js_namespace = host)]
+    pub fn aborted();
 }
 
-/// The owner, for one service.
-#[derive(Clone)]
-pub struct ServiceHost {
-    pub host: Host,
-    pub service: u32,
-}
+/// The owner, for the service of this number.
+#[derive(Clone, Copy)]
+pub struct ServiceHost(pub u32);
 
 impl Outside for ServiceHost {
     fn fetch(&self, request: &[u8], signal: &AbortSignal) -> JsPromise {
-        self.host.fetch(self.service, request, signal)
+        fetch(self.0, request, signal)
     }
 
     fn log(&self, level: &str, message: &str) {
-        self.host.log(self.service, level, message);
+        log(self.0, level, message);
     }
 }
 
 /// A promise that the owner keeps for a caller: answered exactly once, whatever happens to the work.
 pub struct Promise {
-    host: Host,
     key: u32,
     pub progress: Progress,
     settled: Cell<bool>,
 }
 
 impl Promise {
-    pub fn new(host: Host, key: u32) -> Promise {
-        Promise { host, key, progress: Progress::default(), settled: Cell::new(false) }
+    pub fn new(key: u32) -> Promise {
+        Promise { key, progress: Progress::default(), settled: Cell::new(false) }
     }
 
     pub fn key(&self) -> u32 {
         self.key
     }
 
-    pub fn host(&self) -> &Host {
-        &self.host
-    }
-
     /// Lets the page run the function that this promise is for.
     pub fn run(&self) {
-        self.host.run(self.key);
+        run(self.key);
     }
 
     pub fn settle(&self, result: Answer) {
@@ -105,8 +95,8 @@ impl Promise {
             return;
         }
         match result {
-            Ok(value) => self.host.settle(self.key, &value),
-            Err(failure) => self.host.fail(self.key, &failure),
+            Ok(value) => settle(self.key, &value),
+            Err(failure) => fail(self.key, &failure),
         }
     }
 }

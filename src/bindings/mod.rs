@@ -5,7 +5,7 @@
 //!
 //! | export | what |
 //! |---|---|
-//! | `start(host)` | once, first: who gets the answers |
+//! | `start()` | once, first |
 //! | `open(service, options)` | makes a service |
 //! | `call(key, service, client, method, args)` | starts a call; client 0 is the service itself |
 //! | `cancel(key)` | the caller doesn't wait any more |

@@ -8,14 +8,13 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex_supervise::{Reply, reply};
 
-use super::host::Host;
+use super::host::from_run;
 use crate::platform::plain::{Given, Plain, Value, Wrong};
 use crate::run::page::{Ask, Failure, FailureKind, News, Page, Told};
 use crate::run::{Brought, End, Run, data};
 use crate::wire::arguments;
 
 pub struct RunPage {
-    host: Host,
     /// Of the call that opened the run.
     key: u32,
     run: OnceCell<Run>,
@@ -38,8 +37,8 @@ enum What {
 }
 
 impl RunPage {
-    pub fn new(host: Host, key: u32) -> Rc<RunPage> {
-        Rc::new(RunPage { host, key, run: OnceCell::new(), asked: RefCell::default(), last: Cell::new(0) })
+    pub fn new(key: u32) -> Rc<RunPage> {
+        Rc::new(RunPage { key, run: OnceCell::new(), asked: RefCell::default(), last: Cell::new(0) })
     }
 
     /// From now on the page's messages reach the run.
@@ -105,7 +104,7 @@ impl Page for RunPage {
         let (reply, answer) = reply();
         let (what, message) = question(number, &ask);
         self.asked.borrow_mut().push(Asked { number, what, reply });
-        self.host.from_run(self.key, &message);
+        from_run(self.key, &message);
         async move {
             answer.await.unwrap_or_else(|_| {
                 let message = "the page that has the run's data and functions has gone".to_owned();
@@ -130,7 +129,7 @@ impl Page for RunPage {
                 plain.number("attempt", (*attempt).into());
             }
         });
-        self.host.from_run(self.key, &message);
+        from_run(self.key, &message);
     }
 }
 

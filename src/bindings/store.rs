@@ -7,14 +7,14 @@ use js_sys::Uint8Array;
 use tinkex_journal::recovery::Found;
 use wasm_bindgen_futures::JsFuture;
 
-use super::host::ServiceHost;
+use super::host::{ServiceHost, store};
 use crate::platform::plain::{Given, Plain, Value, Wrong};
 use crate::store::{Batch, Durability, Op, Store, StoreError, StoreErrorKind};
 
 impl ServiceHost {
     /// Begins at once; the future only waits.
     fn ask_store(&self, asked: &[u8]) -> LocalBoxFuture<'static, Result<Vec<u8>, StoreError>> {
-        let answer = JsFuture::from(self.host.store(self.service, asked));
+        let answer = JsFuture::from(store(self.0, asked));
         async move {
             let answer = Uint8Array::new(&answer.await.unwrap_or_default()).to_vec();
             let wrong = Wrong::default();

@@ -6,7 +6,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use tinkex_supervise::{Kind, System, TaskHandle};
 use wasm_bindgen::JsValue;
 
-use super::host::ServiceHost;
+use super::host::supervision;
 use crate::service::Service;
 
 /// A console that draws more often shows nothing more; whatever happens in between, the latest state wins.
@@ -81,8 +81,8 @@ pub fn rows(system: &System) -> JsValue {
     rows.serialize(&objects).unwrap_or_default()
 }
 
-/// Starts the task that tells the host how the tree is now, and each time when it has changed.
-pub fn tell(service: &Service, host: ServiceHost) -> TaskHandle<()> {
+/// Starts the task that tells the host how the tree of the service of this number is now, and each time when it has changed.
+pub fn tell(service: &Service, number: u32) -> TaskHandle<()> {
     let mut changes = service.system().changes();
     service.calls().spawn_nolink("supervision", move |ctx| async move {
         let _waiting = ctx.waiting_for("a change of the tree");
@@ -90,7 +90,7 @@ pub fn tell(service: &Service, host: ServiceHost) -> TaskHandle<()> {
         let telling = async {
             loop {
                 changes.due().await;
-                host.host.supervision(host.service, rows(ctx.system()));
+                supervision(number, rows(ctx.system()));
                 ctx.system().runtime().timer(PAUSE).await;
             }
         };

@@ -5,6 +5,7 @@
 //! that crashes starts again and goes on with the same session. What must outlive the instance is in the store, written
 //! before it is used.
 
+mod gate;
 mod leftovers;
 
 use std::cell::{Cell, RefCell};
@@ -16,7 +17,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use futures_util::lock::Mutex;
 use tinkex_journal::record::{self, Record, SESSIONS, session_key, unescaped};
 use tinkex_journal::recovery::Found;
 use tinkex_protocol::Map;
@@ -34,6 +34,7 @@ use crate::telemetry::{Opened, Telemetry};
 use crate::transport::connections::Class;
 use crate::transport::retry::Policy;
 use crate::transport::{Call, SDK_VERSION, Transport};
+use gate::Gate;
 
 /// The service ends a session that is silent for a minute or two.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
@@ -84,9 +85,9 @@ struct Inner {
     choice: Choice,
     telemetry: Telemetry,
     /// One asks, the others wait for its answer; a failure is not kept, so the next caller asks again.
-    asking: Mutex<()>,
+    asking: Gate,
     flags: RefCell<Option<Rc<Flags>>>,
-    opening: Mutex<()>,
+    opening: Gate,
     /// The same key for each try, as `create_session` has no number: an orphan session does no harm.
     creation_key: String,
     state: RefCell<State>,
@@ -134,9 +135,9 @@ impl Session {
             labels,
             choice,
             telemetry,
-            asking: Mutex::new(()),
+            asking: Gate::default(),
             flags: RefCell::new(None),
-            opening: Mutex::new(()),
+            opening: Gate::default(),
             creation_key,
             state: RefCell::new(State::None),
             models: Cell::new(0),
@@ -163,7 +164,7 @@ impl Session {
     pub fn flags(&self) -> LocalBoxFuture<'static, Result<Rc<Flags>, Error>> {
         let session = self.clone();
         async move {
-            let _asking = session.0.asking.lock().await;
+            let _asking = session.0.asking.pass().await;
             if let Some(flags) = &*session.0.flags.borrow() {
                 return Ok(flags.clone());
             }
@@ -185,7 +186,7 @@ impl Session {
     pub fn journal(&self) -> LocalBoxFuture<'static, Result<Journal, Error>> {
         let session = self.clone();
         async move {
-            let _opening = session.0.opening.lock().await;
+            let _opening = session.0.opening.pass().await;
             if let Some(known) = session.known() {
                 return known;
             }

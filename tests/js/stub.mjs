@@ -43,14 +43,14 @@ export function freshCopy() {
   writeFileSync(join(folder, "package.json"), '{ "type": "module" }');
   writeFileSync(
     join(folder, "instance.js"),
-    `export const createInstance = (globals) => globalThis.tinkexStubs.get(${JSON.stringify(folder)})(globals);`,
+    `export const createInstance = (...given) => globalThis.tinkexStubs.get(${JSON.stringify(folder)})(...given);`,
   );
   const copy = {
     folder,
     instances: [],
     onInstance() {},
-    createInstance(globals) {
-      const instance = new StubInstance(globals);
+    createInstance(host, globals) {
+      const instance = new StubInstance(host, globals);
       copy.instances.push(instance);
       copy.onInstance(instance);
       return instance;
@@ -102,7 +102,8 @@ class StubInstance {
   toRuns = [];
   hides = 0;
 
-  constructor(globals) {
+  constructor(host, globals) {
+    this.host = host;
     this.globals = globals;
   }
 
@@ -110,9 +111,7 @@ class StubInstance {
     this.module = module;
   }
 
-  start(host) {
-    this.host = host;
-  }
+  start() {}
 
   open(service, options) {
     this.opened.push({ service, options: decode(options) });

@@ -55,7 +55,7 @@ test("a step that failed is run again", async (t) => {
   assert.ok(isRun);
 });
 
-test("each instance has a glue of its own, which takes its timers from its owner", async (t) => {
+test("each instance has a glue of its own, which takes its host and its timers from its owner", async (t) => {
   const folder = temporary(t);
   const glue = join(folder, "glue.js");
   writeFileSync(
@@ -64,6 +64,7 @@ test("each instance has a glue of its own, which takes its timers from its owner
      export function initSync(made) { wasm = made; }
      export const current = () => wasm;
      export const later = (f) => setTimeout(f, 5);
+     export const say = (what) => host.hear(what);
      export default function load(url) { return fetch(url ?? new URL("glue.wasm", import.meta.url)); }`,
   );
   const out = join(folder, "instance.mjs");
@@ -71,13 +72,16 @@ test("each instance has a glue of its own, which takes its timers from its owner
   const { createInstance } = await import(pathToFileURL(out));
   const globals = Object.fromEntries(shadowed.map((name) => [name, globalThis[name]]));
   const timers = [];
-  const one = createInstance({ ...globals, setTimeout: (f, ms) => timers.push([f, ms]) });
-  const two = createInstance(globals);
+  const heard = [];
+  const one = createInstance({}, { ...globals, setTimeout: (f, ms) => timers.push([f, ms]) });
+  const two = createInstance({ hear: (what) => heard.push(what) }, globals);
   one.initSync("one");
   two.initSync("two");
   assert.deepEqual([one.current(), two.current()], ["one", "two"]);
   one.later(t.mock.fn());
   assert.equal(timers[0][1], 5);
+  two.say("hello");
+  assert.deepEqual(heard, ["hello"]);
   assert.ok(!("default" in one), "the loader of wasm-bindgen is left out: the owner loads");
 });
 

@@ -24,10 +24,10 @@ if (channel && inWorker) {
   };
 }
 
-export const createInstance = (globals) => {
+export const createInstance = (...given) => {
   made += 1;
   if (inWorker) channel.postMessage("made");
-  return (latest = create(globals));
+  return (latest = create(...given));
 };
 
 /** The `nth` passage from now of a place panics, of the processes whose path in the tree has `within` in it. */
