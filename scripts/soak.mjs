@@ -65,7 +65,7 @@ async function callTable(seed) {
     const counts = states.map((state) => hit.filter((point) => points[point] === state).length);
     rows.push([`${what}, ${hit.length} times`, ...counts, ...sums(runs)]);
   }
-  return table([...states, "steps", "settled after load, p50 and p95"], rows);
+  return table([...states, "steps", "settled after load, p50 and p95 (bar: 1,000 ms)"], rows);
 }
 
 async function runTable(seed) {
@@ -91,7 +91,7 @@ async function runTable(seed) {
     const seams = runs.reduce((sum, run) => sum + run.seams, 0);
     rows.push([`${name}, ${hit.length} times`, ...counts, runs.length, seams, ...sums(runs)]);
   }
-  return table([...names, "runs", "seams", "steps", "moves after load, p50 and p95"], rows);
+  return table([...names, "runs", "seams", "steps", "moves after load, p50 and p95 (bar: 1,000 ms)"], rows);
 }
 
 /** Of the points, each as often as the others, `times` in all. */

@@ -120,7 +120,7 @@ export async function struck(t, { page, faults = false, how, at, latest, random,
       ({ message }) => message,
     );
     const strike = JSON.stringify(left[0]);
-    return `at ${tab?.url()} after ${hit.length} strikes, before ${strike}: ${JSON.stringify(known)}`;
+    return `at ${tab?.url().split("#")[0]} after ${hit.length} strikes, before ${strike}: ${JSON.stringify(known)}`;
   }
 }
 

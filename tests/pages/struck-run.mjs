@@ -19,6 +19,12 @@ const sent = {
 };
 const sends = (path, body) => (path === "forward_backward" && isEvaluation(body) ? "evaluating" : sent[path]);
 
+/** Nothing that strikes it gives it a reason to pause, or to forget. */
+function check({ state, cause, persistence }) {
+  if (state === "paused") failed(`it paused: ${cause.kind}: ${cause.message}`);
+  if (persistence !== "indexeddb") failed(`it works in ${persistence}`);
+}
+
 async function main() {
   // What a worker does is not seen here; there, the points of the page itself are left.
   if (!worker) watchStore({ apiKey, pass: reach });
@@ -42,10 +48,10 @@ async function main() {
     }
     reach(heard[type]);
   });
+  run.on("status", check);
   globalThis.whereItIs = () => run.status();
   reach("opened");
-  const { persistence } = await run.status();
-  if (persistence !== "indexeddb") throw new Error(`it works in ${persistence}`);
+  check(await run.status());
   const end = await run.ended;
   tell("done", {
     end,
