@@ -4,6 +4,7 @@ import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { points, strikes, struckCalls } from "../tests/durability/calls.mjs";
 import { numbers, quantiles, shuffled } from "../tests/durability/chance.mjs";
+import { anyMoment } from "../tests/durability/struck.mjs";
 import { phases, placed, pointsOf, runStrikes, struckRun } from "../tests/durability/runs.mjs";
 import { buildFaulty } from "./build/faulty.mjs";
 import { buildPackage } from "./build/package.mjs";
@@ -63,7 +64,7 @@ async function callTable(seed) {
     const runs = await struckOften(what, seed, at, (t, at) => struckCalls(t, { how, at, random }));
     const hit = runs.flatMap((run) => run.hit);
     const counts = states.map((state) => hit.filter((point) => points[point] === state).length);
-    rows.push([`${what}, ${hit.length} times`, ...counts, ...sums(runs)]);
+    rows.push(told([`${what}, ${hit.length} times`, ...counts, ...sums(runs)]));
   }
   return table([...states, "steps", "settled after load, p50 and p95 (bar: 1,000 ms)"], rows);
 }
@@ -79,17 +80,18 @@ async function runTable(seed) {
     const name = kind.kind === "steps" ? `step function: ${what}` : what;
     const random = numbers(seed);
     const at = placed(spread(pointsOf(kind), times, random), random);
-    const runs = await struckOften(name, seed, at, async (t, at) => {
+    const strike = async (t, at) => {
       const run = await struckRun(t, { ...kind, steps, at, random });
       if (kind.kind === "data" && run.hash !== undisturbed.hash) {
         throw new Error(`its weights are ${run.hash}, and an undisturbed run's are ${undisturbed.hash}`);
       }
       return run;
-    });
+    };
+    const runs = await struckOften(name, seed, at, strike, () => placed([anyMoment], random)[0]);
     const hit = runs.flatMap((run) => run.hit);
     const counts = names.map((phase) => hit.filter((strike) => strike.phase === phase).length || "");
     const seams = runs.reduce((sum, run) => sum + run.seams, 0);
-    rows.push([`${name}, ${hit.length} times`, ...counts, runs.length, seams, ...sums(runs)]);
+    rows.push(told([`${name}, ${hit.length} times`, ...counts, runs.length, seams, ...sums(runs)]));
   }
   return table([...names, "runs", "seams", "steps", "moves after load, p50 and p95 (bar: 1,000 ms)"], rows);
 }
@@ -102,8 +104,11 @@ function spread(of, times, random) {
   );
 }
 
-/** Runs until all strikes have hit: a run that is done before takes up none of those that are left. */
-async function struckOften(what, seed, at, strike) {
+/**
+ * Runs until all strikes have hit: those that are left when a run is done go on in another one. Where none has hit (what only another
+ * strike makes possible can't be the first), `instead` takes the place of the first.
+ */
+async function struckOften(what, seed, at, strike, instead) {
   const left = [...at];
   const runs = [];
   while (left.length > 0) {
@@ -111,7 +116,8 @@ async function struckOften(what, seed, at, strike) {
     try {
       const run = await struckOnce((t) => strike(t, these));
       runs.push(run);
-      left.push(...these.slice(run.hit.length));
+      const missed = these.slice(run.hit.length);
+      left.push(...(run.hit.length > 0 ? missed : [instead(), ...missed.slice(1)]));
     } catch (error) {
       const message = `${what}, seed ${seed}, run ${runs.length + 1}: ${error.message}`;
       throw new Error(message, { cause: error });
@@ -136,7 +142,14 @@ function sums(runs) {
   return [made, quantiles(runs.flatMap((run) => run.times))];
 }
 
+const line = (cells) => `| ${cells.join(" | ")} |`;
+
+/** As soon as it is known: a later kind of strike may fail. */
+function told(row) {
+  console.log(line(row));
+  return row;
+}
+
 function table(heads, rows) {
-  const line = (cells) => `| ${cells.join(" | ")} |`;
   return [line(["", ...heads]), line(["", ...heads].map(() => "---")), ...rows.map(line)].join("\n");
 }
