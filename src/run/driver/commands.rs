@@ -151,7 +151,7 @@ impl Driver {
     /// That the model is not what its steps say stands until there is another, or somebody goes on with this one.
     fn standing_still(&self, state: State, cause: Cause, message: String) -> Control {
         match Cause::of_name(&self.control.cause) {
-            Some(known) if is_of_the_model(known) => {
+            Some(known) if is_of_the_model(known) && cause != Cause::Refused => {
                 if !message.is_empty() {
                     self.log(&message);
                 }

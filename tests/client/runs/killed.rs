@@ -63,12 +63,17 @@ fn a_run_over_data_that_is_killed_anywhere_takes_each_step_once() {
         lives.set(0);
         let (rows, killed) = killed(&world, &spec, &lives);
         assert_eq!(killed, weights, "seed {seed} after {} lives", lives.get());
-        let steps: Vec<&String> = rows.iter().filter(|row| row.starts_with("step")).collect();
-        assert_eq!(
-            steps,
-            (1..=8).map(|step| format!("step {step} 1")).collect::<Vec<_>>().iter().collect::<Vec<_>>()
-        );
+        assert_eq!(steps_of(&rows), steps_to(8));
     }
+}
+
+fn steps_of(rows: &[String]) -> Vec<String> {
+    rows.iter().filter(|row| row.starts_with("step")).cloned().collect()
+}
+
+/// Each of them, of the first incarnation.
+fn steps_to(last: u32) -> Vec<String> {
+    (1..=last).map(|step| format!("step {step} 1")).collect()
 }
 
 #[test]
@@ -81,6 +86,9 @@ fn a_run_of_a_function_that_is_killed_anywhere_makes_each_update_once() {
         let (rows, _) = killed(&world, &spec, &lives);
         let steps: Vec<&String> = rows.iter().filter(|row| row.starts_with("step")).collect();
         assert_eq!(steps.len(), 6, "seed {seed}: {rows:?}");
+        for place in ["run-call/", "request/", "body/", "answer/", "model/", "session/"] {
+            assert_eq!(world.disk.keys_of(place), Vec::<String>::new(), "nothing of its calls is left");
+        }
         // What each step says that it trained on is what the server has: the same batches give the same weights.
         let numbers: Vec<i64> = steps
             .iter()
@@ -196,6 +204,39 @@ fn a_run_that_lost_its_model_before_its_first_checkpoint_begins_again_at_step_0_
     expected.push("checkpoint 8 2".into());
     assert_eq!(page.events.take(), expected);
     service.close();
+}
+
+#[test]
+fn a_run_that_is_paused_and_resumed_while_its_model_is_made_keeps_that_model() {
+    let spec = spec(8, |plain| checkpoints(plain, 0));
+    let (_, weights) = undisturbed(World::patient(0), &spec);
+    for seed in 1..=20 {
+        let world = World::patient(seed);
+        let (service, runs, instance) = world.mortal_runs("first");
+        let page = Rc::new(Set::default());
+        let id = world.time.block_on(async {
+            let run = begin(&world, &runs, &page, &spec).await.unwrap();
+            world.runtime_timer(Duration::from_millis(seed * 5)).await;
+            run.pause().await.unwrap();
+            run.resume(None, false).await.unwrap();
+            while page.events.borrow().len() < 3 {
+                world.runtime_timer(Duration::from_millis(1)).await;
+            }
+            instance.die_after(0);
+            run.id().to_owned()
+        });
+        std::mem::forget((service, runs, page));
+        let (service, runs) = world.runs_of("second");
+        let page = Rc::new(Set::default());
+        let hash = world.time.block_on(async {
+            let run = open(&world, &runs, &page, &id).await.unwrap();
+            assert_eq!(run.ended().await.state, "completed");
+            hash(&world, &run)
+        });
+        assert_eq!(hash, weights, "seed {seed}");
+        assert_eq!(steps_of(&history(&world, &runs, &id)), steps_to(8), "seed {seed}");
+        service.close();
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod functions;
 mod idle;
 mod killed;
 mod page;
+mod refusals;
 mod spec;
 mod stopping;
 
