@@ -233,7 +233,7 @@ impl Network {
         let Ok(mut output) = ForwardBackwardOutput::decode(&response.body, usize::MAX) else {
             return response;
         };
-        let is_struck = || self.0.trace.is_pass_of_a_run(request) && self.happens(8);
+        let is_struck = || self.0.trace.is_pass_of_a_run(request) && self.happens(50);
         if !*self.0.without_loss.borrow_mut().entry(poll).or_insert_with(is_struck) {
             return response;
         }

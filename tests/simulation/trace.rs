@@ -94,6 +94,11 @@ impl Trace {
         self.requests.borrow().iter().any(|known| known.is_polled_by(request))
     }
 
+    /// Whether a request of a model was sent, and the server has not said that it has it.
+    pub fn has_unanswered(&self) -> bool {
+        self.requests.borrow().iter().any(|request| request.state == "sent")
+    }
+
     /// Whether it asks for the result of a run's pass over its data.
     pub fn is_pass_of_a_run(&self, request: &HttpRequest) -> bool {
         let requests = self.requests.borrow();

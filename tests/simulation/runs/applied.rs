@@ -37,7 +37,7 @@ pub struct Model {
     pub done: Vec<Done>,
     /// Hash of the weights, the optimizer and the gradients.
     pub hash: String,
-    /// What was refused before it came to be done.
+    /// What was refused, or not let in, before it came to be done.
     refused: Vec<Vec<Done>>,
 }
 
@@ -60,8 +60,10 @@ pub fn models(world: &RunWorld) -> BTreeMap<String, Model> {
     for (id, model) in &mut models {
         let denied = world.network.denied();
         let of_it = denied.iter().filter(|denied| denied.is_of(id));
-        model.refused =
-            of_it.filter(|denied| denied.status == 422).map(|denied| done_by(&denied.body)).collect();
+        model.refused = of_it
+            .filter(|denied| matches!(denied.status, 401 | 402 | 422))
+            .map(|denied| done_by(&denied.body))
+            .collect();
         model.id.clone_from(id);
     }
     models

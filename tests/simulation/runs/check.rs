@@ -204,8 +204,7 @@ impl Trained {
             })
         };
         if seam.reason.contains("the server refused a call of step") {
-            let barred = [401, 402].into_iter().flat_map(meanwhile).any(|denied| denied.is_of(&before.id));
-            return barred || before.has_refused();
+            return before.has_refused();
         }
         let is_gone = [404, 410].into_iter().flat_map(meanwhile).next().is_some();
         is_gone || world.tally.count("disk: damages a record") > 0

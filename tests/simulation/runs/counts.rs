@@ -3,7 +3,7 @@
 use crate::tally::{AROUND, Transition};
 
 /// What befalls a run, what is told of it, and what its pages do.
-const OF_RUNS: [&str; 61] = [
+const OF_RUNS: [&str; 73] = [
     "instance: dies",
     "instance: dies with a commit under way",
     "server: a loss is not a number",
@@ -59,8 +59,20 @@ const OF_RUNS: [&str; 61] = [
     "cause: waiting_for_step",
     "cause: stopping",
     "cause: recovering",
-    "cause: crashed",
+    "cause: paused_by_user",
+    "cause: data_changed",
+    "cause: data_failed",
+    "cause: function_changed",
+    "cause: step_mismatch",
+    "cause: step_failed",
+    "cause: step_timed_out",
+    "cause: loss_not_finite",
+    "cause: model_gone",
+    "cause: checkpoint_gone",
+    "cause: not_let_in",
+    "cause: refused",
     "cause: storage",
+    "cause: crashed",
     "cause: fenced",
     "cause: needs_owner",
     "cause: needs_data",
@@ -72,26 +84,13 @@ pub fn faults() -> Vec<&'static str> {
     [&AROUND[..], &OF_RUNS].concat()
 }
 
-/// Of a run as its page is told of it, with the cause of each pause, and of its requests as their surroundings see them.
-pub const TRANSITIONS: [Transition; 29] = [
+/// Of a run as its page is told of it, and of its requests as their surroundings see them.
+pub const TRANSITIONS: [Transition; 16] = [
     ("opened", "running"),
     ("opened", "paused"),
     ("opened", "completed"),
     ("opened", "stopped"),
-    ("running", "paused: paused_by_user"),
-    ("running", "paused: storage"),
-    ("running", "paused: not_let_in"),
-    ("running", "paused: refused"),
-    ("running", "paused: step_failed"),
-    ("running", "paused: step_mismatch"),
-    ("running", "paused: step_timed_out"),
-    ("running", "paused: function_changed"),
-    ("running", "paused: data_changed"),
-    ("running", "paused: data_failed"),
-    ("running", "paused: model_gone"),
-    ("running", "paused: checkpoint_gone"),
-    ("running", "paused: loss_not_finite"),
-    ("running", "paused: crashed"),
+    ("running", "paused"),
     ("paused", "running"),
     ("running", "completed"),
     ("running", "stopped"),
@@ -110,11 +109,4 @@ pub fn fault(group: &str, name: &str) -> Option<&'static str> {
     OF_RUNS
         .into_iter()
         .find(|fault| fault.strip_prefix(group).and_then(|rest| rest.strip_prefix(": ")) == Some(name))
-}
-
-/// The name of being paused for a cause.
-pub fn paused(cause: &str) -> &'static str {
-    let names = TRANSITIONS.into_iter().map(|(_, to)| to);
-    let name = names.into_iter().find(|to| to.strip_prefix("paused: ") == Some(cause));
-    name.unwrap_or_else(|| panic!("a run is paused for {cause}"))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tinkex_supervise::faults;
 
 use super::tab::{Command, Manners};
+use super::work::Source;
 use super::{Mischief, RunWorld};
 use crate::around::{Around, Blow};
 
@@ -26,11 +27,13 @@ pub async fn befall(world: &Rc<RunWorld>) {
     let mut armed = 0;
     for _ in 0..1 + dice.roll(MOST) {
         runtime.timer(dice.up_to_ms(1_000)).await;
-        let (tab, owner) = (world.any_tab(), world.any_owner());
         match dice.roll(23) {
-            0..=2 => tab.into_iter().for_each(|tab| tab.trap(dice.roll(400))),
+            0..=2 => world.any_tab().into_iter().for_each(|tab| tab.trap(dice.roll(400))),
             3 => {
-                tab.into_iter().for_each(|tab| tab.kill());
+                if dice.happens(300) {
+                    until(world, |world| world.has_waiting()).await;
+                }
+                world.any_tab().into_iter().for_each(|tab| tab.kill());
                 runtime.timer(dice.up_to_ms(1_000)).await;
                 world.open_tab(Manners::Waits);
             }
@@ -49,29 +52,40 @@ pub async fn befall(world: &Rc<RunWorld>) {
                 world.strike(Blow::ServerDies);
             }
             8 => world.strike(Blow::DiskIsFull),
-            9 => world.strike(Blow::KeyIsNotLetIn),
+            9 => {
+                if dice.happens(700) {
+                    until(world, |world| world.trace.has_unanswered()).await;
+                }
+                world.strike(Blow::KeyIsNotLetIn);
+            }
             10 | 11 => {
-                // At times so often that it is given up.
-                for _ in 0..if dice.happens(150) { 8 } else { 1 } {
+                // At times again and again, until it is given up.
+                for nth in 0..if dice.happens(500) { 12 } else { 1 } {
                     armed += 1;
                     match loops_panic {
-                        true => faults::arm("run", 1 + dice.roll(6)),
-                        false => faults::arm_within("task poll", "/dispatcher", 1 + dice.roll(4)),
+                        true => faults::arm("run", 1 + 2 * nth + dice.roll(6)),
+                        false => faults::arm_within("task poll", "/dispatcher", 1 + 3 * nth + dice.roll(4)),
                     }
                 }
             }
-            12 => owner.into_iter().for_each(|tab| tab.command(Command::Pause)),
-            13 | 14 => owner.into_iter().for_each(|tab| tab.hide()),
-            15 => owner.into_iter().for_each(|tab| tab.command(Command::Checkpoint)),
-            16 if dice.happens(300) => owner.into_iter().for_each(|tab| tab.command(Command::Stop)),
+            12 => command(world, Command::Pause),
+            13 | 14 => {
+                until(world, |world| world.unsaved.get()).await;
+                world.any_owner().into_iter().for_each(|tab| tab.hide());
+            }
+            15 => command(world, Command::Checkpoint),
+            16 => {
+                until(world, |world| world.unsaved.get()).await;
+                command(world, Command::Stop);
+            }
             17 => be_away(world).await,
-            18 | 19 => world.mischief.set(Some(dice.pick(&[
-                Mischief::Throws,
-                Mischief::NeverReturns,
-                Mischief::AsksOtherwise,
-                Mischief::HasOtherData,
-                Mischief::HasBrokenData,
-            ]))),
+            18 if world.plan.checkpoints_expire => be_away(world).await,
+            19 | 20 => world.mischief.set(Some(match world.plan.source {
+                Source::Function => {
+                    dice.pick(&[Mischief::Throws, Mischief::NeverReturns, Mischief::AsksOtherwise])
+                }
+                _ => dice.pick(&[Mischief::Throws, Mischief::HasOtherData, Mischief::HasBrokenData]),
+            })),
             _ => world.strike(Blow::WeatherChanges),
         }
     }
@@ -85,15 +99,19 @@ pub async fn befall(world: &Rc<RunWorld>) {
     // Longer than anything that was begun above.
     runtime.timer(Duration::from_secs(6)).await;
     world.set_stormy(false);
-    world.mischief.take();
+}
+
+fn command(world: &RunWorld, command: Command) {
+    world.any_owner().into_iter().for_each(|tab| tab.command(command));
 }
 
 /// Nobody has the run open for longer than a session lives, and at times than a checkpoint is kept.
 async fn be_away(world: &Rc<RunWorld>) {
     let Around { runtime, tally, .. } = &***world;
     let expires = world.plan.checkpoints_expire;
-    if expires {
-        until(world, |world| !world.disk.keys_of("run-place/").is_empty()).await;
+    if expires || world.dice.happens(500) {
+        let is_saved = |key: &String| key.contains("checkpoint");
+        until(world, |world| world.disk.keys_of("run-row/").iter().any(is_saved)).await;
     }
     tally.fault("page: is away for longer than a session lives");
     world.kill_tabs();

@@ -1,6 +1,6 @@
 //! What a run asks of its tab, and what it tells it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::rc::Rc;
 
@@ -20,13 +20,14 @@ pub const THROWN: &str = "no rewards today";
 /// A tab as one opening of a run sees it.
 pub struct Hearer {
     tab: Rc<Tab>,
-    /// The state that it was told last.
+    /// The state that it was told last, and the cause.
     state: Cell<&'static str>,
+    cause: RefCell<String>,
 }
 
 impl Hearer {
     pub fn new(tab: &Rc<Tab>) -> Hearer {
-        Hearer { tab: tab.clone(), state: Cell::new("opened") }
+        Hearer { tab: tab.clone(), state: Cell::new("opened"), cause: RefCell::default() }
     }
 
     fn status(&self, given: Given) {
@@ -47,20 +48,14 @@ impl Hearer {
             "completed" => "completed",
             _ => "stopped",
         };
-        if now == "running"
-            && let Some(fault) = counts::fault("cause", &kind)
-        {
-            tally.fault(fault);
+        if !kind.is_empty() && *kind != **self.cause.borrow() {
+            tally.fault(counts::fault("cause", &kind).expect("every cause is listed"));
         }
+        self.cause.replace(kind);
         let before = self.state.replace(now);
-        if before == now {
-            return;
-        }
-        let name = format!("run of plan {}", plan.number);
-        match (before, now) {
-            ("running", "paused") => tally.transition(&name, before, counts::paused(&kind)),
-            ("paused", "completed") => panic!("a paused run is completed"),
-            _ => tally.transition(&name, before, now),
+        if before != now {
+            assert!((before, now) != ("paused", "completed"), "a paused run is completed");
+            tally.transition(&format!("run of plan {}", plan.number), before, now);
         }
     }
 
@@ -73,6 +68,11 @@ impl Hearer {
             kind => counts::fault("event", kind),
         };
         tally.fault(fault.expect("every kind of event is listed"));
+        match &*kind {
+            "step" => self.tab.world.unsaved.set(true),
+            "checkpoint" => self.tab.world.unsaved.set(false),
+            _ => {}
+        }
         if kind == "incarnation" {
             tally.fault(match given.optional_text("path") {
                 Some(_) => "incarnation: from a checkpoint",

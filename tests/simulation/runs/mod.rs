@@ -52,6 +52,8 @@ pub struct RunWorld {
     /// The tab that may own the run, as a Web Lock has it.
     pub lock: Cell<Option<u32>>,
     pub mischief: Cell<Option<Mischief>>,
+    /// A step was told of since the last checkpoint.
+    pub unsaved: Cell<bool>,
     tabs_opened: Cell<u32>,
 }
 
@@ -177,6 +179,7 @@ impl RunWorld {
             tabs: RefCell::default(),
             lock: Cell::new(None),
             mischief: Cell::new(None),
+            unsaved: Cell::new(false),
             tabs_opened: Cell::new(0),
         })
     }
@@ -206,6 +209,10 @@ impl RunWorld {
         let open: Vec<&Rc<Tab>> = tabs.iter().filter(|tab| tab.is_open()).collect();
         let nth = self.dice.roll(open.len().max(1) as u64) as usize;
         open.get(nth).map(|tab| (*tab).clone())
+    }
+
+    pub fn has_waiting(&self) -> bool {
+        self.tabs.borrow().iter().any(|tab| tab.has_waiting())
     }
 
     pub fn kill_tabs(&self) {

@@ -14,7 +14,7 @@ use tinkex::run::{Brought, Cause, Data, End, Run, Runs};
 
 use super::hears::Hearer;
 use super::work::Source;
-use super::{Opened, RunWorld, counts};
+use super::{Opened, RunWorld};
 use crate::around::Around;
 use crate::frame::Frame;
 use crate::instance::Instance;
@@ -103,6 +103,11 @@ impl Tab {
     pub fn status(&self) -> Option<String> {
         let run = self.run.borrow().clone()?;
         Some(String::from_utf8_lossy(&run.status()).into_owned())
+    }
+
+    /// Whether the disk has something to do for it.
+    pub fn has_waiting(&self) -> bool {
+        self.frame.connection.has_waiting()
     }
 
     /// Kills its instance after so many polls.
@@ -330,12 +335,6 @@ impl Tab {
                 self.world.tally.fault("tab: is fenced");
                 self.world.tally.fault("cause: fenced");
                 Left::Fenced
-            }
-            (_, Some((cause, _))) => {
-                if let Some(fault) = counts::fault("cause", cause.as_str()) {
-                    self.world.tally.fault(fault);
-                }
-                Left::Again
             }
             _ => Left::Again,
         }

@@ -63,10 +63,16 @@ impl Plan {
         };
         match number {
             0 => Plan { checkpoint_every: Some(4), evaluate_every: Some(3), ..plain },
-            1 => Plan { source: Source::Stream, checkpoint_every: Some(3), sample_every: Some(4), ..plain },
+            1 => Plan {
+                source: Source::Stream,
+                checkpoint_every: Some(3),
+                checkpoints_expire: true,
+                sample_every: Some(4),
+                ..plain
+            },
             2 => Plan { batch: 1, pipeline: 3, checkpoint_every_ms: Some(1_500), asks: true, ..plain },
             3 => Plan { steps: 6, checkpoint_every: Some(3), ..plain },
-            4 => Plan { steps: 5, checkpoint_every: Some(2), checkpoints_expire: true, ..plain },
+            4 => Plan { steps: 8, checkpoint_every: Some(2), checkpoints_expire: true, ..plain },
             _ => Plan { steps: 6, evaluate_every: Some(4), sample_every: Some(3), ..plain },
         }
     }
