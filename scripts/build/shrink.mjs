@@ -20,10 +20,11 @@ export async function shrink(from, to) {
   binaryen.addPassToSkip("local-cse");
   binaryen.setOneCallerInlineMaxSize(20);
   binaryen.addPassToSkip("memory-packing");
-  // What can't throw needs no cleaning up behind it, which shows better after a first round.
-  module.optimize();
-  module.runPasses(["generate-global-effects"]);
-  module.optimize();
+  // What can't throw needs no cleaning up behind it, and shows better the second time.
+  for (let round = 0; round < 2; round += 1) {
+    module.runPasses(["generate-global-effects"]);
+    module.optimize();
+  }
   module.runPasses(["strip-debug", "strip-producers"]);
   group(binaryen, module);
   const names = shorten(binaryen, module);
