@@ -40,7 +40,8 @@ export interface WireRunSpec {
   seed: number;
   schedule: WireSchedule;
   adam: Omit<WireOptimStep, "learningRate">;
-  pipeline: number;
+  /** None: as it sees fit. */
+  pipeline?: number;
   evaluation?: { data: WireDatum[]; every: number };
   checkpoints: { everySteps?: number; everyMs?: number; onHide: boolean; ttlSeconds?: number };
   samples?: {

@@ -139,8 +139,7 @@ export async function specOf(options: RunOptions): Promise<{ spec: WireRunSpec; 
     seed: given.seed ?? (crypto.getRandomValues(new Uint32Array(1))[0] as number),
     schedule,
     adam: { ...ADAM_DEFAULTS, ...given.adam },
-    pipeline: given.pipeline ?? 2,
-    ...defined({ evaluation: given.evaluation, samples: given.samples }),
+    ...defined({ pipeline: given.pipeline, evaluation: given.evaluation, samples: given.samples }),
     checkpoints: given.checkpoints ?? checkpoints({}, "checkpoints"),
     recovery: given.recovery ?? recovery({}, "recovery"),
   };

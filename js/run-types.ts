@@ -61,7 +61,10 @@ export interface RunOptions {
   /** Default 1e-4. */
   learningRate?: number | Schedule;
   adam?: Omit<AdamParams, "learningRate">;
-  /** Steps that may be submitted and not finished, so that the server never waits for the page. Default 2. */
+  /**
+   * Steps that may be submitted and not finished, so that the server never waits for the page. Default: as many as take half a
+   * second together, from 2 to 8.
+   */
   pipeline?: number;
 
   /** Losses of data that isn't trained on: before the first step, every so many, and after the last. It is kept with the run, so it may have 16 MB. */

@@ -73,7 +73,7 @@ for (const [name, launch] of [
   test(`in ${name}, of five tabs one runs the run, and another takes over when that one is gone`, async (t) => {
     const sandbox = await siteOf(t);
     const context = await (await launch(t)).newContext();
-    const steps = 40;
+    const steps = 120; // Enough for four tabs to be opened meanwhile.
     const owner = await tabIn(context, sandbox);
     const id = await start(owner, { steps });
     const followers = [];

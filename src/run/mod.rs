@@ -51,6 +51,9 @@ pub use registry::{Brought, Runs};
 pub use spec::data;
 pub use status::Cause;
 
+/// The steps that a run may have submitted and not finished, at most, where it doesn't say how many.
+const MOST_AHEAD: u32 = 8;
+
 /// A run that is open here. Clones are the same run.
 #[derive(Clone)]
 pub struct Run(Rc<Shared>);

@@ -142,7 +142,7 @@ async fn begin(
     let Made { client, .. } = making.await?;
     let from = seam.and_then(|seam| seam.from.as_ref());
     let step = from.map_or(0, |saved| saved.step);
-    let cursor = Cursor::at(step + 1, position(shared, from).await?);
+    let cursor = Cursor { step: step + 1, position: position(shared, from).await? };
     let journal = service.session().journal().await?;
     let mut next = Control {
         incarnation: control.incarnation + 1,

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `run/{run}` | [`Kept`] | strict, when it is started |
 //! | `run-control/{run}` | [`Control`] | strict, when the state or the incarnation changes |
-//! | `run-cursor/{run}` | [`Cursor`] | in the commit of each of its calls |
+//! | `run-cursor/{run}` | [`Cursor`] | in the commit of the call that is a step; of a function's, when the step is closed |
 //! | `run-row/{run}/{incarnation}/{step}/{kind}` | [`Row`] | in the commit that deletes the call that it tells of |
 //! | `run-place/{run}/{incarnation}/{step}` | [`Place`] | in the commit of the call that saves a checkpoint |
 //! | `run-call/{run}/{step}/{call}` | [`Entry`] | in the commit of the call; again with what came of it |
@@ -123,20 +123,12 @@ pub struct Control {
     pub version: String,
 }
 
-/// Where a run is: in front of its next call.
+/// Where a run is: in front of its next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// From 1; all steps before it were asked for.
     pub step: u32,
-    /// Which of the step's calls is next, from 0.
-    pub call: u32,
     pub position: Position,
-}
-
-impl Cursor {
-    pub fn at(step: u32, position: Position) -> Cursor {
-        Cursor { step, call: 0, position }
-    }
 }
 
 /// One line of a run's history: a plain value, an event as JavaScript has it.
@@ -204,12 +196,11 @@ impl Record for Control {
 impl Record for Cursor {
     fn put(&self, fields: &mut Writer) {
         fields.count(self.step);
-        fields.count(self.call);
         put_position(&self.position, fields);
     }
 
     fn take(fields: &mut Reader) -> Option<Cursor> {
-        Some(Cursor { step: fields.count()?, call: fields.count()?, position: take_position(fields)? })
+        Some(Cursor { step: fields.count()?, position: take_position(fields)? })
     }
 }
 
@@ -290,7 +281,7 @@ mod tests {
         }
         let position = Position { epoch: 1, block: 2, at: 3, cursor: "\"é\"".into() };
         same(Kept { created: 1 << 40, spec: vec![1, 2] });
-        same(Cursor { step: 4, call: 1, position });
+        same(Cursor { step: 4, position });
         same(Entry {
             method: "once".into(),
             name: "n".into(),

@@ -23,7 +23,7 @@ use super::records::{
 };
 use super::spec::{Spec, Work};
 use super::status::{Cause, Status, cause_of};
-use super::{End, Run, Shared};
+use super::{End, MOST_AHEAD, Run, Shared};
 use crate::error::{Error, Outcome};
 use crate::platform::plain::{Given, Plain, Wrong};
 use crate::platform::uuid;
@@ -208,7 +208,8 @@ impl Runs {
                 let Ok(Kept { created, spec }) = Kept::from_bytes(&key, &bytes) else { continue };
                 let Ok(spec) = Spec::read(&spec) else { continue };
                 let control = control(store, &id).await?;
-                let history = newest(store, &id, control.incarnation, spec.pipeline).await?;
+                let history =
+                    newest(store, &id, control.incarnation, spec.pipeline.unwrap_or(MOST_AHEAD)).await?;
                 found.push((created, runs.status(&id, created, &spec, &control, &history)));
             }
             found.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
@@ -337,15 +338,10 @@ pub(super) async fn control(store: &Rc<dyn Store>, id: &str) -> Result<Control, 
 }
 
 /// The last finished step, without a look at all those before: it is one of those under way at the cursor, or just before them.
-async fn newest(
-    store: &Rc<dyn Store>,
-    id: &str,
-    incarnation: u32,
-    pipeline: usize,
-) -> Result<History, Error> {
+async fn newest(store: &Rc<dyn Store>, id: &str, incarnation: u32, ahead: u32) -> Result<History, Error> {
     let asked = cursor(store, id).await?.step;
     let mut history = History::default();
-    for step in (0..=asked).rev().take(pipeline + 2) {
+    for step in (0..=asked).rev().take(ahead as usize + 2) {
         for (key, bytes) in store.load(&step_prefix(id, incarnation, step)).await? {
             if let Ok(Row(row)) = Row::from_bytes(&key, &bytes) {
                 history.take(&row);
@@ -363,6 +359,6 @@ pub(super) async fn cursor(store: &Rc<dyn Store>, id: &str) -> Result<Cursor, Er
     let key = cursor_key(id);
     match one(store, &key).await? {
         Some(bytes) => Cursor::from_bytes(&key, &bytes).map_err(|why| Error::unreadable_record(&key, why)),
-        None => Ok(Cursor::at(1, Position::default())),
+        None => Ok(Cursor { step: 1, position: Position::default() }),
     }
 }

@@ -23,8 +23,8 @@ pub struct Spec {
     pub schedule: Schedule,
     /// Its learning rate is the schedule's.
     pub adam: AdamParams,
-    /// Steps that may be submitted and not finished.
-    pub pipeline: usize,
+    /// Steps that may be submitted and not finished, where it says so.
+    pub pipeline: Option<u32>,
     pub evaluation: Option<Evaluation>,
     pub checkpoints: Checkpoints,
     pub samples: Option<Samples>,
@@ -168,7 +168,7 @@ fn spec(given: Given) -> Spec {
         steps,
         schedule: schedule(given.object("schedule")),
         adam: arguments::adam_without_rate(given.object("adam")),
-        pipeline: given.count("pipeline").max(1) as usize,
+        pipeline: given.optional_count("pipeline").map(|steps| steps.max(1)),
         evaluation: given.get("evaluation").map(|value| {
             let given = Given::of(value, given.wrong());
             Evaluation { data: arguments::data(given), every: given.count("every").max(1) }

@@ -197,6 +197,10 @@ impl Status<'_> {
 /// Why a run isn't moving, as it is kept. `moving`: where it would move, what it waits for.
 pub fn cause_of<'a>(control: &'a Control, moving: (Cause, u64, &'a str)) -> Option<(Cause, u64, &'a str)> {
     match control.state {
+        // It says why it was paused before, or can't save a checkpoint.
+        State::Stopping | State::Saving if !control.message.is_empty() => {
+            Some((moving.0, moving.1, &control.message))
+        }
         State::Running | State::Stopping | State::Saving => Some(moving),
         State::Paused => Some((Cause::of_name(&control.cause)?, control.since, &control.message)),
         State::Completed | State::Stopped => None,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex_journal::record::check;
+use tinkex_protocol::Datum;
 use tinkex_protocol::metrics::Metrics;
 use tinkex_supervise::Reply;
 
@@ -80,6 +81,12 @@ impl Attempt {
     /// Whether all is up to the function.
     pub fn is_idle(&self) -> bool {
         self.function.is_some() && self.queue.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Takes in what a pass is over.
+    fn weigh(&mut self, index: u32, data: &[Datum]) {
+        let (weight, tokens) = weigh(data);
+        self.passes.push((index, weight, tokens));
     }
 
     fn is_done(&self) -> bool {
@@ -160,11 +167,6 @@ impl Driver {
             return;
         };
         let check = check(&called.method, &called.args);
-        if called.method == "forwardBackward" {
-            let wrong = Wrong::default();
-            let (weight, tokens) = weigh(&arguments::data(Given::new(&called.args, &wrong)));
-            attempt.passes.push((called.index, weight, tokens));
-        }
         if called.method == "optimStep" {
             let wrong = Wrong::default();
             let adam = self.shared.spec.adam(self.cursor.step);
@@ -189,6 +191,11 @@ impl Driver {
             );
             let _ = called.reply.send(Err(results::failure(&Error::step_mismatch(message.clone()))));
             return self.pause(Cause::StepMismatch, message);
+        }
+        if called.method == "forwardBackward" && (under_way || entry.value.is_some()) {
+            // Others are weighed when it is their turn.
+            let wrong = Wrong::default();
+            attempt.weigh(called.index, &arguments::data(Given::new(&called.args, &wrong)));
         }
         match &entry.value {
             Some(Value::Given(bytes)) => drop(called.reply.send(Ok(bytes.clone()))),
@@ -241,6 +248,9 @@ impl Driver {
         let ask = match &*method {
             "forward" | "forwardBackward" => {
                 let (data, loss) = (arguments::data(given), arguments::loss(given, method == "forward"));
+                if let Some(attempt) = self.attempt.as_mut().filter(|_| !loss.forward_only) {
+                    attempt.weigh(index, &data);
+                }
                 wrong.check().and_then(|()| client.cut(data, &loss))
             }
             "optimStep" => Ok(Ask::OptimStep(arguments::adam_over(given, self.shared.spec.adam(step)))),
@@ -447,7 +457,7 @@ impl Driver {
         };
         let row = event::step(self.when(step), &done);
         let id = &self.shared.id;
-        let next = Cursor::at(step + 1, Position::default());
+        let next = Cursor { step: step + 1, position: Position::default() };
         let ops = vec![
             put(cursor_key(id), &next),
             put(row_key(id, self.incarnation(), step, "step", 0), &Row(row.clone())),

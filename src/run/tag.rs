@@ -14,8 +14,8 @@ pub struct Tag {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    Train,
-    Optim,
+    /// Of a run over data: all of it.
+    Step,
     /// The rest stands behind the step.
     Evaluate,
     Checkpoint(Reason),
@@ -32,8 +32,7 @@ impl Tag {
     /// JSON text: a list.
     pub fn to_label(&self) -> String {
         let (name, nth) = match self.kind {
-            Kind::Train => ("train", 0),
-            Kind::Optim => ("optim", 0),
+            Kind::Step => ("step", 0),
             Kind::Evaluate => ("evaluate", 0),
             Kind::Checkpoint(reason) => (reason.as_str(), 0),
             Kind::Sampler => ("sampler", 0),
@@ -50,8 +49,7 @@ impl Tag {
         let name = fields.next()?.trim_matches('"');
         let nth = fields.next()?.parse().ok()?;
         let kind = match name {
-            "train" => Kind::Train,
-            "optim" => Kind::Optim,
+            "step" => Kind::Step,
             "evaluate" => Kind::Evaluate,
             "sampler" => Kind::Sampler,
             "call" => Kind::Call(nth),
@@ -67,13 +65,13 @@ mod tests {
 
     #[test]
     fn a_label_is_read_as_it_was_written() {
-        let kinds = [Kind::Train, Kind::Optim, Kind::Evaluate, Kind::Sampler, Kind::Call(7)];
+        let kinds = [Kind::Step, Kind::Evaluate, Kind::Sampler, Kind::Call(7)];
         for kind in kinds.into_iter().chain(Reason::ALL.map(Kind::Checkpoint)) {
             let tag = Tag { step: 12, kind, weight: 480.5, tokens: 512 };
             assert_eq!(Tag::of_label(&tag.to_label()), Some(tag));
         }
         assert_eq!(Tag::of_label("{\"step\":1}"), None);
-        let odd = Tag { weight: f64::NAN, ..Tag::new(1, Kind::Train) };
+        let odd = Tag { weight: f64::NAN, ..Tag::new(1, Kind::Step) };
         assert!(
             Tag::of_label(&odd.to_label()).is_some(),
             "whatever the weights are, the call is known again"

@@ -163,6 +163,7 @@ impl Service {
                 running: Default::default(),
                 news: Default::default(),
                 later: Vec::new(),
+                flushes: 0,
             };
             // Taken by the first start; there is no second, since what it knew died with it.
             let parts = RefCell::new(Some((dispatcher, inbox)));

@@ -51,6 +51,14 @@ pub enum Op {
     Delete(String),
 }
 
+impl Op {
+    pub fn key(&self) -> &str {
+        match self {
+            Op::Put(key, _) | Op::Delete(key) => key,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct StoreError {
     pub kind: StoreErrorKind,

@@ -18,7 +18,7 @@ use tinkex_supervise::{Address, Context, Exit, Mailbox, Reply, TaskSupervisor, f
 
 use super::Name;
 use super::held::Held;
-use super::method::{Ask, nothing};
+use super::method::{Ask, Method, nothing};
 use crate::error::{Error, Outcome};
 use crate::platform::uuid;
 use crate::request::Caller;
@@ -70,6 +70,8 @@ pub struct Dispatcher {
     pub news: VecDeque<Event<Error>>,
     /// What is to be written with whatever is written next, or soon by itself.
     pub later: Vec<Op>,
+    /// How often that was taken for a commit.
+    pub flushes: u32,
 }
 
 /// What something that runs beside the dispatcher ends with.
@@ -80,8 +82,8 @@ pub enum Done {
     NotWritten(Ticket, Error, Vec<Op>),
     /// A relaxed write.
     Kept(Result<(), Error>),
-    /// It is late for [`Dispatcher::later`].
-    Late,
+    /// It is late for what [`Dispatcher::later`] had when so many flushes were made.
+    Late(u32),
 }
 
 enum Wake {
@@ -131,7 +133,7 @@ impl Dispatcher {
                     self.happened(Event::NotWritten(ticket, error));
                 }
                 Wake::Done(Done::Kept(kept)) => self.kept(kept),
-                Wake::Done(Done::Late) => self.relaxed(Vec::new()),
+                Wake::Done(Done::Late(of)) => self.late(of),
             }
         }
         if self.journal.lost().is_some() {
@@ -164,9 +166,9 @@ impl Dispatcher {
         match message {
             Message::Call(ticket, Incoming { ask, name, caller }) => {
                 let held = Held::new(ticket, ask, name, caller);
-                let parts = held.parts.len();
+                let (parts, ends_apart) = (held.parts.len(), held.method == Method::TrainStep);
                 self.calls.push(held);
-                let effects = self.lane.call(ticket, parts);
+                let effects = self.lane.call(ticket, parts, ends_apart);
                 self.perform(effects);
             }
             Message::LetGo(ticket) => {
@@ -279,7 +281,7 @@ impl Dispatcher {
     fn send(&mut self, ticket: Ticket, part: usize, filler: bool) {
         let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
         let number = SeqId::new(held.number(part));
-        let kind = held.method.kind().as_str();
+        let kind = held.kind(part).as_str();
         let parts = held.parts.len();
         let written = &mut held.parts[part];
         // Whoever is not let in can't tell then what the server has of the call.
@@ -313,7 +315,7 @@ impl Dispatcher {
 
     fn poll(&mut self, ticket: Ticket, part: usize, request: RequestId) {
         let Some(held) = self.calls.iter().find(|held| held.ticket == ticket) else { return };
-        let kind = held.method.kind();
+        let kind = held.kind(part);
         let name = format!("result of {} {}", kind.as_str(), held.number(part));
         let result = retrieve(&self.transport, &request, kind, self.impatient(ticket));
         let polled = result.map(move |result| match result {
@@ -343,6 +345,6 @@ impl Dispatcher {
 }
 
 /// A request's id may be older than what was written meanwhile; sending again finds it.
-fn is_answer(op: &Op) -> bool {
+pub(super) fn is_answer(op: &Op) -> bool {
     matches!(op, Op::Put(key, _) if key.starts_with(ANSWERS))
 }

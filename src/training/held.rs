@@ -5,6 +5,7 @@ use std::rc::Rc;
 use tinkex_journal::lane::{Number, Ticket};
 use tinkex_journal::record::{Answer, Encoding, Failed, Head, Place, check};
 use tinkex_journal::recovery::{self, Recovered};
+use tinkex_protocol::json::futures::RequestType;
 use tinkex_supervise as supervise;
 
 use super::Name;
@@ -73,8 +74,7 @@ impl Held {
     pub fn new(ticket: Ticket, ask: Ask, name: Name, caller: Caller) -> Held {
         let Name { key, label, with, written } = name;
         let method = ask.method();
-        let path: Rc<str> = method.path().into();
-        let part = |data| Part { path: path.clone(), data, ..Part::default() };
+        let part = |(path, data)| Part { path: Rc::from(path), data, ..Part::default() };
         Held {
             ticket,
             method,
@@ -143,6 +143,16 @@ impl Held {
             lost,
             spoiled,
             resumed: true,
+        }
+    }
+
+    /// What a part is to the server.
+    pub fn kind(&self, part: usize) -> RequestType {
+        match self.method {
+            Method::TrainStep if *self.parts[part].path == *Method::OptimStep.path() => {
+                RequestType::OptimStep
+            }
+            method => method.kind(),
         }
     }
 

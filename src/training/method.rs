@@ -24,6 +24,8 @@ use crate::transport::{Body, read_result, unreadable_result};
 pub enum Method {
     Forward,
     ForwardBackward,
+    /// A forward and backward pass, and behind it a step of the optimizer.
+    TrainStep,
     OptimStep,
     SaveState,
     LoadState,
@@ -33,10 +35,9 @@ pub enum Method {
 
 /// What a call asks for. Its bytes are made when it gets its number.
 pub enum Ask {
-    /// Parts, each with how many data it has.
     Data {
         forward_only: bool,
-        parts: Vec<(EncodedForwardBackward, u32)>,
+        parts: Vec<Part>,
     },
     OptimStep(AdamParams),
     SaveState(Save),
@@ -47,6 +48,14 @@ pub enum Ask {
     SaveWeightsForSampler(Save),
     /// The nth sampler of this service.
     NewSampler(u64),
+}
+
+/// One request of a call that has several.
+pub enum Part {
+    /// A pass over so many data.
+    Pass(EncodedForwardBackward, u32),
+    /// A step of the optimizer behind them.
+    Step(AdamParams),
 }
 
 /// What `save_state` takes beside the name.
@@ -69,9 +78,10 @@ pub enum Output {
 }
 
 impl Method {
-    const ALL: [Method; 7] = [
+    const ALL: [Method; 8] = [
         Method::Forward,
         Method::ForwardBackward,
+        Method::TrainStep,
         Method::OptimStep,
         Method::SaveState,
         Method::LoadState,
@@ -84,6 +94,7 @@ impl Method {
         match self {
             Method::Forward => "forward",
             Method::ForwardBackward => "forwardBackward",
+            Method::TrainStep => "trainStep",
             Method::OptimStep => "optimStep",
             Method::SaveState => "saveState",
             Method::LoadState => "loadState",
@@ -99,7 +110,7 @@ impl Method {
     /// Behind `/api/v1/`.
     pub fn path(self) -> &'static str {
         match self {
-            Method::Forward | Method::ForwardBackward => "forward_backward",
+            Method::Forward | Method::ForwardBackward | Method::TrainStep => "forward_backward",
             Method::OptimStep => "optim_step",
             Method::SaveState => "save_weights",
             Method::LoadState => "load_weights",
@@ -112,7 +123,7 @@ impl Method {
     pub fn kind(self) -> RequestType {
         match self {
             Method::Forward => RequestType::Forward,
-            Method::ForwardBackward => RequestType::ForwardBackward,
+            Method::ForwardBackward | Method::TrainStep => RequestType::ForwardBackward,
             Method::OptimStep => RequestType::OptimStep,
             Method::SaveState => RequestType::SaveWeights,
             Method::LoadState => RequestType::LoadWeights,
@@ -123,20 +134,16 @@ impl Method {
     }
 
     /// Reads the results of a call's parts.
-    pub fn read(self, results: Results) -> Result<Output, Error> {
+    pub fn read(self, mut results: Results) -> Result<Output, Error> {
         match self {
-            Method::Forward | Method::ForwardBackward => {
-                let mut outputs = Vec::with_capacity(results.len());
-                for (payload, data) in results {
-                    let Payload::Protobuf(bytes) = payload else {
-                        return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
-                    };
-                    outputs.push(
-                        ForwardBackwardOutput::decode(&bytes, data as usize)
-                            .map_err(|error| unreadable_result(&error))?,
-                    );
+            Method::Forward | Method::ForwardBackward => passes(results).map(Output::Forward),
+            Method::TrainStep => {
+                let step = results.pop();
+                let mut metrics = json::<OptimStepResult>(step)?.metrics.unwrap_or_default();
+                for (name, value) in passes(results)?.metrics.iter() {
+                    metrics.insert(name.clone(), *value);
                 }
-                combine(outputs).map_err(|error| unreadable_result(&error)).map(Output::Forward)
+                Ok(Output::Step(metrics))
             }
             Method::OptimStep => {
                 Ok(Output::Step(json::<OptimStepResult>(results)?.metrics.unwrap_or_default()))
@@ -161,6 +168,7 @@ impl Ask {
     pub fn method(&self) -> Method {
         match self {
             Ask::Data { forward_only: true, .. } => Method::Forward,
+            Ask::Data { parts, .. } if matches!(parts.last(), Some(Part::Step(_))) => Method::TrainStep,
             Ask::Data { .. } => Method::ForwardBackward,
             Ask::OptimStep(_) => Method::OptimStep,
             Ask::SaveState(_) => Method::SaveState,
@@ -170,12 +178,15 @@ impl Ask {
         }
     }
 
-    /// How many data each part has.
-    pub fn parts(&self) -> Vec<u32> {
-        match self {
-            Ask::Data { parts, .. } => parts.iter().map(|(_, data)| *data).collect(),
-            _ => vec![0],
-        }
+    /// Where each part goes, and how many data it has.
+    pub fn parts(&self) -> Vec<(&'static str, u32)> {
+        let path = self.method().path();
+        let Ask::Data { parts, .. } = self else { return vec![(path, 0)] };
+        let each = parts.iter().map(|part| match part {
+            Part::Pass(_, data) => (path, *data),
+            Part::Step(_) => (Method::OptimStep.path(), 0),
+        });
+        each.collect()
     }
 
     /// The exact bytes of a part, for its model and number. `sampler`: the number of the sampler that is made.
@@ -188,14 +199,11 @@ impl Ask {
     ) -> Result<Body, Error> {
         let model_id = model.clone();
         Ok(match self {
-            Ask::Data { parts, .. } => Body::Protobuf(parts[part].0.with_header(model, seq_id)?.into()),
-            Ask::OptimStep(params) => Body::json(&OptimStep {
-                model_id,
-                seq_id,
-                adam_params: Some(*params),
-                optimizer_params: None,
-                tag: Default::default(),
-            }),
+            Ask::Data { parts, .. } => match &parts[part] {
+                Part::Pass(pass, _) => Body::Protobuf(pass.with_header(model, seq_id)?.into()),
+                Part::Step(params) => step(model_id, seq_id, *params),
+            },
+            Ask::OptimStep(params) => step(model_id, seq_id, *params),
             Ask::SaveState(save) => Body::json(&SaveWeights {
                 model_id,
                 path: save.name.clone(),
@@ -222,6 +230,16 @@ impl Ask {
             Ask::NewSampler(_) => for_sampler(model_id, seq_id, None, sampler),
         })
     }
+}
+
+fn step(model_id: ModelId, seq_id: SeqId, params: AdamParams) -> Body {
+    Body::json(&OptimStep {
+        model_id,
+        seq_id,
+        adam_params: Some(params),
+        optimizer_params: None,
+        tag: Default::default(),
+    })
 }
 
 fn for_sampler(
@@ -255,7 +273,21 @@ pub fn nothing(model: &ModelId, number: SeqId) -> Result<Body, Error> {
     Ok(Body::Protobuf(Rc::from(bytes)))
 }
 
-fn json<T: Answer>(results: Results) -> Result<T, Error> {
+fn passes(results: Results) -> Result<ForwardBackwardOutput, Error> {
+    let mut outputs = Vec::with_capacity(results.len());
+    for (payload, data) in results {
+        let Payload::Protobuf(bytes) = payload else {
+            return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
+        };
+        outputs.push(
+            ForwardBackwardOutput::decode(&bytes, data as usize)
+                .map_err(|error| unreadable_result(&error))?,
+        );
+    }
+    combine(outputs).map_err(|error| unreadable_result(&error))
+}
+
+fn json<T: Answer>(results: impl IntoIterator<Item = (Payload, u32)>) -> Result<T, Error> {
     match results.into_iter().next() {
         Some((Payload::Json(bytes), _)) => read_result(&bytes),
         _ => Err(Error::protocol("the server sent protobuf where a JSON result belongs")),

@@ -26,7 +26,7 @@ use crate::session::Session;
 use crate::store::Op;
 use crate::transport::Call;
 use dispatcher::{Incoming, Message};
-use method::{Ask, Method, Output};
+use method::{Ask, Method, Output, Part};
 
 pub use held::Pending;
 pub use method::Save;
@@ -238,9 +238,18 @@ impl TrainingClient {
         let mut parts = Vec::with_capacity(ranges.len());
         for range in ranges {
             let encoded = EncodedForwardBackward::new(data.by_ref().take(range.len()), call)?;
-            parts.push((encoded, range.len() as u32));
+            parts.push(Part::Pass(encoded, range.len() as u32));
         }
         Ok(Ask::Data { forward_only: call.forward_only, parts })
+    }
+
+    /// The same, and behind it a step of the optimizer, which is written in the same commit.
+    pub fn cut_step(&self, data: Vec<Datum>, call: &LossCall, params: AdamParams) -> Result<Ask, Error> {
+        let mut ask = self.cut(data, call)?;
+        if let Ask::Data { parts, .. } = &mut ask {
+            parts.push(Part::Step(params));
+        }
+        Ok(ask)
     }
 
     /// Why a call can't be taken any more.

@@ -10,9 +10,9 @@ use tinkex_journal::lane::{Event, Number, Records, Ticket};
 use tinkex_journal::record::Answer;
 use tinkex_protocol::SeqId;
 
-use super::dispatcher::{Dispatcher, Done};
+use super::dispatcher::{Dispatcher, Done, is_answer};
 use super::held::Held;
-use super::method::Ask;
+use super::method::{Ask, Method};
 use crate::error::{Error, Outcome};
 use crate::platform::{Level, uuid};
 use crate::store::{Durability, Op};
@@ -50,7 +50,7 @@ impl Dispatcher {
         if let Some(caller) = &held.caller {
             caller.progress().sent();
         }
-        let later = std::mem::take(&mut self.later);
+        let later = self.take_later();
         let committed = self.journal.commit(Durability::Strict, [later.clone(), ops].concat());
         let done = move |result| match result {
             Ok(()) => Done::Event(Event::Written(ticket)),
@@ -98,6 +98,11 @@ impl Dispatcher {
             let ops = held.answered(self.model.as_str(), part, &answer);
             match answer {
                 Answer::Taken(_) => self.later(ops),
+                // A run looks at once at what came of its step, and then nothing of this is written but its row. The bytes
+                // go with the rest: where the disk refuses the answer, it is asked for again.
+                _ if held.method == Method::TrainStep => {
+                    self.later(ops.into_iter().filter(is_answer).collect());
+                }
                 _ => self.relaxed(ops),
             }
         }
@@ -106,14 +111,27 @@ impl Dispatcher {
     pub(super) fn later(&mut self, ops: Vec<Op>) {
         if self.later.is_empty() && !ops.is_empty() {
             let late = self.transport.platform().timer(LATER);
-            self.running.push(late.map(|()| Done::Late).boxed_local());
+            let of = self.flushes;
+            self.running.push(late.map(move |()| Done::Late(of)).boxed_local());
         }
         self.later.extend(ops);
     }
 
+    fn take_later(&mut self) -> Vec<Op> {
+        self.flushes += 1;
+        std::mem::take(&mut self.later)
+    }
+
+    /// What was waiting when this timer was set has gone with another commit, or goes now.
+    pub(super) fn late(&mut self, of: u32) {
+        if of == self.flushes {
+            self.relaxed(Vec::new());
+        }
+    }
+
     /// Writes without waiting, and with it what was to be written later.
     pub(super) fn relaxed(&mut self, ops: Vec<Op>) {
-        let mut all = std::mem::take(&mut self.later);
+        let mut all = self.take_later();
         all.extend(ops);
         if !all.is_empty() {
             let committed = self.journal.commit(Durability::Relaxed, all);
@@ -173,6 +191,8 @@ impl Dispatcher {
             let left = held.done && !held.resumed && held.key == 0;
             !over && !left
         });
+        // What is deleted need not be written before.
+        self.later.retain(|before| ops.iter().all(|op| op.key() != before.key()));
         self.later(ops);
     }
 

@@ -29,7 +29,6 @@ test("a run is written down with every default in its place", async (t) => {
     stepTimeoutMs: 600_000,
     schedule: { type: "constant", peak: 1e-4, warmupSteps: 0, floor: 0 },
     adam: { beta1: 0.9, beta2: 0.95, eps: 1e-12, weightDecay: 0, gradClipNorm: 0 },
-    pipeline: 2,
     checkpoints: { everyMs: 600_000, onHide: true },
     recovery: { from: "latest", attempts: 3, backoffMs: 1000, ask: false },
   });

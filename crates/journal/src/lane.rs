@@ -10,7 +10,8 @@
 //! - Calls get their numbers in the order in which they were made, and only one at a time is being written and sent.
 //! - Nothing is sent before it is written down.
 //! - A number is given once. It is free again only if the server refused it and nothing with a higher number was sent.
-//! - Of a call in parts, parts 2…n are answered before part 1 is sent, so that the server has them all when it starts.
+//! - Of a call in parts, parts 2…n are answered before part 1 is sent, so that the server has them all when it starts. One that
+//!   ends with a step of another kind sends that behind them all, so that nothing is taken of it where they are refused.
 //! - When one of them is refused, that is written down before anything is sent in the place of what the server lacks.
 //! - A request that has a number is sent until the server answers it, whether or not its caller still waits.
 //! - One poll at a time, for the oldest request: a model's results come in order.
@@ -156,6 +157,8 @@ struct Call<E> {
     /// Whether somebody still waits for the result.
     awaited: bool,
     aim: Aim<E>,
+    /// Its last part is sent when the others are with the server.
+    ends_apart: bool,
     /// The server has a part of it as it was asked for, or may have one from an earlier life.
     taken: bool,
     crashes: u32,
@@ -215,6 +218,7 @@ impl<E: Clone> Lane<E> {
                 .collect(),
             awaited: true,
             aim: if resumed.spoiled { Aim::Numbers(None) } else { Aim::Whole },
+            ends_apart: false,
             taken: true,
             crashes: 0,
         };
@@ -229,8 +233,9 @@ impl<E: Clone> Lane<E> {
         effects
     }
 
-    /// A call of `parts` requests (at least one) takes its place behind all others.
-    pub fn call(&mut self, ticket: Ticket, parts: usize) -> Vec<Effect<E>> {
+    /// A call of `parts` requests (at least one) takes its place behind all others. `ends_apart`: the last of them is sent when
+    /// the others are with the server.
+    pub fn call(&mut self, ticket: Ticket, parts: usize, ends_apart: bool) -> Vec<Effect<E>> {
         self.calls.push_back(Call {
             ticket,
             phase: Phase::Queued,
@@ -238,6 +243,7 @@ impl<E: Clone> Lane<E> {
             parts: vec![Part::ToSend; parts.max(1)],
             awaited: true,
             aim: Aim::Whole,
+            ends_apart,
             taken: false,
             crashes: 0,
         });
@@ -508,14 +514,20 @@ impl<E> Call<E> {
         matches!(self.aim, Aim::Whole)
     }
 
-    /// Parts 2…n, and part 1 when those are with the server.
+    /// Parts 2…n, and part 1 when those are with the server; then the end, where that is apart.
     fn send(&mut self, effects: &mut Vec<Effect<E>>) {
         if self.phase != Phase::Written || matches!(self.aim, Aim::GivingUp(..)) {
             return;
         }
+        let end = self.parts.len() - usize::from(self.ends_apart);
         for i in (0..self.parts.len()).rev() {
-            let rest_is_with_the_server = i > 0 || self.parts[1..].iter().all(Part::is_with_the_server);
-            if self.parts[i] == Part::ToSend && rest_is_with_the_server {
+            let ahead = match i {
+                0 => 1.min(end)..end,
+                _ if i == end => 0..end,
+                _ => 0..0,
+            };
+            let is_next = self.parts[ahead].iter().all(Part::is_with_the_server);
+            if self.parts[i] == Part::ToSend && is_next {
                 let (ticket, part) = (self.ticket, i);
                 let (state, effect) = match self.is_whole() {
                     true => (Part::Sending, Effect::Send { ticket, part }),

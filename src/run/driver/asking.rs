@@ -3,6 +3,8 @@
 //! A call is asked for when the one before it is written: a later one that is written without an earlier one would be another
 //! run.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use tinkex_protocol::LossCall;
 use tinkex_supervise::reply;
@@ -10,6 +12,7 @@ use tinkex_supervise::reply;
 use super::results::Flight;
 use super::{Driver, Next, Prepared, Stage, Supply, Turn, weigh};
 use crate::request::Progress;
+use crate::run::MOST_AHEAD;
 use crate::run::event::Reason;
 use crate::run::feed::Batch;
 use crate::run::page::{Failure, FailureKind};
@@ -20,6 +23,10 @@ use crate::run::tag::{Kind, Tag};
 use crate::store::{Op, put};
 use crate::training::method::Ask;
 use crate::training::{Asked, Name, Save, TrainingClient};
+
+/// Where a run doesn't say how many steps it submits ahead, it is those that take so long together.
+const AHEAD: Duration = Duration::from_millis(500);
+const LEAST_AHEAD: u32 = 2;
 
 impl Driver {
     /// Does what can be done now.
@@ -59,7 +66,7 @@ impl Driver {
             return;
         }
         let behind = self.cursor.step - 1;
-        let between = self.attempt.is_none() && self.cursor.call == 0;
+        let between = self.attempt.is_none();
         if between && self.ask_behind(client, behind) {
             return;
         }
@@ -186,13 +193,8 @@ impl Driver {
     }
 
     fn ask_of_data(&mut self, client: &TrainingClient, loss: &LossCall) {
-        let Cursor { step, call, position } = self.cursor.clone();
-        if call == 1 {
-            let ask = Ask::OptimStep(self.shared.spec.adam(step));
-            let next = Cursor::at(step + 1, position);
-            return self.ask(client, Tag::new(step, Kind::Optim), ask, Vec::new(), Some(next));
-        }
-        let has_room = ((step - 1).saturating_sub(self.history.step) as usize) < self.shared.spec.pipeline;
+        let Cursor { step, position } = self.cursor.clone();
+        let has_room = (step - 1).saturating_sub(self.history.step) < self.most_ahead();
         let Batch { data, after } = match self.supply.take() {
             Some(Supply::With(feed)) => {
                 // Read ahead, so that it is here when there is room.
@@ -210,10 +212,10 @@ impl Driver {
             }
         };
         let (weight, tokens) = weigh(&data);
-        match client.cut(data, loss) {
+        match client.cut_step(data, loss, self.shared.spec.adam(step)) {
             Ok(ask) => {
-                let tag = Tag { weight, tokens, ..Tag::new(step, Kind::Train) };
-                let next = Cursor { step, call: 1, position: after };
+                let tag = Tag { weight, tokens, ..Tag::new(step, Kind::Step) };
+                let next = Cursor { step: step + 1, position: after };
                 self.ask(client, tag, ask, Vec::new(), Some(next));
             }
             Err(error) => {
@@ -222,6 +224,14 @@ impl Driver {
                 self.pause(Cause::Refused, message);
             }
         }
+    }
+
+    /// How many steps may be submitted and not finished: a pause waits for all of them.
+    fn most_ahead(&self) -> u32 {
+        self.shared.spec.pipeline.unwrap_or_else(|| {
+            let fit = |pace: Duration| AHEAD.as_millis() as u32 / (pace.as_millis() as u32).max(1);
+            self.pace.map_or(LEAST_AHEAD, |pace| fit(pace).clamp(LEAST_AHEAD, MOST_AHEAD))
+        })
     }
 
     pub(super) fn prepared(&mut self, Prepared { feed, batch }: Prepared) {
@@ -255,7 +265,7 @@ impl Driver {
         if let Some(next) = &next {
             with.push(put(cursor_key(&self.shared.id), next));
         }
-        if self.flights.is_empty() && tag.kind == Kind::Train {
+        if self.flights.is_empty() && tag.kind == Kind::Step {
             self.step_began = self.now();
         }
         let key = self.next_key();

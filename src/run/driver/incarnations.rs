@@ -5,13 +5,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::stream::FuturesUnordered;
 
+use super::results::Flight;
 use super::{Driver, Next, Stage, Staged, Supply, Then, Turn, supply};
 use crate::error::{Error, Kind as ErrorKind, Outcome};
 use crate::request::Progress;
 use crate::run::event::Behind;
 use crate::run::opening::{self, Incarnation, Opened, Seam};
 use crate::run::page::News;
-use crate::run::records::{Control, Cursor, Entry, State};
+use crate::run::records::{Control, Entry, State};
 use crate::run::spec::{From, Work};
 use crate::run::status::Cause;
 use crate::run::tag::{Kind, Tag};
@@ -102,21 +103,14 @@ impl Driver {
     /// ended before it had heard so. What was asked for behind it may have been done. Or of one that is pending, while the
     /// cursor was set back in front of it: it would be made twice.
     fn gap(&self) -> Option<u32> {
-        let Cursor { step: next, call, .. } = self.cursor;
+        let next = self.cursor.step;
         let flies = |step, kind| self.flights.iter().any(|it| (it.tag.step, it.tag.kind) == (step, kind));
-        let is_ahead = |tag: &Tag| match tag.kind {
-            Kind::Train => (tag.step, 1) > (next, call),
-            Kind::Optim => tag.step >= next,
-            _ => false,
-        };
-        if let Some(ahead) = self.flights.iter().find(|it| is_ahead(&it.tag)) {
+        let is_ahead = |it: &&Flight| it.tag.kind == Kind::Step && it.tag.step >= next;
+        if let Some(ahead) = self.flights.iter().find(is_ahead) {
             return Some(ahead.tag.step);
         }
         match self.shared.spec.work {
-            Work::Data { .. } => (self.history.step + 1..=next).find(|&step| {
-                let (passed, updated) = (step < next || call > 0, step < next);
-                (passed && !flies(step, Kind::Train)) || (updated && !flies(step, Kind::Optim))
-            }),
+            Work::Data { .. } => (self.history.step + 1..next).find(|&step| !flies(step, Kind::Step)),
             Work::Function { .. } => {
                 let is_ordered =
                     |entry: &Entry| !matches!(&*entry.method, "random" | "now" | "once" | "sample");
@@ -137,7 +131,7 @@ impl Driver {
                 Kind::Evaluate => &mut self.behind.evaluated,
                 Kind::Checkpoint(_) => &mut self.behind.saved,
                 Kind::Sampler => &mut self.behind.sampled,
-                Kind::Train | Kind::Optim | Kind::Call(_) => &mut None,
+                Kind::Step | Kind::Call(_) => &mut None,
             };
             *last = Some(tag.step).max(*last);
             let key = self.next_key();
@@ -153,7 +147,6 @@ impl Driver {
         self.end_attempt();
         self.flights.clear();
         self.turn = Turn::Free;
-        self.passed = None;
         self.beside = FuturesUnordered::new();
         self.supply = match self.supply.take() {
             Some(Supply::With(feed) | Supply::Here(feed, _) | Supply::End(feed)) => Some(Supply::With(feed)),

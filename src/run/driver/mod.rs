@@ -36,7 +36,7 @@ use crate::error::Error;
 use crate::platform::Level;
 use crate::store::{Durability, Fence, Op};
 use crate::training::method::Output;
-use results::{Flight, Passed};
+use results::Flight;
 
 pub(super) struct Driver {
     pub(super) shared: Rc<Shared>,
@@ -52,8 +52,6 @@ pub(super) struct Driver {
     flights: VecDeque<Flight>,
     /// Of a run over data.
     supply: Option<Supply>,
-    /// The pass whose step is not finished.
-    passed: Option<Passed>,
     /// Samples, which are drawn beside the order.
     pub(super) beside: FuturesUnordered<LocalBoxFuture<'static, Beside>>,
     /// What is being written beside calls.
@@ -76,9 +74,12 @@ pub(super) struct Driver {
     last_key: u32,
     /// When the last step was finished, or the first one begun.
     step_began: Duration,
+    /// How long the last one took; none yet.
+    pace: Option<Duration>,
     /// What it waits for, since when (ms since 1970), and more of it in words.
     waits: (Cause, u64, String),
-    told: Vec<u8>,
+    /// As its status was told last.
+    told: Option<telling::Changing>,
 }
 
 /// Whether the next call may be asked for.
@@ -211,7 +212,6 @@ impl Driver {
             next,
             turn: Turn::Free,
             flights: VecDeque::new(),
-            passed: None,
             beside: FuturesUnordered::new(),
             writes: FuturesUnordered::new(),
             attempt: None,
@@ -225,8 +225,9 @@ impl Driver {
             reopenings: 0,
             last_key: 0,
             step_began: now,
+            pace: None,
             waits: (Cause::Starting, since, String::new()),
-            told: Vec::new(),
+            told: None,
         })
     }
 

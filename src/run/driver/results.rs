@@ -10,7 +10,7 @@ use crate::error::{Error, Kind as ErrorKind, Outcome};
 use crate::request::Progress;
 use crate::run::event::{self, When};
 use crate::run::page::News;
-use crate::run::records::{Cursor, Row, cursor_key, row_key};
+use crate::run::records::{Cursor, Row, State, cursor_key, row_key};
 use crate::run::status::Cause;
 use crate::run::tag::{Kind, Tag};
 use crate::sampling::Sample;
@@ -28,33 +28,22 @@ pub(super) struct Flight {
     pub from: Option<Cursor>,
 }
 
-/// A pass that is done, while its step is not.
-pub(super) struct Passed {
-    key: u32,
-    tag: Tag,
-    /// None where the server has forgotten it.
-    loss: Option<f64>,
-    metrics: Metrics,
-}
-
 impl Driver {
     pub(super) fn finished(&mut self, flight: Flight, output: Output) {
         let Flight { key, tag, resumed, .. } = flight;
         let step = tag.step;
         match (tag.kind, output) {
-            (Kind::Train, Output::Forward(output)) => {
-                let loss = loss(&output.metrics, tag.weight);
-                self.pass_done(key, tag, Some(loss), output.metrics);
+            (Kind::Step, Output::Step(metrics)) => {
+                let loss = loss(&metrics, tag.weight);
+                self.step_done(key, &tag, Some(loss), &metrics);
                 if !loss.is_finite() {
                     let what = if loss.is_nan() { "NaN" } else { "infinite" };
                     let message = format!(
-                        "the loss of step {step} is {what}, and its update may have been made; checkpoints before it \
-                         are sound"
+                        "the loss of step {step} is {what}, and its update was made; checkpoints before it are sound"
                     );
                     self.pause(Cause::LossNotFinite, message);
                 }
             }
-            (Kind::Optim, Output::Step(metrics)) => self.step_done(key, step, metrics),
             (Kind::Evaluate, Output::Forward(output)) => {
                 let loss = loss(&output.metrics, tag.weight);
                 let row = event::evaluation(self.when(step), loss, tag.tokens);
@@ -80,31 +69,17 @@ impl Driver {
         }
     }
 
-    /// Its row comes with its step. One whose step was finished before has its row.
-    fn pass_done(&mut self, key: u32, tag: Tag, loss: Option<f64>, metrics: Metrics) {
-        if let Some(before) = self.passed.replace(Passed { key, tag, loss, metrics }) {
-            self.seen(before.key, Vec::new());
-        }
-    }
-
-    fn step_done(&mut self, key: u32, step: u32, mut metrics: Metrics) {
+    /// `loss`: none where the server has forgotten it.
+    fn step_done(&mut self, key: u32, tag: &Tag, loss: Option<f64>, metrics: &Metrics) {
+        let step = tag.step;
         let now = self.now();
-        let ms = now.saturating_sub(self.step_began).as_millis() as u64;
-        self.step_began = now;
-        let (mut loss, mut tokens, mut before) = (None, 0, None);
-        if let Some(passed) = self.passed.take_if(|passed| passed.tag.step == step) {
-            (loss, tokens, before) = (passed.loss, passed.tag.tokens, Some(passed.key));
-            for (name, value) in passed.metrics.iter() {
-                metrics.insert(name.clone(), *value);
-            }
-        }
+        let took = now.saturating_sub(self.step_began);
+        (self.step_began, self.pace) = (now, Some(took));
+        let ms = took.as_millis() as u64;
         let learning_rate = Some(self.shared.spec.schedule.rate(step, self.shared.spec.steps()));
-        let done = event::Step { loss, tokens, learning_rate, ms, metrics: &metrics, value: None };
+        let done = event::Step { loss, tokens: tag.tokens, learning_rate, ms, metrics, value: None };
         let row = event::step(self.when(step), &done);
         self.keep_row(key, step, "step", row);
-        if let Some(before) = before {
-            self.seen(before, Vec::new());
-        }
         self.moved();
     }
 
@@ -195,9 +170,8 @@ impl Driver {
             // The server has forgotten the result of what it did, or the session: opening it again tells. What a function
             // asked for can't be asked for again.
             ErrorKind::Api { status: 410, .. } if !matches!(tag.kind, Kind::Call(_)) => match tag.kind {
-                Kind::Train | Kind::Optim if !resumed => self.reopen(error),
-                Kind::Train => self.pass_done(key, tag, None, Metrics::default()),
-                Kind::Optim => self.step_done(key, tag.step, Metrics::default()),
+                Kind::Step if !resumed => self.reopen(error),
+                Kind::Step => self.step_done(key, &tag, None, &Metrics::default()),
                 _ => {
                     self.done_with(key, &tag);
                     self.reopen(error);
@@ -228,7 +202,13 @@ impl Driver {
 
     /// The server has said no. What was asked for behind it may have been done.
     fn refused(&mut self, key: u32, tag: &Tag, error: &Error) {
-        self.done_with(key, tag);
+        match error.kind() {
+            // Of its pass nothing came; the update behind it was made all the same.
+            ErrorKind::RequestFailed { .. } if tag.kind == Kind::Step => {
+                self.step_done(key, tag, None, &Metrics::default());
+            }
+            _ => self.done_with(key, tag),
+        }
         let message = format!("the server refused a call of step {}: {}", tag.step, error.message());
         if error.outcome() == Outcome::Unknown {
             // Part of it was taken, so that the model is no longer what the steps say.
@@ -241,10 +221,7 @@ impl Driver {
     /// Nothing more will come of a call.
     fn done_with(&mut self, key: u32, tag: &Tag) {
         self.seen(key, Vec::new());
-        if tag.kind == Kind::Optim {
-            if let Some(passed) = self.passed.take_if(|passed| passed.tag.step == tag.step) {
-                self.seen(passed.key, Vec::new());
-            }
+        if tag.kind == Kind::Step {
             self.history.step = tag.step;
         }
     }
@@ -259,6 +236,10 @@ impl Driver {
         let message = std::mem::take(message);
         if let Some(back) = back.take() {
             self.write(Durability::Strict, vec![put(cursor_key(&self.shared.id), &back)], Then::Nothing);
+        }
+        if self.control.state == State::Saving {
+            // What it has in the journal comes back with the model, should that be let in.
+            return self.reopen(Error::protocol(message));
         }
         self.shut(None);
         self.pause(Cause::NotLetIn, message);

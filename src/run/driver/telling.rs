@@ -1,8 +1,21 @@
 //! What a run tells of itself.
 
-use super::{Driver, Next, Stage, Supply};
+use super::{Driver, Next, Stage, Supply, Turn};
 use crate::run::page::News;
+use crate::run::records::State;
 use crate::run::status::{Cause, Status, cause_of};
+
+/// What of a status changes while the run is open here.
+#[derive(PartialEq)]
+pub(super) struct Changing {
+    state: State,
+    since: u64,
+    incarnation: u32,
+    step: u32,
+    submitted: u32,
+    checkpoints: usize,
+    waits: (Cause, u64, String),
+}
 
 impl Driver {
     /// Tells the status where it has changed.
@@ -18,24 +31,38 @@ impl Driver {
             self.waits = (cause, self.shared.now(), message);
         }
         let control = &self.control;
-        let (cause, since, message) = &self.waits;
+        let asked = match &self.turn {
+            Turn::Writing(_, Some(next)) => next,
+            _ => &self.cursor,
+        };
+        let changing = Changing {
+            state: control.state,
+            since: control.since,
+            incarnation: control.incarnation,
+            step: self.history.step,
+            submitted: asked.step - 1,
+            checkpoints: self.history.checkpoints.len(),
+            waits: self.waits.clone(),
+        };
+        if self.told.as_ref() == Some(&changing) {
+            return;
+        }
+        let Changing { step, submitted, waits: (cause, since, message), .. } = &changing;
         let status = Status {
             id: &self.shared.id,
             spec: &self.shared.spec,
             control,
-            step: self.history.step,
+            step: *step,
             loss: self.history.loss,
-            submitted: self.cursor.step - 1 + self.cursor.call.min(1),
+            submitted: *submitted,
             cause: cause_of(control, (*cause, *since, message)),
             checkpoint: self.history.latest().map(|saved| (saved.step, &*saved.path)),
             created: self.shared.created,
         };
-        let told = status.to_plain();
-        if told != self.told {
-            self.shared.status.replace(told.clone());
-            self.shared.page.tell(News::Status(told.clone()));
-            self.told = told;
-        }
+        let status = status.to_plain();
+        self.shared.status.replace(status.clone());
+        self.shared.page.tell(News::Status(status));
+        self.told = Some(changing);
     }
 
     fn waiting_for(&self) -> Cause {

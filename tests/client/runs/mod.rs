@@ -1,5 +1,6 @@
 //! Training runs: loops that outlive their page.
 
+mod ahead;
 mod functions;
 mod idle;
 mod killed;

@@ -21,6 +21,8 @@ pub struct Set {
     pub run: RefCell<Option<Run>>,
     pub events: RefCell<Vec<String>>,
     pub statuses: RefCell<Vec<String>>,
+    /// The most steps that were submitted and not finished.
+    pub ahead: Cell<u32>,
     /// What its function does instead of what it would.
     pub mischief: Cell<Option<Mischief>>,
 }
@@ -117,6 +119,8 @@ impl Set {
             News::Status(bytes) => {
                 let given = Given::new(&bytes, &wrong);
                 let cause = given.get("cause").map(|cause| Given::of(cause, &wrong).text("kind"));
+                let ahead = given.count("submitted") - given.count("step");
+                self.ahead.set(ahead.max(self.ahead.get()));
                 self.statuses.borrow_mut().push(format!(
                     "{} {}",
                     given.text("state"),

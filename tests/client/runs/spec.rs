@@ -19,15 +19,16 @@ pub fn brought() -> Brought {
 
 /// A run over the set, of batches of 2.
 pub fn spec(steps: u32, more: impl FnOnce(&mut Plain)) -> Vec<u8> {
-    of_kind("data", steps, more)
+    of_kind("data", steps, Some(2), more)
 }
 
 /// A run of a function.
 pub fn function(steps: u32, more: impl FnOnce(&mut Plain)) -> Vec<u8> {
-    of_kind("steps", steps, more)
+    of_kind("steps", steps, Some(2), more)
 }
 
-fn of_kind(kind: &str, steps: u32, more: impl FnOnce(&mut Plain)) -> Vec<u8> {
+/// `pipeline`: none where the run decides itself how many steps it submits ahead.
+pub fn of_kind(kind: &str, steps: u32, pipeline: Option<u32>, more: impl FnOnce(&mut Plain)) -> Vec<u8> {
     Plain::object(|plain| {
         plain.text("baseModel", TINY);
         plain.number("rank", 4.0);
@@ -55,7 +56,9 @@ fn of_kind(kind: &str, steps: u32, more: impl FnOnce(&mut Plain)) -> Vec<u8> {
         more(plain);
         schedule(plain, "linear", 1e-2, 2);
         given::adam(plain);
-        plain.number("pipeline", 2.0);
+        if let Some(pipeline) = pipeline {
+            plain.number("pipeline", pipeline.into());
+        }
         given::recovery(plain, 1_000, false);
     })
 }

@@ -24,7 +24,7 @@ pub enum Done {
     Nothing,
 }
 
-/// A call that was to be made: its passes, or its update.
+/// A call that was to be made: its passes, its update, or both.
 pub struct Due {
     pub step: u32,
     pub what: Vec<Done>,

@@ -88,9 +88,9 @@ impl Trained {
     fn due_of_data(&self, begins: u32) -> Vec<Due> {
         let steps = self.models[&1].steps().into_iter().filter_map(|(step, passes)| Some((step?, passes)));
         let behind = steps.filter(|(step, _)| *step > begins);
-        let calls = behind.flat_map(|(step, passes)| {
-            let passes = passes.into_iter().map(Done::Pass).collect();
-            [Due { step, what: passes }, Due { step, what: vec![Done::Update(step)] }]
+        let calls = behind.map(|(step, passes)| {
+            let passes = passes.into_iter().map(Done::Pass);
+            Due { step, what: passes.chain([Done::Update(step)]).collect() }
         });
         calls.collect()
     }
@@ -152,7 +152,9 @@ impl Trained {
         let Some(model) = self.models.get(&self.history.last) else { return };
         let mut is_whole = true;
         for (incarnation, until) in self.history.lineage() {
-            let missing = missing[&incarnation].iter().any(|step| *step <= until);
+            // What was refused of a step before it was begun again is not its own any more.
+            let is_again = |step: u32| self.deeds.begun_again.contains(&(incarnation, step));
+            let missing = missing[&incarnation].iter().any(|step| *step <= until && !is_again(*step));
             let begun_again =
                 self.deeds.begun_again.iter().any(|(of, step)| *of == incarnation && *step <= until);
             let known = self.deeds.went_on.contains(&incarnation);

@@ -65,8 +65,12 @@ impl Script {
     }
 
     fn call(&mut self, parts: usize) -> Vec<String> {
+        self.call_with(parts, false)
+    }
+
+    fn call_with(&mut self, parts: usize, ends_apart: bool) -> Vec<String> {
         let ticket = Ticket(self.tickets.len() as u64);
-        let effects = self.lane.call(ticket, parts);
+        let effects = self.lane.call(ticket, parts, ends_apart);
         self.tickets.push(ticket);
         self.words(effects)
     }
@@ -137,6 +141,30 @@ fn of_a_call_in_parts_the_first_is_sent_last() {
     assert_eq!(script.answered(0, 3), ["send a1"]);
     assert_eq!(script.call(1), [""; 0]);
     assert_eq!(script.answered(0, 1), ["write b as 4"]);
+}
+
+#[test]
+fn the_end_of_a_call_that_ends_apart_is_sent_when_the_rest_is_with_the_server() {
+    let mut script = Script::new();
+    assert_eq!(script.call_with(3, true), ["write a as 1"]);
+    assert_eq!(script.written(0), ["send a2"]);
+    assert_eq!(script.answered(0, 2), ["send a1", "poll a2"]);
+    assert_eq!(script.answered(0, 1), ["send a3"]);
+    script.finished(0, 2);
+    assert_eq!(script.finished(0, 1), [""; 0]);
+    assert_eq!(script.answered(0, 3), ["poll a3"]);
+    assert_eq!(script.finished(0, 3), ["settle a", "forget a"]);
+}
+
+#[test]
+fn a_call_that_ends_apart_is_refused_as_a_whole_where_its_first_part_is() {
+    let mut script = Script::new();
+    script.call_with(2, true);
+    assert_eq!(script.written(0), ["send a1"]);
+    assert_eq!(script.refused(0, 1), ["give up a1"]);
+    assert_eq!(script.given_up(0), ["fill a1"]);
+    assert_eq!(script.answered(0, 1), ["fill a2"]);
+    assert_eq!(script.answered(0, 2), ["fail a 422", "forget a"]);
 }
 
 #[test]
@@ -523,7 +551,7 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
                 let parts = if dice.below(4) == 0 { 2 + dice.below(3) } else { 1 };
                 let ticket = Ticket(calls.len() as u64);
                 calls.push(ticket);
-                lane.call(ticket, parts)
+                lane.call(ticket, parts, dice.below(2) == 0)
             } else if dice.below(12) == 0 {
                 let ticket = calls[dice.below(calls.len())];
                 gone.insert(ticket);

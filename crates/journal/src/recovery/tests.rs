@@ -92,7 +92,7 @@ fn an_empty_journal_begins_with_number_1() {
     let recovered = Disk::default().recover();
     assert_eq!((recovered.next, recovered.calls.len(), recovered.damaged.len()), (1, 0, 0));
     let mut lane = recovered.lane::<()>();
-    assert_eq!(lane.call(Ticket(0), 1), [Effect::Write { ticket: Ticket(0), first: 1, again: false }]);
+    assert_eq!(lane.call(Ticket(0), 1, false), [Effect::Write { ticket: Ticket(0), first: 1, again: false }]);
 }
 
 #[test]
