@@ -107,8 +107,11 @@ impl Trained {
             if let Some(number) = passes.last().map(|datum| number_of(*datum)) {
                 let all = all_made(number);
                 if is_again(step) {
-                    let before = passes.iter().copied().take_while(|datum| !all.contains(datum));
-                    due.extend(before.map(|datum| Due { step, what: pass(datum) }));
+                    // What it drew the second time may be the same.
+                    let again = passes.windows(2).rposition(|pair| pair[1] <= pair[0]);
+                    let other = passes.iter().rposition(|datum| !all.contains(datum));
+                    let begins = again.max(other).map_or(0, |before| before + 1);
+                    due.extend(passes[..begins].iter().map(|datum| Due { step, what: pass(*datum) }));
                 } else if let Some(told) = told.get(&step) {
                     assert_eq!(*told, number.to_string(), "what step {step} recorded is what was trained on");
                 }
