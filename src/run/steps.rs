@@ -365,13 +365,13 @@ impl Driver {
 
     /// A call that trains has failed. Gives whether that is for the function to meet, and not the end of the run's moving.
     pub(super) fn call_failed(&mut self, key: u32, index: u32, error: &Error) -> bool {
-        let failure = results::failure(error);
         let for_the_function = is_final(error);
         if for_the_function {
+            let failure = results::failure(error);
             let with = self.recorded(index, Value::Failed(failure.clone()));
             self.seen(key, with);
+            self.answer(index, Err(failure));
         }
-        self.answer(index, Err(failure));
         for_the_function
     }
 
