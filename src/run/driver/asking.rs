@@ -67,7 +67,9 @@ impl Driver {
         }
         let behind = self.cursor.step - 1;
         let between = self.attempt.is_none();
-        if between && self.ask_behind(client, behind) {
+        // What a step has done already is not to be in a checkpoint of the one before.
+        let is_clean = self.entries.is_empty() || self.control.state.is_to_stop();
+        if between && is_clean && self.ask_behind(client, behind) {
             return;
         }
         if between && self.control.state.is_to_stop() {
