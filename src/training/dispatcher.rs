@@ -11,7 +11,7 @@ use std::task::Poll;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Ticket};
+use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Refusal, Ticket};
 use tinkex_journal::record::{ANSWERS, Answer, Encoding, Failed};
 use tinkex_protocol::{ModelId, RequestId, SeqId};
 use tinkex_supervise::{Address, Context, Exit, Mailbox, Reply, TaskSupervisor, faults};
@@ -24,6 +24,7 @@ use crate::platform::uuid;
 use crate::request::Caller;
 use crate::request::retrieve::{Payload, retrieve};
 use crate::request::submit::{Denied, submit};
+use crate::session::OF_A_RUN;
 use crate::store::{Journal, Op};
 use crate::transport::{Call, Transport};
 
@@ -301,11 +302,19 @@ impl Dispatcher {
         };
         let name = format!("{} {number}", if filler { "place of" } else { kind });
         let (transport, impatient) = (self.transport.clone(), self.impatient(ticket));
+        let stays = self.journal.owner().starts_with(OF_A_RUN);
         let mut call = Call::post(path, body);
         call.idempotency_key = Some(key);
         let sent = async move {
             Done::Event(match submit(&transport, call, unclear, impatient).await {
                 Ok(request) => Event::Answered(ticket, part, request),
+                // A run comes back with a key that is let in. Until then what it asks for stays in its order: were this call
+                // gone, one behind it could be let in.
+                Err(Denied::Refused(Refusal::Final(error)))
+                    if stays && matches!(error.status(), Some(401..=403)) =>
+                {
+                    Event::Barred(ticket, part, error)
+                }
                 Err(Denied::Refused(refusal)) => Event::Refused(ticket, part, refusal),
                 Err(Denied::Barred(error)) => Event::Barred(ticket, part, error),
             })

@@ -48,6 +48,9 @@ pub struct Held {
     /// How it ended, where its caller has not come yet.
     pub ended: Option<Result<(), Error>>,
     pub seen: bool,
+    /// What is written when its records go, and not before: a call whose caller has heard of a part that failed may have others
+    /// under way, and comes back after a crash.
+    pub at_end: Vec<Op>,
     /// The lane is done with it; its records wait to be seen.
     pub done: bool,
     /// Why it came back without what it asked for: it was given up, or a record of it was damaged.
@@ -88,6 +91,7 @@ impl Held {
             caller: Some(caller),
             ended: None,
             seen: false,
+            at_end: Vec::new(),
             done: false,
             lost: None,
             spoiled: false,
@@ -139,6 +143,7 @@ impl Held {
             caller: None,
             ended,
             seen: false,
+            at_end: Vec::new(),
             done,
             lost,
             spoiled,

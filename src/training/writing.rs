@@ -158,11 +158,11 @@ impl Dispatcher {
             }
             // Nothing can be deleted that was never written.
             Records::None | Records::Unused => {
-                let mut ops = held.deleted(self.model.as_str());
-                if !ops.is_empty() {
-                    ops.push(self.journal.model_op(&self.model, self.lane.next_number()));
-                    erased = ops;
+                erased = held.deleted(self.model.as_str());
+                if !erased.is_empty() {
+                    erased.push(self.journal.model_op(&self.model, self.lane.next_number()));
                 }
+                erased.append(&mut held.at_end);
             }
             Records::Left => {}
         }
@@ -183,10 +183,11 @@ impl Dispatcher {
     pub(super) fn sweep(&mut self) {
         let mut ops = Vec::new();
         let model = self.model.as_str();
-        self.calls.retain(|held| {
+        self.calls.retain_mut(|held| {
             let over = held.done && held.seen;
             if over {
                 ops.extend(held.deleted(model));
+                ops.append(&mut held.at_end);
             }
             let left = held.done && !held.resumed && held.key == 0;
             !over && !left
@@ -198,10 +199,13 @@ impl Dispatcher {
 
     /// `with` goes with the deletion of its records.
     pub(super) fn seen(&mut self, key: u32, with: Vec<Op>) {
-        self.later(with);
-        if let Some(held) = self.calls.iter_mut().find(|held| held.key == key) {
-            held.seen = true;
-            self.sweep();
+        match self.calls.iter_mut().find(|held| held.key == key) {
+            Some(held) => {
+                held.seen = true;
+                held.at_end = with;
+                self.sweep();
+            }
+            None => self.later(with),
         }
     }
 }

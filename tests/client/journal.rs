@@ -5,10 +5,10 @@ use std::time::Duration;
 use tinkex::error::{Error, Kind, Outcome};
 use tinkex::request::Progress;
 use tinkex::session::Resume;
-use tinkex::store::StoreErrorKind;
+use tinkex::store::{Op, StoreErrorKind};
 use tinkex::training::method::{Ask, Output};
 use tinkex::training::{Name, TrainingClient};
-use tinkex_protocol::ModelId;
+use tinkex_protocol::{ModelId, ModelInput};
 
 use crate::world::{Weather, World, batch, cross_entropy, model, resume};
 use crate::{adam, applied, train, weights};
@@ -519,4 +519,28 @@ fn a_number_that_is_free_is_the_next_ones_even_if_a_call_between_could_not_be_wr
         client.optim_step(adam(), &Progress::default()).await.expect("it is next");
     });
     assert_eq!(steps_of(&world), ["optim_step 1"]);
+}
+
+#[test]
+fn what_is_to_go_with_a_calls_records_waits_for_all_of_its_parts() {
+    let world = World::small_chunks(18);
+    let service = world.service();
+    world.time.block_on(async {
+        let client = model(&service).await.expect("the server is up").client;
+        let mut data: Vec<_> = (0..3).flat_map(batch).collect();
+        data[0].model_input = ModelInput::from_tokens(vec![99_999; 7]);
+        let ask = client.cut(data, &cross_entropy()).expect("the batch has data");
+        let asked = client.ask(ask, name(0), &Progress::default());
+        asked.output().await.expect_err("one part can't be done");
+        world.hang(Some("/api/v1/retrieve_future"));
+        client.seen_with(name(0).key, vec![Op::Put("kept/1".into(), [1].into())]);
+        world.runtime_timer(Duration::from_secs(1)).await;
+        assert_eq!(world.disk.keys_of("request/").len(), 3, "the others are under way");
+        assert_eq!(world.disk.keys_of("kept/"), [""; 0], "after a crash the call comes back");
+        world.hang(None);
+        world.runtime_timer(Duration::from_secs(120)).await;
+        assert_eq!(world.disk.keys_of("request/"), [""; 0]);
+        assert_eq!(world.disk.keys_of("kept/").len(), 1);
+    });
+    service.close();
 }

@@ -102,7 +102,7 @@ impl Trace {
     /// Whether it asks for the result of a run's pass over its data.
     pub fn is_pass_of_a_run(&self, request: &HttpRequest) -> bool {
         let requests = self.requests.borrow();
-        requests.iter().any(|known| known.label.contains("\"train\"") && known.is_polled_by(request))
+        requests.iter().any(|known| known.label.contains("\"step\"") && known.is_polled_by(request))
     }
 
     pub fn sent(&self, request: &HttpRequest, epoch: u64) {

@@ -3,11 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tinkex::store::StoreErrorKind;
 
 use super::page::Set;
 use super::spec::{checkpoints, spec};
-use super::{begin, open, with_run};
+use super::{begin, hash, open, undisturbed, with_run};
+use crate::given;
 use crate::world::World;
 
 #[test]
@@ -58,4 +60,32 @@ fn a_model_that_was_to_be_made_after_a_refusal_is_not_forgotten_with_its_page() 
         assert!(page.events.borrow()[0].starts_with("incarnation 3 2"), "{:?}", page.events.borrow());
     });
     service.close();
+}
+
+#[test]
+fn a_key_that_is_not_let_in_for_a_moment_leaves_every_step_made_once() {
+    let spec = spec(6, |plain| {
+        checkpoints(plain, 2);
+        given::samples(plain, 2);
+    });
+    let (_, weights) = undisturbed(World::patient(0), &spec);
+    for moment in 0..60 {
+        let world = World::patient(3);
+        let hash = with_run(&world, &spec, 0, async |_, page, run| {
+            world.runtime_timer(Duration::from_millis(moment * 25)).await;
+            world.refuse_next(401, 1);
+            let mut ended = Box::pin(run.ended());
+            loop {
+                let second = world.runtime_timer(Duration::from_secs(1));
+                if let Either::Left((end, _)) = select(&mut ended, second).await {
+                    assert_eq!(end.state, "completed", "{end:?}");
+                    break hash(&world, &run);
+                }
+                if page.status() == "paused not_let_in" {
+                    run.resume(None, false).await.unwrap();
+                }
+            }
+        });
+        assert_eq!(hash, weights, "after {moment} times 25 ms");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::tally::{AROUND, Transition};
 
 /// What befalls a run, what is told of it, and what its pages do.
-const OF_RUNS: [&str; 73] = [
+const OF_RUNS: [&str; 72] = [
     "instance: dies",
     "instance: dies with a commit under way",
     "server: a loss is not a number",
@@ -40,7 +40,6 @@ const OF_RUNS: [&str; 73] = [
     "step: is given up",
     "call: its recorded result is given",
     "call: its result came while nobody waited",
-    "call: was not taken, and is made again",
     "call: a sample is drawn again",
     "event: step",
     "event: evaluation",

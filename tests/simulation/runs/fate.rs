@@ -79,7 +79,7 @@ pub async fn befall(world: &Rc<RunWorld>) {
                 command(world, Command::Stop);
             }
             17 => be_away(world).await,
-            18 if world.plan.checkpoints_expire => be_away(world).await,
+            18 | 21 if world.plan.checkpoints_expire => be_away(world).await,
             19 | 20 => world.mischief.set(Some(match world.plan.source {
                 Source::Function => {
                     dice.pick(&[Mischief::Throws, Mischief::NeverReturns, Mischief::AsksOtherwise])
@@ -109,7 +109,7 @@ fn command(world: &RunWorld, command: Command) {
 async fn be_away(world: &Rc<RunWorld>) {
     let Around { runtime, tally, .. } = &***world;
     let expires = world.plan.checkpoints_expire;
-    if expires || world.dice.happens(500) {
+    if expires || world.dice.happens(750) {
         let is_saved = |key: &String| key.contains("checkpoint");
         until(world, |world| world.disk.keys_of("run-row/").iter().any(is_saved)).await;
     }
@@ -121,7 +121,7 @@ async fn be_away(world: &Rc<RunWorld>) {
 
 /// Waits for a moment, for a while.
 async fn until(world: &Rc<RunWorld>, is_there: impl Fn(&RunWorld) -> bool) {
-    for _ in 0..500 {
+    for _ in 0..1_500 {
         if is_there(world) {
             return;
         }

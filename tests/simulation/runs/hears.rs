@@ -160,7 +160,7 @@ async fn take_step(tab: &Tab, step: u32, attempt: u32, recorded: Vec<Recorded>) 
             (_, true) if heard => "call: its recorded result is given",
             (_, true) => "call: its result came while nobody waited",
             ("sample", false) => "call: a sample is drawn again",
-            (_, false) => "call: was not taken, and is made again",
+            (method, false) => panic!("{method} of step {step} is recorded, and neither done nor under way"),
         });
     }
     let mut attempt =
