@@ -1,7 +1,7 @@
 // The console's page that shows what runs: the built page, served by the sandbox, in Chromium.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { accessible, HANG, open, overflow, passed, start, state } from "./support/console.mjs";
+import { accessible, HANG, open, fits, passed, start, state } from "./support/console.mjs";
 
 describe("the console's supervision page", { timeout: 5 * HANG }, () => {
   test("shows the session's heartbeat, and a training client while one trains", async (t) => {
@@ -57,7 +57,7 @@ describe("the console's supervision page", { timeout: 5 * HANG }, () => {
     await session(page)
       .getByText(/waits for the next heartbeat, \d+ s/)
       .waitFor();
-    assert.equal(await overflow(page), 0, "nothing has to be scrolled sideways");
+    await fits(page);
     await accessible(page, "a phone");
     assert.deepEqual(heard, []);
   });

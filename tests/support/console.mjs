@@ -100,5 +100,8 @@ export async function accessible(page, state) {
   await page.emulateMedia({ colorScheme: null });
 }
 
-/** How far the page can be scrolled sideways: 0 for one that fits. */
-export const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+/** Nothing has to be scrolled sideways, once what is drawn has followed the window: a chart does so in a later frame. */
+export const fits = (page) =>
+  page.waitForFunction(() => document.documentElement.scrollWidth <= innerWidth, undefined, {
+    timeout: 5_000,
+  });
