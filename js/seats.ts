@@ -140,20 +140,26 @@ class Claim implements Seat {
   /** Resolves when it is free, or nobody has said for long that it isn't. */
   vacancy(signal: AbortSignal): Promise<void> {
     return new Promise<void>((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", end);
+        this.close();
+        resolve();
+      };
       const wait = () => {
-        const timer = setTimeout(resolve, LEASE);
+        const timer = setTimeout(end, LEASE);
         (timer as unknown as { unref?: () => void }).unref?.();
         return timer;
       };
       let timer = wait();
       this.#heard = ({ type }) => {
         clearTimeout(timer);
-        if (type === "free") resolve();
+        if (type === "free") end();
         else timer = wait();
       };
-      signal.addEventListener("abort", () => resolve(), { once: true });
-      if (this.#freed) resolve();
-    }).finally(() => this.close());
+      signal.addEventListener("abort", end);
+      if (this.#freed) end();
+    });
   }
 
   #hear(message: LeaseMessage): void {

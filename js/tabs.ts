@@ -403,11 +403,17 @@ function causeOf(thrown: unknown): { kind: CauseKind; message: string } {
   return { kind: thrown.reason === "fenced" ? "fenced" : "storage", message };
 }
 
+/** Resolves after so long, or when the signal fires; it leaves nothing on the signal. */
 function until(signal: AbortSignal, ms: number): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve();
-    const timer = setTimeout(resolve, ms);
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
     (timer as unknown as { unref?: () => void }).unref?.();
-    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+    signal.addEventListener("abort", end);
   });
 }

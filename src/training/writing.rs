@@ -202,7 +202,7 @@ impl Dispatcher {
         match self.calls.iter_mut().find(|held| held.key == key) {
             Some(held) => {
                 held.seen = true;
-                held.at_end = with;
+                held.at_end.extend(with);
                 self.sweep();
             }
             None => self.later(with),

@@ -136,6 +136,8 @@ pub struct Lane<E> {
 pub struct Resumed {
     pub ticket: Ticket,
     pub parts: Vec<ResumedPart>,
+    /// As of [`Lane::call`].
+    pub ends_apart: bool,
     /// A part of it can't be sent as it was: what the server doesn't have only holds its number.
     pub spoiled: bool,
 }
@@ -218,7 +220,7 @@ impl<E: Clone> Lane<E> {
                 .collect(),
             awaited: true,
             aim: if resumed.spoiled { Aim::Numbers(None) } else { Aim::Whole },
-            ends_apart: false,
+            ends_apart: resumed.ends_apart,
             taken: true,
             crashes: 0,
         };

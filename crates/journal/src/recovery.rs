@@ -122,7 +122,8 @@ impl Recovered {
         let going_on = self.calls.iter().enumerate().filter(|(_, call)| !call.is_finished());
         let resumed = |(at, call): (usize, &Call)| {
             let parts = call.parts.iter().map(Part::resumed).collect();
-            (call.first, Resumed { ticket: Ticket(at as u64), parts, spoiled: call.is_lost() })
+            let (ends_apart, spoiled) = (call.ends_apart(), call.is_lost());
+            (call.first, Resumed { ticket: Ticket(at as u64), parts, ends_apart, spoiled })
         };
         let again = self.calls.last().and_then(|call| call.head()).is_some_and(|head| head.again);
         Lane::new(self.next, again, going_on.map(resumed).collect())
@@ -130,6 +131,12 @@ impl Recovered {
 }
 
 impl Call {
+    /// Whether its last request goes elsewhere than the others: it is a step behind them.
+    fn ends_apart(&self) -> bool {
+        let [first, .., last] = &self.parts[..] else { return false };
+        first.head.as_ref().zip(last.head.as_ref()).is_some_and(|(first, last)| first.path != last.path)
+    }
+
     /// What is said of the call as a whole, by any of its parts.
     pub fn head(&self) -> Option<&Head> {
         self.parts.iter().find_map(|part| part.head.as_ref())

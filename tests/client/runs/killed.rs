@@ -67,6 +67,20 @@ fn a_run_over_data_that_is_killed_anywhere_takes_each_step_once() {
     }
 }
 
+/// Another page takes the run to its end: what it was told, the history, and the weights.
+fn completed_by_another(world: &Rc<World>, id: &str) -> (Vec<String>, Vec<String>, String) {
+    let (service, runs) = world.runs_of("another");
+    let page = Rc::new(Set::default());
+    let hash = world.time.block_on(async {
+        let run = open(world, &runs, &page, id).await.unwrap();
+        assert_eq!(run.ended().await.state, "completed");
+        hash(world, &run)
+    });
+    let rows = history(world, &runs, id);
+    service.close();
+    (page.events.take(), rows, hash)
+}
+
 fn steps_of(rows: &[String]) -> Vec<String> {
     rows.iter().filter(|row| row.starts_with("step")).cloned().collect()
 }
@@ -191,19 +205,12 @@ fn a_run_that_lost_its_model_before_its_first_checkpoint_begins_again_at_step_0_
         run.id().to_owned()
     });
     std::mem::forget((service, runs, page));
-    let (service, runs) = world.runs_of("second");
-    let page = Rc::new(Set::default());
-    let hash = world.time.block_on(async {
-        let run = open(&world, &runs, &page, &id).await.unwrap();
-        assert_eq!(run.ended().await.state, "completed");
-        hash(&world, &run)
-    });
+    let (events, _, hash) = completed_by_another(&world, &id);
     assert_eq!(hash, weights);
     let mut expected = vec!["incarnation 0 2".to_owned()];
     expected.extend((1..=8).map(|step| format!("step {step} 2")));
     expected.push("checkpoint 8 2".into());
-    assert_eq!(page.events.take(), expected);
-    service.close();
+    assert_eq!(events, expected);
 }
 
 #[test]
@@ -226,16 +233,9 @@ fn a_run_that_is_paused_and_resumed_while_its_model_is_made_keeps_that_model() {
             run.id().to_owned()
         });
         std::mem::forget((service, runs, page));
-        let (service, runs) = world.runs_of("second");
-        let page = Rc::new(Set::default());
-        let hash = world.time.block_on(async {
-            let run = open(&world, &runs, &page, &id).await.unwrap();
-            assert_eq!(run.ended().await.state, "completed");
-            hash(&world, &run)
-        });
+        let (_, rows, hash) = completed_by_another(&world, &id);
         assert_eq!(hash, weights, "seed {seed}");
-        assert_eq!(steps_of(&history(&world, &runs, &id)), steps_to(8), "seed {seed}");
-        service.close();
+        assert_eq!(steps_of(&rows), steps_to(8), "seed {seed}");
     }
 }
 

@@ -423,7 +423,7 @@ fn a_bar_that_comes_late_takes_nothing_from_a_part_that_is_done() {
 }
 
 fn resumed(ticket: u64, parts: &[ResumedPart]) -> Resumed {
-    Resumed { ticket: Ticket(ticket), parts: parts.to_vec(), spoiled: false }
+    Resumed { ticket: Ticket(ticket), parts: parts.to_vec(), ends_apart: false, spoiled: false }
 }
 
 fn answer() -> ResumedPart {
@@ -488,11 +488,21 @@ fn after_a_crash_a_number_that_was_taken_anew_may_still_be_passed_over() {
 #[test]
 fn after_a_crash_a_call_with_a_part_that_was_lost_fills_what_the_server_does_not_have() {
     let parts = vec![ResumedPart::ToSend, answer(), ResumedPart::ToSend];
-    let spoiled = Resumed { ticket: Ticket(0), parts, spoiled: true };
+    let spoiled = Resumed { ticket: Ticket(0), parts, ends_apart: false, spoiled: true };
     let (mut script, words) = after_a_crash(4, false, vec![(1, spoiled)]);
     assert_eq!(words, ["fill a3"]);
     assert_eq!(script.answered(0, 3), ["fill a1"]);
     assert_eq!(script.answered(0, 1), ["settle a", "forget a"], "its shell knows what was lost");
+}
+
+#[test]
+fn a_call_that_ends_apart_does_so_after_a_crash() {
+    let parts = [ResumedPart::ToSend, ResumedPart::ToSend, ResumedPart::ToSend];
+    let call = Resumed { ends_apart: true, ..resumed(0, &parts) };
+    let (mut script, words) = after_a_crash(4, false, vec![(1, call)]);
+    assert_eq!(words, ["send a2"]);
+    assert_eq!(script.answered(0, 2)[0], "send a1");
+    assert!(script.answered(0, 1).contains(&"send a3".to_owned()));
 }
 
 #[test]

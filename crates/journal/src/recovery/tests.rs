@@ -150,6 +150,15 @@ fn parts_are_one_call_again_and_neighbours_are_not() {
 }
 
 #[test]
+fn a_step_behind_a_pass_is_sent_behind_it_after_a_crash_too() {
+    let body = 2u64.to_le_bytes();
+    let step = Head { path: "optim_step".into(), ..head(2, 1, 2, &body) };
+    let disk = Disk::default().next(3).written(1, 0, 2).head(2, step).body(2, &body);
+    let sent = Effect::Send { ticket: Ticket(0), part: 0 };
+    assert_eq!(effects(&disk.recover()), [sent]);
+}
+
+#[test]
 fn a_request_whose_bytes_are_damaged_only_holds_its_number() {
     for key in [Place::Request.key(MODEL, 2), Place::Body.key(MODEL, 2)] {
         let disk = Disk::default().next(4).written(1, 0, 1).written(2, 0, 1).written(3, 0, 1);
