@@ -17,8 +17,6 @@
 //! - One poll at a time, for the oldest request: a model's results come in order.
 //! - Each call is settled at most once, and exactly once if its caller stays; then it is forgotten or left.
 
-use std::collections::VecDeque;
-
 use crate::Outcome;
 
 /// A call's place in the queue, given when it is made.
@@ -126,9 +124,11 @@ pub struct Lane<E> {
     /// The number before was refused and is used anew; should the server have kept it after all, the next is taken.
     number_may_be_used: bool,
     /// In the order in which they were made.
-    calls: VecDeque<Call<E>>,
+    calls: Vec<Call<E>>,
     /// Why nothing goes on here any more.
     broken: Option<E>,
+    /// What was decided in the step that is under way.
+    effects: Vec<Effect<E>>,
 }
 
 /// A call that was written before a crash, as it goes on.
@@ -184,16 +184,23 @@ enum Phase {
     Written,
 }
 
+#[derive(Clone, Debug)]
+struct Part {
+    state: State,
+    /// Under which the server works on it; empty before it has answered.
+    request: String,
+}
+
 /// What became of one number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
     /// Nothing the server took.
     ToSend,
     Sending,
     /// A request that changes nothing is being sent in its place.
     Filling,
-    Answered(String),
-    Polling(String),
+    Answered,
+    Polling,
     /// The server let nobody in: it waits for whoever resumes the session.
     Left,
     /// It has its result, has failed, or its number was filled.
@@ -204,83 +211,58 @@ impl<E: Clone> Lane<E> {
     /// A lane whose next request gets the number `next` ([`FIRST`] for a new model). `again`: the one before was refused and
     /// is among `calls`, written anew. Ask [`begin`](Lane::begin) what is to be done.
     pub fn new(next: Number, again: bool, calls: Vec<(Number, Resumed)>) -> Lane<E> {
-        let resumed = |(first, resumed): (Number, Resumed)| Call::<E> {
-            ticket: resumed.ticket,
-            phase: Phase::Written,
-            first,
-            parts: resumed
-                .parts
-                .into_iter()
-                .map(|part| match part {
-                    ResumedPart::ToSend => Part::ToSend,
-                    ResumedPart::Answered(_) if resumed.spoiled => Part::Done,
-                    ResumedPart::Answered(request) => Part::Answered(request),
-                    ResumedPart::Done => Part::Done,
-                })
-                .collect(),
-            awaited: true,
-            aim: if resumed.spoiled { Aim::Numbers(None) } else { Aim::Whole },
-            ends_apart: resumed.ends_apart,
-            taken: true,
-            crashes: 0,
-        };
-        let calls = calls.into_iter().map(resumed).collect();
-        Lane { next_number: next, number_may_be_used: again, calls, broken: None }
+        let calls = calls.into_iter().map(|(first, resumed)| Call::resumed(first, resumed)).collect();
+        Lane { next_number: next, number_may_be_used: again, calls, broken: None, effects: Vec::new() }
     }
 
     /// What there is to do before anything has happened.
     pub fn begin(&mut self) -> Vec<Effect<E>> {
-        let mut effects = Vec::new();
-        self.go_on(&mut effects);
-        effects
+        self.go_on()
     }
 
     /// A call of `parts` requests (at least one) takes its place behind all others. `ends_apart`: the last of them is sent when
     /// the others are with the server.
     pub fn call(&mut self, ticket: Ticket, parts: usize, ends_apart: bool) -> Vec<Effect<E>> {
-        self.calls.push_back(Call {
+        self.calls.push(Call {
             ticket,
             phase: Phase::Queued,
             first: 0,
-            parts: vec![Part::ToSend; parts.max(1)],
+            parts: vec![Part::new(State::ToSend); parts.max(1)],
             awaited: true,
             aim: Aim::Whole,
             ends_apart,
             taken: false,
             crashes: 0,
         });
-        self.begin()
+        self.go_on()
     }
 
     /// Takes in what happened. Events of calls that are no more are ignored.
     pub fn step(&mut self, event: Event<E>) -> Vec<Effect<E>> {
-        let mut effects = Vec::new();
         match event {
             Event::Written(ticket) => self.written(ticket),
             Event::NotWritten(ticket, error) => {
-                self.settle(ticket, Err(Failure::With(error, Outcome::NotSent)), &mut effects);
-                self.remove(ticket, Records::None, &mut effects);
+                self.end(ticket, Err(Failure::With(error, Outcome::NotSent)), Records::None);
             }
-            Event::Answered(ticket, part, request) => self.answered(ticket, part, request, &mut effects),
-            Event::Refused(ticket, part, refusal) => self.refused(ticket, part, refusal, &mut effects),
+            Event::Answered(ticket, part, request) => self.answered(ticket, part, request),
+            Event::Refused(ticket, part, refusal) => self.refused(ticket, part, refusal),
             Event::GivenUp(ticket) => self.given_up(ticket),
-            Event::NotGivenUp(ticket, error) => self.not_given_up(ticket, error, &mut effects),
+            Event::NotGivenUp(ticket, error) => self.not_given_up(ticket, error),
             Event::OutOfPatience(ticket, error) => {
-                self.settle(ticket, Err(Failure::With(error, Outcome::Journaled)), &mut effects);
+                self.settle(ticket, Err(Failure::With(error, Outcome::Journaled)));
             }
-            Event::Crashed(ticket, part, error) => self.crashed(ticket, part, error, &mut effects),
-            Event::Finished(ticket, part) => self.done(ticket, part, &mut effects),
+            Event::Crashed(ticket, part, error) => self.crashed(ticket, part, error),
+            Event::Finished(ticket, part) => self.done(ticket, part),
             Event::Failed(ticket, part, error) => {
                 if self.find(ticket).is_some_and(|call| call.is_whole()) {
-                    self.settle(ticket, Err(Failure::As(error)), &mut effects);
+                    self.settle(ticket, Err(Failure::As(error)));
                 }
-                self.done(ticket, part, &mut effects);
+                self.done(ticket, part);
             }
-            Event::Barred(ticket, part, error) => self.barred(ticket, part, error, &mut effects),
-            Event::LetGo(ticket) => self.let_go(ticket, &mut effects),
+            Event::Barred(ticket, part, error) => self.barred(ticket, part, error),
+            Event::LetGo(ticket) => self.let_go(ticket),
         }
-        self.go_on(&mut effects);
-        effects
+        self.go_on()
     }
 
     /// Calls that wait for their turn, and requests that wait for their result.
@@ -307,24 +289,24 @@ impl<E: Clone> Lane<E> {
         }
     }
 
-    fn answered(&mut self, ticket: Ticket, part: usize, request: String, effects: &mut Vec<Effect<E>>) {
+    fn answered(&mut self, ticket: Ticket, part: usize, request: String) {
         self.number_may_be_used = false;
         let Some(call) = self.find(ticket) else { return };
-        match call.parts[part] {
-            Part::Sending if call.is_whole() => {
+        match call.parts[part].state {
+            State::Sending if call.is_whole() => {
                 call.taken = true;
-                call.parts[part] = Part::Answered(request);
+                call.parts[part] = Part { state: State::Answered, request };
             }
-            Part::Sending => {
+            State::Sending => {
                 call.taken = true;
-                self.done(ticket, part, effects);
+                self.done(ticket, part);
             }
-            Part::Filling => self.done(ticket, part, effects),
+            State::Filling => self.done(ticket, part),
             _ => {}
         }
     }
 
-    fn refused(&mut self, ticket: Ticket, part: usize, refusal: Refusal<E>, effects: &mut Vec<Effect<E>>) {
+    fn refused(&mut self, ticket: Ticket, part: usize, refusal: Refusal<E>) {
         let (number_may_be_used, next_number) = (self.number_may_be_used, self.next_number);
         let Some(call) = self.find(ticket) else { return };
         let number_used = matches!(refusal, Refusal::NumberUsed(_));
@@ -332,34 +314,31 @@ impl<E: Clone> Lane<E> {
         // A later call is written only when this one is with the server: after a crash it may be sent again, and then
         // a refusal takes nothing back.
         let last = call.first + 1 == next_number;
-        if call.parts[part] == Part::Filling {
+        if call.parts[part].state == State::Filling {
             // Nothing better can be put in its place.
-            self.done(ticket, part, effects);
+            self.done(ticket, part);
         } else if call.parts.len() > 1 {
             // Other parts may be with the server already, so the numbers are used.
-            call.parts[part] = Part::ToSend;
+            call.parts[part].state = State::ToSend;
             if call.is_whole() {
                 call.aim = Aim::GivingUp(part, error.clone());
-                effects.push(Effect::GiveUp { ticket, part, error });
-                self.drop_results_of(ticket, effects);
+                self.effects.push(Effect::GiveUp { ticket, part, error });
+                self.drop_results_of(ticket);
             }
         } else if !last {
-            self.settle(ticket, Err(Failure::With(error, Outcome::Unknown)), effects);
-            self.remove(ticket, Records::Done, effects);
+            self.end(ticket, Err(Failure::With(error, Outcome::Unknown)), Records::Done);
         } else if number_used && number_may_be_used {
             // The server kept the number that it refused before. These bytes were never taken: number them anew.
             call.phase = Phase::Queued;
-            call.parts[part] = Part::ToSend;
+            call.parts[part].state = State::ToSend;
             self.number_may_be_used = false;
         } else if number_used {
             // Whoever used it, its place in the order is taken.
-            self.settle(ticket, Err(Failure::As(error)), effects);
-            self.remove(ticket, Records::Done, effects);
+            self.end(ticket, Err(Failure::As(error)), Records::Done);
         } else {
             self.next_number -= 1;
             self.number_may_be_used = true;
-            self.settle(ticket, Err(Failure::As(error)), effects);
-            self.remove(ticket, Records::Unused, effects);
+            self.end(ticket, Err(Failure::As(error)), Records::Unused);
         }
     }
 
@@ -371,116 +350,121 @@ impl<E: Clone> Lane<E> {
         }
     }
 
-    fn not_given_up(&mut self, ticket: Ticket, why: E, effects: &mut Vec<Effect<E>>) {
+    fn not_given_up(&mut self, ticket: Ticket, why: E) {
         let Some(call) = self.find(ticket) else { return };
         let Aim::GivingUp(part, error) = &call.aim else { return };
         let (part, error) = (*part, error.clone());
         call.crashes += 1;
         if call.crashes <= MAX_CRASHES {
-            effects.push(Effect::GiveUp { ticket, part, error });
+            self.effects.push(Effect::GiveUp { ticket, part, error });
         } else {
-            self.settle(ticket, Err(Failure::With(why.clone(), Outcome::Journaled)), effects);
-            self.broken = Some(why);
-            self.remove(ticket, Records::Left, effects);
+            self.broken = Some(why.clone());
+            self.end(ticket, Err(Failure::With(why, Outcome::Journaled)), Records::Left);
         }
     }
 
-    fn crashed(&mut self, ticket: Ticket, part: usize, error: E, effects: &mut Vec<Effect<E>>) {
+    fn crashed(&mut self, ticket: Ticket, part: usize, error: E) {
         let Some(call) = self.find(ticket) else { return };
         call.crashes += 1;
         let given_up = call.crashes > MAX_CRASHES;
-        match call.parts[part] {
+        let state = &mut call.parts[part].state;
+        match state {
             // Sending the same bytes under the same number again is safe: that is what numbers are for.
-            Part::Sending | Part::Filling => call.parts[part] = Part::ToSend,
-            Part::Polling(ref request) => call.parts[part] = Part::Answered(request.clone()),
+            State::Sending | State::Filling => *state = State::ToSend,
+            State::Polling => *state = State::Answered,
             _ => {}
         }
-        self.settle(ticket, Err(Failure::With(error.clone(), Outcome::Journaled)), effects);
+        self.settle(ticket, Err(Failure::With(error.clone(), Outcome::Journaled)));
         if given_up {
             if self.find(ticket).is_some_and(|call| !call.is_with_the_server()) {
                 // Its number can't be passed over, and it can't be sent.
                 self.broken = Some(error);
             }
-            self.remove(ticket, Records::Left, effects);
+            self.remove(ticket, Records::Left);
         }
     }
 
-    fn barred(&mut self, ticket: Ticket, part: usize, error: E, effects: &mut Vec<Effect<E>>) {
+    fn barred(&mut self, ticket: Ticket, part: usize, error: E) {
         let Some(call) = self.find(ticket) else { return };
-        if call.parts[part] != Part::Done {
-            call.parts[part] = Part::Left;
+        if call.parts[part].state != State::Done {
+            call.parts[part].state = State::Left;
         }
-        self.settle(ticket, Err(Failure::With(error.clone(), Outcome::Journaled)), effects);
+        self.settle(ticket, Err(Failure::With(error.clone(), Outcome::Journaled)));
         self.broken = Some(error);
     }
 
-    fn let_go(&mut self, ticket: Ticket, effects: &mut Vec<Effect<E>>) {
+    fn let_go(&mut self, ticket: Ticket) {
         let Some(call) = self.find(ticket) else { return };
         call.awaited = false;
         if call.phase == Phase::Queued {
-            self.remove(ticket, Records::None, effects);
+            self.remove(ticket, Records::None);
         }
     }
 
-    fn done(&mut self, ticket: Ticket, part: usize, effects: &mut Vec<Effect<E>>) {
+    fn done(&mut self, ticket: Ticket, part: usize) {
         let Some(call) = self.find(ticket) else { return };
-        call.parts[part] = Part::Done;
-        if call.parts.iter().all(|part| *part == Part::Done) {
+        call.parts[part].state = State::Done;
+        if call.parts.iter().all(|part| part.state == State::Done) {
             let result = match &call.aim {
                 Aim::Numbers(Some(error)) if call.taken => Err(Failure::InPart(error.clone())),
                 Aim::Numbers(Some(error)) => Err(Failure::As(error.clone())),
                 _ => Ok(()),
             };
-            self.settle(ticket, result, effects);
-            self.remove(ticket, Records::Done, effects);
+            self.end(ticket, result, Records::Done);
         }
     }
 
     /// Nobody waits for the results of a call that is given up.
-    fn drop_results_of(&mut self, ticket: Ticket, effects: &mut Vec<Effect<E>>) {
+    fn drop_results_of(&mut self, ticket: Ticket) {
         let parts = self.find(ticket).map_or(0, |call| call.parts.len());
         for part in 0..parts {
             let has_answer =
-                |call: &Call<E>| matches!(call.parts[part], Part::Answered(_) | Part::Polling(_));
-            if self.find(ticket).is_some_and(|call| has_answer(call)) {
-                self.done(ticket, part, effects);
+                |call: &mut Call<E>| matches!(call.parts[part].state, State::Answered | State::Polling);
+            if self.find(ticket).is_some_and(has_answer) {
+                self.done(ticket, part);
             }
         }
     }
 
-    fn settle(&mut self, ticket: Ticket, result: Result<(), Failure<E>>, effects: &mut Vec<Effect<E>>) {
+    fn settle(&mut self, ticket: Ticket, result: Result<(), Failure<E>>) {
         if let Some(call) = self.find(ticket)
             && std::mem::take(&mut call.awaited)
         {
-            effects.push(Effect::Settle { ticket, result });
+            self.effects.push(Effect::Settle { ticket, result });
         }
     }
 
-    fn remove(&mut self, ticket: Ticket, records: Records, effects: &mut Vec<Effect<E>>) {
+    fn remove(&mut self, ticket: Ticket, records: Records) {
         if let Some(at) = self.calls.iter().position(|call| call.ticket == ticket) {
             self.calls.remove(at);
-            effects.push(Effect::Forget { ticket, records });
+            self.effects.push(Effect::Forget { ticket, records });
         }
     }
 
-    /// Whatever can be done now.
-    fn go_on(&mut self, effects: &mut Vec<Effect<E>>) {
+    /// The last that is said of a call.
+    fn end(&mut self, ticket: Ticket, result: Result<(), Failure<E>>, records: Records) {
+        self.settle(ticket, result);
+        self.remove(ticket, records);
+    }
+
+    /// Whatever can be done now. Gives all that was decided in this step.
+    fn go_on(&mut self) -> Vec<Effect<E>> {
         if let Some(error) = self.broken.clone() {
             while let Some(queued) = self.calls.iter().find(|call| call.phase == Phase::Queued) {
                 let ticket = queued.ticket;
-                self.settle(ticket, Err(Failure::Behind(error.clone())), effects);
-                self.remove(ticket, Records::None, effects);
+                self.end(ticket, Err(Failure::Behind(error.clone())), Records::None);
             }
         }
         for call in &mut self.calls {
-            call.send(effects);
+            call.send(&mut self.effects);
         }
-        self.write(effects);
-        self.poll(effects);
+        self.write();
+        self.poll();
+        std::mem::take(&mut self.effects)
     }
 
     /// The oldest queued call, once all that were numbered before it are with the server.
-    fn write(&mut self, effects: &mut Vec<Effect<E>>) {
+    fn write(&mut self) {
         let (first, again) = (self.next_number, self.number_may_be_used);
         let Some(next) = self.calls.iter().position(|call| call.phase == Phase::Queued) else { return };
         let mut ahead = self.calls.iter().take(next);
@@ -488,30 +472,48 @@ impl<E: Clone> Lane<E> {
             let call = &mut self.calls[next];
             call.phase = Phase::Writing;
             call.first = first;
-            effects.push(Effect::Write { ticket: call.ticket, first, again });
+            self.effects.push(Effect::Write { ticket: call.ticket, first, again });
         }
     }
 
     /// The oldest request that the server has and whose result is not here.
-    fn poll(&mut self, effects: &mut Vec<Effect<E>>) {
+    fn poll(&mut self) {
         let mut parts = self.calls.iter().flat_map(|call| &call.parts);
-        if parts.any(|part| matches!(part, Part::Polling(_))) {
+        if parts.any(|part| part.state == State::Polling) {
             return;
         }
         for call in &mut self.calls {
-            for (i, part) in call.parts.iter_mut().enumerate() {
-                if let Part::Answered(request) = part {
-                    let request = request.clone();
-                    effects.push(Effect::Poll { ticket: call.ticket, part: i, request: request.clone() });
-                    *part = Part::Polling(request);
-                    return;
-                }
+            let oldest = call.parts.iter().position(|part| part.state == State::Answered);
+            if let Some(part) = oldest {
+                call.parts[part].state = State::Polling;
+                let (ticket, request) = (call.ticket, call.parts[part].request.clone());
+                return self.effects.push(Effect::Poll { ticket, part, request });
             }
         }
     }
 }
 
 impl<E> Call<E> {
+    /// One from an earlier life.
+    fn resumed(first: Number, Resumed { ticket, parts, ends_apart, spoiled }: Resumed) -> Call<E> {
+        let part = |part| match part {
+            ResumedPart::ToSend => Part::new(State::ToSend),
+            ResumedPart::Answered(request) if !spoiled => Part { state: State::Answered, request },
+            ResumedPart::Answered(_) | ResumedPart::Done => Part::new(State::Done),
+        };
+        Call {
+            ticket,
+            phase: Phase::Written,
+            first,
+            parts: parts.into_iter().map(part).collect(),
+            awaited: true,
+            aim: if spoiled { Aim::Numbers(None) } else { Aim::Whole },
+            ends_apart,
+            taken: true,
+            crashes: 0,
+        }
+    }
+
     fn is_whole(&self) -> bool {
         matches!(self.aim, Aim::Whole)
     }
@@ -529,13 +531,13 @@ impl<E> Call<E> {
                 _ => 0..0,
             };
             let is_next = self.parts[ahead].iter().all(Part::is_with_the_server);
-            if self.parts[i] == Part::ToSend && is_next {
+            if self.parts[i].state == State::ToSend && is_next {
                 let (ticket, part) = (self.ticket, i);
                 let (state, effect) = match self.is_whole() {
-                    true => (Part::Sending, Effect::Send { ticket, part }),
-                    false => (Part::Filling, Effect::Fill { ticket, part }),
+                    true => (State::Sending, Effect::Send { ticket, part }),
+                    false => (State::Filling, Effect::Fill { ticket, part }),
                 };
-                self.parts[i] = state;
+                self.parts[i].state = state;
                 effects.push(effect);
             }
         }
@@ -547,8 +549,12 @@ impl<E> Call<E> {
 }
 
 impl Part {
+    fn new(state: State) -> Part {
+        Part { state, request: String::new() }
+    }
+
     fn is_with_the_server(&self) -> bool {
-        matches!(self, Part::Answered(_) | Part::Polling(_) | Part::Done)
+        matches!(self.state, State::Answered | State::Polling | State::Done)
     }
 }
 
