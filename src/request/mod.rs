@@ -3,7 +3,6 @@
 
 pub mod retrieve;
 pub mod submit;
-pub mod tries;
 
 use std::cell::Cell;
 use std::future::Future;

@@ -1,16 +1,17 @@
 //! The way of a numbered request to the server: sent as it is until the server takes it or refuses it for good.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tinkex_journal::lane::Refusal;
 use tinkex_protocol::json::futures::Submitted;
 
-use super::tries::attempt;
-use crate::error::{Error, Outcome};
+use crate::error::{Error, Kind, Outcome};
 use crate::platform::Level;
-use crate::transport::retry::{self, Attempt, PATIENCE};
-use crate::transport::{Call, PAUSE_FOR_BILLING, Transport, read_answer};
+use crate::transport::delivery::{Course, Verdict};
+use crate::transport::retry::{Attempt, PATIENCE, is_number_conflict};
+use crate::transport::{Call, PAUSE_FOR_BILLING, Transport};
 
 /// Why the server did not take a request.
 pub enum Denied {
@@ -25,63 +26,74 @@ pub enum Denied {
 pub async fn submit(
     transport: &Transport,
     call: Call,
-    mut unclear: bool,
+    unclear: bool,
     impatient: Box<dyn FnOnce(Error)>,
 ) -> Result<String, Denied> {
-    let platform = transport.platform();
-    let started = platform.now();
-    let (call, mut impatient) = (Rc::new(call), Some(impatient));
-    let mut retries = 0;
-    loop {
-        let outcome = attempt(transport, &call, retries, None).await;
-        let attempt = match &outcome {
-            Ok(answer) if answer.is_success() => {
-                let taken: Result<Submitted, Error> = read_answer(&call.path, &answer.body);
-                return taken
-                    .map(|taken| taken.request_id.into_string())
-                    .map_err(|error| Denied::Refused(Refusal::Final(error)));
-            }
-            Ok(answer) => Attempt::Answer(answer),
-            Err(silence) => silence.as_attempt(),
-        };
-        let wait = pause_before(transport, &attempt, retries, unclear)?;
-        unclear |= !matches!(outcome, Ok(ref answer) if answer.status < 500 && answer.status != 408);
-        if platform.now().saturating_sub(started) >= PATIENCE
-            && let Some(impatient) = impatient.take()
-        {
-            let error = transport.final_error(&attempt);
-            platform.log(Level::Warn, &format!("{} is not through after five minutes: {error}", call.path));
-            impatient(error);
-        }
-        transport.pause("the next try", wait).await;
-        retries += 1;
+    let unclear = Rc::new(Cell::new(unclear));
+    let course = Submission {
+        started: transport.platform().now(),
+        transport: transport.clone(),
+        path: call.path.clone(),
+        retries: 0,
+        unclear: unclear.clone(),
+        impatient: Some(impatient),
+    };
+    let taken = transport.deliver(call, Box::new(course)).await;
+    match taken.and_then(|taken| taken.read::<Submitted>()) {
+        Ok(taken) => Ok(taken.request_id.into_string()),
+        Err(error) => Err(denied(error, unclear.get())),
     }
 }
 
-/// How long to wait before the same is sent again, or why it is not to be.
-fn pause_before(
-    transport: &Transport,
-    attempt: &Attempt,
-    retries: u32,
-    unclear: bool,
-) -> Result<Duration, Denied> {
-    if let Attempt::Answer(answer) = attempt {
-        if answer.status == 402 && transport.may_pause_for_billing() {
-            return Ok(PAUSE_FOR_BILLING);
+fn denied(error: Error, unclear: bool) -> Denied {
+    Denied::Refused(match error.kind() {
+        Kind::Api { status, body } if is_number_conflict(*status, body.as_bytes()) => {
+            Refusal::NumberUsed(error)
         }
-        if retry::is_number_conflict(answer) {
-            return Err(Denied::Refused(Refusal::NumberUsed(transport.final_error(attempt))));
+        // A server that knows the request would have said so to whomever it lets in.
+        Kind::Api { status: 401..=403, .. } if unclear => return Denied::Barred(error),
+        Kind::Api { status: 404 | 410, .. } if unclear => {
+            Refusal::Final(error.with_outcome(Outcome::Unknown))
         }
-    }
-    transport.pause_until_answered(attempt, retries).ok_or_else(|| {
-        let error = transport.final_error(attempt);
-        match error.status() {
-            // A server that knows the request would have said so to whomever it lets in.
-            Some(401..=403) if unclear => Denied::Barred(error),
-            Some(404 | 410) if unclear => {
-                Denied::Refused(Refusal::Final(error.with_outcome(Outcome::Unknown)))
-            }
-            _ => Denied::Refused(Refusal::Final(error)),
-        }
+        _ => Refusal::Final(error),
     })
+}
+
+struct Submission {
+    transport: Transport,
+    path: String,
+    started: Duration,
+    retries: u32,
+    /// What came of an earlier try is not known.
+    unclear: Rc<Cell<bool>>,
+    impatient: Option<Box<dyn FnOnce(Error)>>,
+}
+
+impl Course for Submission {
+    fn judge(&mut self, attempt: Attempt) -> Verdict {
+        let transport = &self.transport;
+        let status = match attempt {
+            Ok(answer) if answer.is_success() => return Verdict::Done(Ok(answer)),
+            Ok(ref answer) => answer.status,
+            Err(_) => 0,
+        };
+        let pause = match status {
+            402 if transport.may_pause_for_billing() => Some(PAUSE_FOR_BILLING),
+            _ => transport.pause_until_answered(&attempt, self.retries),
+        };
+        let error = transport.final_error(&attempt);
+        let Some(pause) = pause else { return Verdict::Done(Err(error)) };
+        self.retries += 1;
+        if matches!(status, 0 | 408 | 500..) {
+            self.unclear.set(true);
+        }
+        if transport.platform().now().saturating_sub(self.started) >= PATIENCE
+            && let Some(impatient) = self.impatient.take()
+        {
+            let message = format!("{} is not through after five minutes: {error}", self.path);
+            transport.platform().log(Level::Warn, &message);
+            impatient(error);
+        }
+        Verdict::After(pause)
+    }
 }

@@ -15,12 +15,12 @@ use tinkex_protocol::{LeVec, ModelInput, SampleResponse, SampleSeqId, SampleSequ
 use tinkex_supervise::TaskSupervisor;
 
 use crate::error::Error;
-use crate::platform::{HttpResponse, uuid};
+use crate::platform::uuid;
 use crate::request::Progress;
 use crate::request::retrieve::{Payload, retrieve_or_fail};
-use crate::request::tries::attempt;
+use crate::transport::delivery::{Course, Verdict};
 use crate::transport::retry::{Attempt, PATIENCE};
-use crate::transport::{Call, PAUSE_FOR_BILLING, Silence, Transport, read_answer};
+use crate::transport::{Call, Fetched, PAUSE_FOR_BILLING, Transport};
 
 /// After a 429 all samples of a client wait this long: longer when prompts are large.
 const PAUSE_AFTER_429: Duration = Duration::from_secs(1);
@@ -103,11 +103,19 @@ impl SamplingClient {
             if sample.prompt.chunks.is_empty() {
                 return Err(Error::invalid("prompt", "the prompt is empty: give at least one token"));
             }
-            let transport = &client.0.transport;
+            let Inner { transport, id, .. } = &*client.0;
+            let bytes = prompt_bytes(&sample.prompt);
+            let mut ask = sampling::Sample {
+                num_samples: sample.num_samples,
+                prompt_logprobs: sample.prompt_logprobs,
+                topk_prompt_logprobs: sample.topk_prompt_logprobs,
+                ..sampling::Sample::new(id.clone(), SampleSeqId::FIRST, sample.prompt, sample.params)
+            };
             let mut remakes = 0;
             loop {
-                let call = client.ask(&sample);
-                let taken = client.submit(call, prompt_bytes(&sample.prompt), &progress).await?;
+                ask.seq_id = client.next_number();
+                let taken = client.submit(&ask, bytes, &progress).await?;
+                let taken: Submitted = taken.read()?;
                 match retrieve_or_fail(transport, &taken.request_id, RequestType::Sample).await {
                     Err(error) if error.status() == Some(410) && remakes < MAX_REMAKES => {
                         // Its future is gone, and nothing was changed: sample again, under a new number.
@@ -137,86 +145,71 @@ impl SamplingClient {
         }
     }
 
-    /// The request of a sample, under a new number.
-    fn ask(&self, sample: &Sample) -> Call {
-        let number = self.0.next_sample.get();
-        self.0.next_sample.set(number.next());
-        let (prompt, params) = (sample.prompt.clone(), sample.params.clone());
-        let ask = sampling::Sample {
-            num_samples: sample.num_samples,
-            prompt_logprobs: sample.prompt_logprobs,
-            topk_prompt_logprobs: sample.topk_prompt_logprobs,
-            ..sampling::Sample::new(self.0.id.clone(), number, prompt, params)
-        };
-        let mut call = Call::post_json("asample", &ask).header("x-tinker-sampling-backpressure", "1");
-        call.idempotency_key = Some(uuid(&**self.0.transport.platform()));
-        call
+    fn next_number(&self) -> SampleSeqId {
+        self.0.next_sample.replace(self.0.next_sample.get().next())
     }
 
     /// Sends a sample until the server takes it. 429 holds all samples of this client back, without a limit; other
     /// passing faults are tried again for [`PATIENCE`].
     fn submit(
         &self,
-        call: Call,
+        ask: &sampling::Sample,
         bytes: usize,
         progress: &Progress,
-    ) -> LocalBoxFuture<'static, Result<Submitted, Error>> {
-        let (client, call, progress) = (self.clone(), Rc::new(call), progress.clone());
-        async move {
-            let transport = &client.0.transport;
-            let started = transport.platform().now();
-            let mut retries = 0;
-            loop {
-                loop {
-                    let left = client.0.paused_until.get().saturating_sub(transport.platform().now());
-                    if left.is_zero() {
-                        break;
-                    }
-                    transport.pause("the server, which asked for a pause", left).await;
-                }
-                let outcome = attempt(transport, &call, retries, Some(progress.clone())).await;
-                if let Ok(answer) = &outcome
-                    && answer.is_success()
-                {
-                    return read_answer(&call.path, &answer.body);
-                }
-                let Some(wait) = client.pause_before(&outcome, started, &mut retries, bytes)? else {
-                    continue;
-                };
-                transport.pause("the next try", wait).await;
-            }
-        }
-        .boxed_local()
+    ) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
+        let platform = self.0.transport.platform();
+        let mut call = Call::post_json("asample", ask).header("x-tinker-sampling-backpressure", "1");
+        call.idempotency_key = Some(uuid(&**platform));
+        let course = Submission {
+            client: self.clone(),
+            progress: progress.clone(),
+            pause_after_429: if bytes > LARGE_PROMPT { PAUSE_AFTER_429_LARGE } else { PAUSE_AFTER_429 },
+            started: platform.now(),
+            retries: 0,
+        };
+        self.0.transport.deliver(call, Box::new(course))
+    }
+}
+
+/// A sample on its way to the server.
+struct Submission {
+    client: SamplingClient,
+    progress: Progress,
+    pause_after_429: Duration,
+    started: Duration,
+    retries: u32,
+}
+
+impl Course for Submission {
+    fn held_back(&self) -> Option<(&'static str, Duration)> {
+        let Inner { transport, paused_until, .. } = &*self.client.0;
+        let left = paused_until.get().saturating_sub(transport.platform().now());
+        (!left.is_zero()).then_some(("the server, which asked for a pause", left))
     }
 
-    /// How long to wait before the same is sent again, or why it is not to be. `None`: as long as all samples wait.
-    fn pause_before(
-        &self,
-        outcome: &Result<HttpResponse, Silence>,
-        started: Duration,
-        retries: &mut u32,
-        bytes: usize,
-    ) -> Result<Option<Duration>, Error> {
-        let transport = &self.0.transport;
+    fn sent(&self) {
+        self.progress.sent();
+    }
+
+    fn judge(&mut self, attempt: Attempt) -> Verdict {
+        let Inner { transport, paused_until, .. } = &*self.client.0;
         let now = transport.platform().now();
-        let attempt = match outcome {
-            Ok(answer) => Attempt::Answer(answer),
-            Err(silence) => silence.as_attempt(),
+        let status = match attempt {
+            Ok(answer) if answer.is_success() => return Verdict::Done(Ok(answer)),
+            Ok(ref answer) => answer.status,
+            Err(_) => 0,
         };
-        match outcome.as_ref().map_or(0, |answer| answer.status) {
-            429 => {
-                let pause = if bytes > LARGE_PROMPT { PAUSE_AFTER_429_LARGE } else { PAUSE_AFTER_429 };
-                self.0.paused_until.set(self.0.paused_until.get().max(now + pause));
-                return Ok(None);
-            }
-            402 if transport.may_pause_for_billing() => return Ok(Some(PAUSE_FOR_BILLING)),
-            _ => {}
+        if status == 429 {
+            paused_until.set(paused_until.get().max(now + self.pause_after_429));
+            return Verdict::Again;
         }
-        let pause = transport.pause_until_answered(&attempt, *retries);
-        *retries += 1;
-        match pause {
-            Some(pause) if now.saturating_sub(started) < PATIENCE => Ok(Some(pause)),
-            _ => Err(transport.final_error(&attempt)),
+        if status == 402 && transport.may_pause_for_billing() {
+            return Verdict::After(PAUSE_FOR_BILLING);
+        }
+        self.retries += 1;
+        match transport.pause_until_answered(&attempt, self.retries - 1) {
+            Some(pause) if now.saturating_sub(self.started) < PATIENCE => Verdict::After(pause),
+            _ => Verdict::Done(Err(transport.final_error(&attempt))),
         }
     }
 }

@@ -27,7 +27,7 @@ impl Session {
             }
             let Some(models) = self.models_without_calls(&id).await? else { continue };
             let beat = beat(id.into()).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT);
-            let answer = transport.send(beat).await;
+            let answer = transport.fetch(beat).await;
             if answer.is_err_and(|error| matches!(error.status(), Some(404 | 410))) {
                 let fence = Fence::claim(self.0.store.clone(), key.clone()).await?;
                 let ops = models.into_iter().chain([key]).map(Op::Delete).collect();

@@ -268,7 +268,7 @@ impl Session {
         async move {
             let Inner { transport, .. } = &*session.0;
             let journal = session.open(id.clone(), None).await?;
-            let Err(error) = transport.send(beat(id.clone()).policy(Policy::Plain)).await else {
+            let Err(error) = transport.fetch(beat(id.clone()).policy(Policy::Plain)).await else {
                 return Ok(journal);
             };
             if !matches!(error.status(), Some(404 | 410)) {
@@ -347,7 +347,7 @@ impl Session {
         let session = known?.session().clone();
         let ask = FinishSession { reason: FinishReason { kind: FinishKind::Success }, detail: None };
         let call = Call::post_json(format!("sessions/{session}/finish"), &ask).class(Class::Control);
-        self.0.transport.send(call).await?;
+        self.0.transport.fetch(call).await?;
         let error = Error::closed("the session, which was finished,", Outcome::NotSent);
         *self.0.state.borrow_mut() = State::Ended(error);
         self.0.telemetry.finished(&session);
@@ -413,7 +413,7 @@ impl Session {
         let Inner { transport, state, .. } = &*self.0;
         self.beat();
         let Some(id) = self.id() else { return };
-        let answer = transport.send(beat(id.clone()).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT)).await;
+        let answer = transport.fetch(beat(id.clone()).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT)).await;
         let now = transport.platform().now();
         match (answer, &mut *state.borrow_mut()) {
             (Ok(_), State::Live { last_success, warned, .. }) => {

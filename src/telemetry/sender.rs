@@ -16,14 +16,14 @@ use super::event::Event;
 use super::queue::Batch;
 use super::state::{Mode, Next};
 use crate::error::Error;
-use crate::platform::HttpResponse;
 use crate::store::Durability;
-use crate::transport::{Body, Call, Silence};
+use crate::transport::retry::Attempt;
+use crate::transport::{Body, Call};
 
 /// The official client's.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-type Sent = (Batch, LocalBoxFuture<'static, Result<HttpResponse, Silence>>);
+type Sent = (Batch, LocalBoxFuture<'static, Option<Attempt>>);
 type Kept = LocalBoxFuture<'static, Result<(), Error>>;
 
 impl Inner {
@@ -57,7 +57,7 @@ impl Inner {
                             Err(_) => continue,
                         }
                     };
-                    let status = answer.ok().map(|answer| answer.status);
+                    let status = answer.and_then(Result::ok).map(|answer| answer.status);
                     self.state.borrow_mut().answered(&batch, status, ctx.system().now());
                     if let Some(kept) = kept {
                         let _ = kept.await;
@@ -105,7 +105,7 @@ impl Inner {
         };
         let mut call = Call::post("telemetry", Body::Json(batch.body.as_slice().into())).timeout(TIMEOUT);
         call.keepalive = mode != Mode::Open;
-        let answer = self.transport.attempt(&call, None, 0);
+        let answer = self.transport.attempt(&call, 0, None);
         (batch, answer)
     }
 

@@ -48,15 +48,14 @@ pub struct ClassUse {
     pub longest_wait: Duration,
 }
 
-impl ClassUse {
-    fn waited(&mut self, time: Duration) {
-        self.longest_wait = self.longest_wait.max(time);
-    }
-}
-
 /// The budget. Clones share it.
 #[derive(Clone)]
-pub struct Connections(Rc<RefCell<State>>);
+pub struct Connections(Rc<Budget>);
+
+struct Budget {
+    state: RefCell<State>,
+    clock: Box<dyn Fn() -> Duration>,
+}
 
 struct State {
     total: usize,
@@ -68,37 +67,40 @@ struct State {
 /// A place that somebody asked for.
 struct Place {
     class: Class,
+    since: Duration,
     given: Cell<bool>,
     waiter: Cell<Option<Waker>>,
 }
 
 impl Connections {
-    /// A budget of `total` connections, raised to [`MIN_CONNECTIONS`].
-    pub fn new(total: usize) -> Connections {
+    /// A budget of `total` connections, raised to [`MIN_CONNECTIONS`]. By `clock` it is known how long places are waited for.
+    pub fn new(total: usize, clock: Box<dyn Fn() -> Duration>) -> Connections {
         let total = total.max(MIN_CONNECTIONS);
-        Connections(Rc::new(RefCell::new(State { total, used: Default::default(), waiting: Vec::new() })))
+        let state = State { total, used: Default::default(), waiting: Vec::new() };
+        Connections(Rc::new(Budget { state: RefCell::new(state), clock }))
     }
 
-    /// Asks for a place; resolves when it is given. `now` is the clock, read when the place is asked for and when it is
-    /// taken.
-    pub fn acquire(&self, class: Class, now: Rc<dyn Fn() -> Duration>) -> Asked {
-        let place = Rc::new(Place { class, given: Cell::new(false), waiter: Cell::new(None) });
-        self.0.borrow_mut().waiting.push(place.clone());
+    /// Asks for a place; resolves when it is given.
+    pub fn acquire(&self, class: Class) -> Asked {
+        let since = (self.0.clock)();
+        let place = Rc::new(Place { class, since, given: Cell::new(false), waiter: Cell::new(None) });
+        self.0.state.borrow_mut().waiting.push(place.clone());
         self.hand_out();
-        Asked { since: now(), now, permit: Some(Permit { connections: self.clone(), place }) }
+        Asked(Some(Permit { connections: self.clone(), place }))
     }
 
     /// The figures of a class.
     pub fn usage(&self, class: Class) -> ClassUse {
-        let state = self.0.borrow();
+        let state = self.0.state.borrow();
         let waiting = state.waiting.iter().filter(|place| place.class == class).count();
         ClassUse { waiting, ..state.used[class as usize] }
     }
 
     /// Gives free places to those who wait, the vital classes first.
     fn hand_out(&self) {
+        let now = (self.0.clock)();
         for class in CLASSES {
-            while let Some(place) = self.0.borrow_mut().next(class) {
+            while let Some(place) = self.0.state.borrow_mut().next(class, now) {
                 place.given.set(true);
                 if let Some(waiter) = place.waiter.take() {
                     waiter.wake();
@@ -110,15 +112,17 @@ impl Connections {
 
 impl State {
     /// Takes the one of this class who has waited longest from the queue, if there is a place for it.
-    fn next(&mut self, class: Class) -> Option<Rc<Place>> {
+    fn next(&mut self, class: Class, now: Duration) -> Option<Rc<Place>> {
         if !self.has_room(class) {
             return None;
         }
         let first = self.waiting.iter().position(|place| place.class == class)?;
+        let place = self.waiting.remove(first);
         let used = &mut self.used[class as usize];
         used.open += 1;
         used.granted += 1;
-        Some(self.waiting.remove(first))
+        used.longest_wait = used.longest_wait.max(now.saturating_sub(place.since));
+        Some(place)
     }
 
     fn has_room(&self, class: Class) -> bool {
@@ -134,27 +138,19 @@ impl State {
     }
 }
 
-/// A place that was asked for; dropping it gives it up, also where it was given already.
-pub struct Asked {
-    since: Duration,
-    now: Rc<dyn Fn() -> Duration>,
-    /// Until it was taken.
-    permit: Option<Permit>,
-}
+/// A place that was asked for, until it was taken; dropping it gives it up, also where it was given already.
+pub struct Asked(Option<Permit>);
 
 impl Future for Asked {
     type Output = Permit;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
-        let permit = self.permit.take().expect("a future that is ready is not asked again");
-        if !permit.place.given.get() {
-            permit.place.waiter.set(Some(cx.waker().clone()));
-            self.permit = Some(permit);
+        let place = &self.0.as_ref().expect("a future that is ready is not asked again").place;
+        if !place.given.get() {
+            place.waiter.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
-        let waited = (self.now)().saturating_sub(self.since);
-        permit.connections.0.borrow_mut().used[permit.place.class as usize].waited(waited);
-        Poll::Ready(permit)
+        Poll::Ready(self.0.take().expect("it is there"))
     }
 }
 
@@ -173,7 +169,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.connections.0.borrow_mut();
+        let mut state = self.connections.0.state.borrow_mut();
         if self.place.given.get() {
             state.used[self.place.class as usize].open -= 1;
         } else {
@@ -189,18 +185,18 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    fn ask(connections: &Connections, class: Class) -> Asked {
-        connections.acquire(class, Rc::new(|| Duration::ZERO))
+    fn budget(total: usize) -> Connections {
+        Connections::new(total, Box::new(|| Duration::ZERO))
     }
 
     /// The permit, if it is given at once.
     fn take(connections: &Connections, class: Class) -> Option<Permit> {
-        ask(connections, class).now_or_never()
+        connections.acquire(class).now_or_never()
     }
 
     #[test]
     fn held_polls_never_take_the_places_of_submissions_and_heartbeats() {
-        let connections = Connections::new(6);
+        let connections = budget(6);
         let polls: Vec<_> = (0..5).map(|_| take(&connections, Class::Poll)).collect();
         assert_eq!(polls.iter().flatten().count(), 2);
         let submissions: Vec<_> = (0..5).map(|_| take(&connections, Class::Submission)).collect();
@@ -210,11 +206,11 @@ mod tests {
 
     #[test]
     fn a_freed_place_goes_to_the_one_who_waited_longest() {
-        let connections = Connections::new(MIN_CONNECTIONS);
+        let connections = budget(MIN_CONNECTIONS);
         let first = take(&connections, Class::Poll).expect("a place is free");
         let _second = take(&connections, Class::Poll).expect("a place is free");
-        let mut third = Box::pin(ask(&connections, Class::Poll));
-        let mut fourth = Box::pin(ask(&connections, Class::Poll));
+        let mut third = Box::pin(connections.acquire(Class::Poll));
+        let mut fourth = Box::pin(connections.acquire(Class::Poll));
         assert!(first.others_wait());
         drop(first);
         assert!(fourth.as_mut().now_or_never().is_none());
@@ -223,11 +219,11 @@ mod tests {
 
     #[test]
     fn a_waiter_that_gave_up_is_passed_over() {
-        let connections = Connections::new(MIN_CONNECTIONS);
+        let connections = budget(MIN_CONNECTIONS);
         let first = take(&connections, Class::Poll).expect("a place is free");
         let _second = take(&connections, Class::Poll).expect("a place is free");
-        drop(ask(&connections, Class::Poll));
-        let mut patient = Box::pin(ask(&connections, Class::Poll));
+        drop(connections.acquire(Class::Poll));
+        let mut patient = Box::pin(connections.acquire(Class::Poll));
         assert_eq!(connections.usage(Class::Poll).waiting, 1);
         drop(first);
         assert!(patient.as_mut().now_or_never().is_some());
@@ -236,8 +232,8 @@ mod tests {
 
     #[test]
     fn a_permit_that_was_given_and_never_collected_frees_its_place() {
-        let connections = Connections::new(MIN_CONNECTIONS);
-        drop(ask(&connections, Class::Control));
+        let connections = budget(MIN_CONNECTIONS);
+        drop(connections.acquire(Class::Control));
         assert_eq!(connections.usage(Class::Control).open, 0);
     }
 }

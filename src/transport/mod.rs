@@ -2,25 +2,29 @@
 //! repetition of what may be repeated.
 
 pub mod answer;
+mod call;
 pub mod connections;
+pub mod delivery;
 pub mod network;
 pub mod retry;
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::{Either, LocalBoxFuture, select};
-use futures_util::{FutureExt, TryFutureExt};
-use serde::Serialize;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use tinkex_supervise::waiting_for;
 
 use crate::error::Error;
-use crate::platform::{HttpRequest, HttpResponse, Level, Platform, numbers, uuid};
+use crate::platform::{HttpRequest, HttpResponse, Level, Platform};
 use answer::Answer;
-use connections::{Asked, Class, Connections};
+pub use call::{Body, Call};
+use connections::{Class, Connections, Permit};
 use network::Network;
-use retry::{Attempt, Policy, Tried, backoff, pause_before_retry};
+use retry::{Attempt, Policy, Silence, Tried, backoff, pause_before_retry};
 
 /// How long one HTTP request may take, unless the user says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -32,6 +36,9 @@ pub const SDK_VERSION: &str = concat!("tinkex-", env!("CARGO_PKG_VERSION"));
 pub const PAUSE_FOR_BILLING: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE_FOR_BILLING: Duration = Duration::from_secs(3_600);
 const BILLING_WARNING_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a poll may be held while others wait for its connection.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// Where the service is, and how to speak to it.
 #[derive(Clone, Debug)]
@@ -48,78 +55,6 @@ pub struct Settings {
 
 /// Is told of an answer; gives false when it is to be told of no more.
 pub type Hear = Box<dyn Fn() -> bool>;
-
-/// One call to the service, as the parts above describe it.
-pub struct Call {
-    pub method: &'static str,
-    /// Behind `/api/v1/`.
-    pub path: String,
-    pub class: Class,
-    pub policy: Policy,
-    pub body: Body,
-    pub timeout: Option<Duration>,
-    pub headers: Vec<(&'static str, String)>,
-    /// It is to arrive also when the page that sends it goes: of all such bodies of a page 64 KiB may be under way.
-    pub keepalive: bool,
-    /// Fixed by the caller where the same key must be used again; else made for this call.
-    pub idempotency_key: Option<String>,
-}
-
-/// What a call carries.
-#[derive(Clone)]
-pub enum Body {
-    None,
-    Json(Rc<[u8]>),
-    Protobuf(Rc<[u8]>),
-}
-
-impl Call {
-    pub fn get(path: impl Into<String>) -> Call {
-        Call {
-            method: "GET",
-            path: path.into(),
-            class: Class::Submission,
-            policy: Policy::Patient,
-            body: Body::None,
-            timeout: None,
-            headers: Vec::new(),
-            keepalive: false,
-            idempotency_key: None,
-        }
-    }
-
-    pub fn post(path: impl Into<String>, body: Body) -> Call {
-        Call { method: "POST", body, ..Call::get(path) }
-    }
-
-    /// A POST of a message of the protocol.
-    pub fn post_json(path: impl Into<String>, message: &impl Serialize) -> Call {
-        Call::post(path, Body::json(message))
-    }
-
-    pub fn class(self, class: Class) -> Call {
-        Call { class, ..self }
-    }
-
-    pub fn policy(self, policy: Policy) -> Call {
-        Call { policy, ..self }
-    }
-
-    pub fn timeout(self, timeout: Duration) -> Call {
-        Call { timeout: Some(timeout), ..self }
-    }
-
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Call {
-        self.headers.push((name, value.into()));
-        self
-    }
-}
-
-impl Body {
-    pub fn json(message: &impl Serialize) -> Body {
-        Body::Json(tinkex_protocol::json::write(message, numbers::write).into())
-    }
-}
 
 /// The way to one service. Clones share connections and what is known of the server.
 #[derive(Clone)]
@@ -147,7 +82,8 @@ struct Billing {
 
 impl Transport {
     pub fn new(platform: Rc<dyn Platform>, settings: Settings) -> Transport {
-        let connections = Connections::new(settings.max_connections);
+        let clock = platform.clone();
+        let connections = Connections::new(settings.max_connections, Box::new(move || clock.now()));
         Transport(Rc::new(Inner {
             platform,
             settings,
@@ -195,140 +131,89 @@ impl Transport {
         self.0.network.until_changed(self.0.platform.timer(pause))
     }
 
-    /// Sends the call, again where its policy says so, and gives the first answer that is final: a 2xx.
-    /// Anything else is an error; dropping the future aborts what is under way.
-    pub fn send(&self, call: Call) -> LocalBoxFuture<'static, Result<HttpResponse, Error>> {
-        let transport = self.clone();
-        async move { transport.send_until_final(call).await }.boxed_local()
-    }
-
-    async fn send_until_final(&self, call: Call) -> Result<HttpResponse, Error> {
-        let platform = &self.0.platform;
-        let started = platform.now();
-        let key =
-            (call.method != "GET").then(|| call.idempotency_key.clone().unwrap_or_else(|| uuid(&**platform)));
-        let mut retries = 0;
-        loop {
-            let permit = self.permit(call.class).await;
-            let outcome = self.attempt(&call, key.as_deref(), retries).await;
-            drop(permit);
-            let outcome = match outcome {
-                Ok(answer) if answer.is_success() => return Ok(answer),
-                other => other,
-            };
-            let attempt = match &outcome {
-                Ok(answer) => Attempt::Answer(answer),
-                Err(silence) => silence.as_attempt(),
-            };
-            if let Attempt::Answer(answer) = &attempt
-                && answer.status == 402
-                && call.policy == Policy::Patient
-                && self.may_pause_for_billing()
-            {
-                platform.timer(PAUSE_FOR_BILLING).await;
-                continue;
-            }
-            let tried = Tried {
-                retries,
-                max_retries: self.max_retries(),
-                elapsed: platform.now().saturating_sub(started),
-                jitter: unit(platform.random()),
-            };
-            let policy = match call.policy {
-                // Before the first contact an unreachable server is likelier a wrong address than a passing fault.
-                Policy::Patient if !self.0.reached.get() => Policy::Plain,
-                policy => policy,
-            };
-            let Some(pause) = pause_before_retry(policy, &attempt, tried) else {
-                return Err(self.final_error(&attempt));
-            };
-            platform.log(
-                Level::Debug,
-                &format!("{} {} again in {} ms", call.method, call.path, pause.as_millis() as u64),
-            );
-            self.pause("the next try", pause).await;
-            retries += 1;
-        }
-    }
-
-    /// As [`send`](Transport::send), for an answer that is to be read.
-    pub fn fetch(&self, call: Call) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
-        let path = call.path.clone();
-        self.send(call).map_ok(|answer| Fetched { path, body: answer.body }).boxed_local()
-    }
-
-    /// Waits for a place among the connections.
-    pub fn permit(&self, class: Class) -> Asked {
-        let platform = self.0.platform.clone();
-        self.0.connections.acquire(class, Rc::new(move || platform.now()))
-    }
-
-    /// One try over a connection that the caller has a permit for. For loops with a policy of their own.
+    /// One try, over the connection of its permit; telemetry has none. `tries`: how often the call was sent before. None is
+    /// a poll that was held and gave way: the next one finds the same result.
     pub fn attempt(
         &self,
         call: &Call,
-        key: Option<&str>,
-        retries: u32,
-    ) -> LocalBoxFuture<'static, Result<HttpResponse, Silence>> {
+        tries: u32,
+        permit: Option<Permit>,
+    ) -> LocalBoxFuture<'static, Option<Attempt>> {
         let Inner { platform, settings, .. } = &*self.0;
-        let timeout = call.timeout.unwrap_or(settings.timeout);
-        let mut headers =
-            vec![("accept", "application/json".to_owned()), ("x-api-key", settings.api_key.clone())];
-        if let Some(key) = key {
-            headers.push(("x-idempotency-key", key.to_owned()));
+        let mut answer = platform.http(self.request(call, tries));
+        let mut timeout = platform.timer(call.timeout.unwrap_or(settings.timeout));
+        let mut slice = (call.class == Class::Poll).then(|| platform.timer(SLICE));
+        let transport = self.clone();
+        let attempt = poll_fn(move |cx| {
+            if let Poll::Ready(answer) = answer.poll_unpin(cx) {
+                if answer.is_ok() {
+                    transport.0.reached.set(true);
+                    transport.stir();
+                }
+                return Poll::Ready(Some(answer.map_err(Silence::Failed)));
+            }
+            if timeout.poll_unpin(cx).is_ready() {
+                return Poll::Ready(Some(Err(Silence::TimedOut)));
+            }
+            while let Some(timer) = &mut slice
+                && timer.poll_unpin(cx).is_ready()
+            {
+                if permit.as_ref().is_some_and(Permit::others_wait) {
+                    return Poll::Ready(None);
+                }
+                *timer = transport.0.platform.timer(SLICE);
+            }
+            Poll::Pending
+        });
+        Box::pin(attempt)
+    }
+
+    fn request(&self, call: &Call, tries: u32) -> HttpRequest {
+        let settings = &self.0.settings;
+        let mut headers = call.headers.clone();
+        headers.push(("accept", call.accept.to_owned()));
+        headers.push(("x-api-key", settings.api_key.clone()));
+        if let Some(key) = &call.idempotency_key {
+            headers.push(("x-idempotency-key", key.clone()));
         }
-        if retries > 0 {
-            headers.push(("x-stainless-retry-count", retries.to_string()));
-        }
-        for (name, value) in &call.headers {
-            headers.retain(|(other, _)| other != name);
-            headers.push((name, value.clone()));
+        if tries > 0 || call.class == Class::Poll {
+            headers.push((call.counter, tries.to_string()));
         }
         let body = match &call.body {
             Body::None => None,
-            Body::Json(bytes) => Some(("application/json", bytes.clone())),
-            Body::Protobuf(bytes) => Some(("application/x-protobuf", bytes.clone())),
+            Body::Json(bytes) => Some(("application/json", bytes)),
+            Body::Protobuf(bytes) => Some(("application/x-protobuf", bytes)),
         };
-        let body = body.map(|(content_type, bytes)| {
+        if let Some((content_type, _)) = body {
             headers.push(("content-type", content_type.to_owned()));
-            bytes
-        });
-        let url = format!("{}/api/v1/{}", settings.base_url, call.path);
-        let answer =
-            platform.http(HttpRequest { method: call.method, url, headers, body, keepalive: call.keepalive });
-        let either = select(answer, platform.timer(timeout));
-        let transport = self.clone();
-        async move {
-            match either.await {
-                Either::Left((Ok(answer), _)) => {
-                    transport.0.reached.set(true);
-                    transport.stir();
-                    Ok(answer)
-                }
-                Either::Left((Err(failure), _)) => Err(Silence::Failed(failure)),
-                Either::Right(_) => Err(Silence::TimedOut),
-            }
         }
-        .boxed_local()
+        HttpRequest {
+            method: call.method,
+            url: [&settings.base_url, "/api/v1/", &call.path].concat(),
+            headers,
+            body: body.map(|(_, bytes)| bytes.clone()),
+            keepalive: call.keepalive,
+        }
     }
 
-    /// The error that a try's answer amounts to.
+    /// The error that a try amounts to, where it is the last one.
     pub fn final_error(&self, attempt: &Attempt) -> Error {
         let base_url = &self.0.settings.base_url;
         match attempt {
-            Attempt::Answer(answer) if retry::is_from_a_proxy(answer) => {
+            Ok(answer) if retry::is_from_a_proxy(answer) => {
                 Error::connection("a proxy between this client and the service answered 400 without a body")
             }
-            Attempt::Answer(answer) => Error::api(answer.status, answer.text()),
-            Attempt::NoAnswer(failure) if self.0.reached.get() => {
-                Error::connection(format!("no answer from {base_url}: {}", failure.0))
+            Ok(answer) => Error::api(answer.status, answer.text()),
+            Err(Silence::TimedOut) => Error::timeout(format!("no answer from {base_url} in time")),
+            Err(Silence::Failed(failure)) => {
+                let hint = match self.0.reached.get() {
+                    true => "",
+                    false => {
+                        ". Check baseURL, that the server runs, and that it allows this page's origin (CORS)"
+                    }
+                };
+                Error::connection(format!("no answer from {base_url}: {}{hint}", failure.0))
             }
-            Attempt::NoAnswer(failure) => Error::connection(format!(
-                "no answer from {base_url}: {}. Check baseURL, that the server runs, and that it allows this page's \
-                 origin (CORS)",
-                failure.0
-            )),
-            Attempt::TimedOut => Error::timeout(format!("no answer from {base_url} in time")),
         }
     }
 
@@ -337,17 +222,28 @@ impl Transport {
         backoff(retries, unit(self.0.platform.random()))
     }
 
-    /// The pause before the next try of what is repeated until the server has answered; `None`: this was its answer.
-    pub fn pause_until_answered(&self, attempt: &Attempt, retries: u32) -> Option<Duration> {
-        let jitter = unit(self.0.platform.random());
-        let tried = Tried { retries, max_retries: 0, elapsed: Duration::ZERO, jitter };
-        pause_before_retry(Policy::Patient, attempt, tried)
+    /// The pause before the next try of a call that was sent `retries` times again since `started`; none where the last
+    /// try is final.
+    fn pause_before(
+        &self,
+        policy: Policy,
+        attempt: &Attempt,
+        retries: u32,
+        started: Duration,
+    ) -> Option<Duration> {
+        let Inner { platform, settings, reached, .. } = &*self.0;
+        let max_retries = settings.max_retries.unwrap_or(match reached.get() {
+            true => retry::DEFAULT_RETRIES,
+            false => retry::RETRIES_BEFORE_FIRST_CONTACT,
+        });
+        let elapsed = platform.now().saturating_sub(started);
+        let jitter = unit(platform.random());
+        pause_before_retry(policy, attempt, Tried { retries, max_retries, elapsed, jitter })
     }
 
-    fn max_retries(&self) -> u32 {
-        let first =
-            if self.0.reached.get() { retry::DEFAULT_RETRIES } else { retry::RETRIES_BEFORE_FIRST_CONTACT };
-        self.0.settings.max_retries.unwrap_or(first)
+    /// The pause before the next try of what is repeated until the server has answered; `None`: this was its answer.
+    pub fn pause_until_answered(&self, attempt: &Attempt, retries: u32) -> Option<Duration> {
+        self.pause_before(Policy::UntilAnswered, attempt, retries, Duration::ZERO)
     }
 
     /// 402 pauses work until the account is in order again: at most an hour, with a warning a minute.
@@ -371,22 +267,18 @@ impl Transport {
     }
 }
 
-/// An answer, and to what.
+/// The last answer to a call, and to which.
 pub struct Fetched {
     path: String,
-    body: Vec<u8>,
+    pub answer: HttpResponse,
 }
 
 impl Fetched {
     /// The answer as a message of the protocol.
     pub fn read<T: Answer>(&self) -> Result<T, Error> {
-        read_answer(&self.path, &self.body)
+        answer::read(&self.answer.body)
+            .map_err(|error| unreadable(&["answer to ", &self.path].concat(), &error))
     }
-}
-
-/// The answer to a call as a message of the protocol.
-pub fn read_answer<T: Answer>(path: &str, body: &[u8]) -> Result<T, Error> {
-    answer::read(body).map_err(|error| unreadable(&["answer to ", path].concat(), &error))
 }
 
 /// The result of a request as a message of the protocol.
@@ -402,21 +294,6 @@ pub fn unreadable_result(error: &tinkex_protocol::Error) -> Error {
 #[inline(never)]
 fn unreadable(what: &str, error: &tinkex_protocol::Error) -> Error {
     Error::protocol(format!("the server's {what} can't be read: {error}"))
-}
-
-/// No answer came to a try.
-pub enum Silence {
-    Failed(crate::platform::HttpFailure),
-    TimedOut,
-}
-
-impl Silence {
-    pub fn as_attempt(&self) -> Attempt<'_> {
-        match self {
-            Silence::Failed(failure) => Attempt::NoAnswer(failure),
-            Silence::TimedOut => Attempt::TimedOut,
-        }
-    }
 }
 
 /// Random bits as a number from 0 to 1.

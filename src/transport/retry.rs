@@ -28,12 +28,16 @@ pub enum Policy {
     Plain,
     /// A number of times, and then on until [`PATIENCE`] is over, whatever `x-should-retry` says.
     Patient,
+    /// For ever, until the server has answered.
+    UntilAnswered,
 }
 
 /// What came of one try.
-pub enum Attempt<'a> {
-    Answer(&'a HttpResponse),
-    NoAnswer(&'a HttpFailure),
+pub type Attempt = Result<HttpResponse, Silence>;
+
+/// No answer came to a try.
+pub enum Silence {
+    Failed(HttpFailure),
     TimedOut,
 }
 
@@ -51,32 +55,21 @@ pub struct Tried {
 
 /// The pause before the next try, or `None` where this try's answer is final.
 pub fn pause_before_retry(policy: Policy, attempt: &Attempt, tried: Tried) -> Option<Duration> {
-    let may_pass = match attempt {
-        Attempt::NoAnswer(_) | Attempt::TimedOut => true,
-        Attempt::Answer(answer) => is_passing(answer),
-    };
-    let asked = match attempt {
-        Attempt::Answer(answer) => answer.header("x-should-retry"),
-        _ => None,
-    };
-    let wanted_plain = match asked {
-        Some("true") => true,
-        Some("false") => false,
-        _ => may_pass,
-    };
+    let answer = attempt.as_ref().ok();
+    let may_pass = answer.is_none_or(is_passing);
+    let in_number = tried.retries < tried.max_retries
+        && match answer.and_then(|answer| answer.header("x-should-retry")) {
+            Some("true") => true,
+            Some("false") => false,
+            _ => may_pass,
+        };
     let again = match policy {
         Policy::Once => false,
-        Policy::Plain => wanted_plain && tried.retries < tried.max_retries,
-        Policy::Patient => {
-            (wanted_plain && tried.retries < tried.max_retries) || (may_pass && tried.elapsed < PATIENCE)
-        }
+        Policy::Plain => in_number,
+        Policy::Patient => in_number || (may_pass && tried.elapsed < PATIENCE),
+        Policy::UntilAnswered => may_pass,
     };
-    again.then(|| match attempt {
-        Attempt::Answer(answer) => {
-            asked_pause(answer).unwrap_or_else(|| backoff(tried.retries, tried.jitter))
-        }
-        _ => backoff(tried.retries, tried.jitter),
-    })
+    again.then(|| answer.and_then(asked_pause).unwrap_or_else(|| backoff(tried.retries, tried.jitter)))
 }
 
 /// 0.5 s · 2ⁿ, at most 10 s, less up to a quarter so that many clients don't come back at once.
@@ -89,7 +82,7 @@ pub fn backoff(retries: u32, jitter: f64) -> Duration {
 /// apart by its text ([`is_number_conflict`]) and never passes.
 fn is_passing(answer: &HttpResponse) -> bool {
     match answer.status {
-        409 => !is_number_conflict(answer),
+        409 => !is_number_conflict(answer.status, &answer.body),
         400 => is_from_a_proxy(answer),
         status => matches!(status, 408 | 429 | 500..=599),
     }
@@ -101,18 +94,18 @@ pub fn is_from_a_proxy(answer: &HttpResponse) -> bool {
 }
 
 /// A 409 that says that this sequence number carried another body before: sending it again can't help.
-pub fn is_number_conflict(answer: &HttpResponse) -> bool {
-    if answer.status != 409 {
+pub fn is_number_conflict(status: u16, body: &[u8]) -> bool {
+    if status != 409 {
         return false;
     }
-    let says = |word: &[u8]| answer.body.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    let says = |word: &[u8]| body.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
     says(b"seq") && (says(b"body") || says(b"different") || says(b"another"))
 }
 
 /// The pause that the server asks for, in `retry-after-ms` or `retry-after`: seconds, which the platform also makes of a
 /// date.
 fn asked_pause(answer: &HttpResponse) -> Option<Duration> {
-    let said = |name| numbers::read(answer.header(name)?.trim());
+    let said = |name| numbers::read(answer.header(name)?.trim_ascii());
     let ms = said("retry-after-ms").or_else(|| Some(said("retry-after")? * 1000.0))?;
     // Up to the next millisecond, and never at once.
     let pause = Duration::from_millis(ms.ceil() as u64);
@@ -131,7 +124,7 @@ mod tests {
     const FIRST: Tried = Tried { retries: 0, max_retries: 10, elapsed: Duration::ZERO, jitter: 0.0 };
 
     fn pause(policy: Policy, answer: &HttpResponse, tried: Tried) -> Option<Duration> {
-        pause_before_retry(policy, &Attempt::Answer(answer), tried)
+        pause_before_retry(policy, &Ok(answer.clone()), tried)
     }
 
     #[test]
@@ -142,8 +135,8 @@ mod tests {
         for status in [400, 401, 402, 403, 404, 410, 422] {
             assert!(pause(Policy::Plain, &answer(status, &[], "{}"), FIRST).is_none(), "{status}");
         }
-        assert!(pause_before_retry(Policy::Plain, &Attempt::TimedOut, FIRST).is_some());
-        assert!(pause_before_retry(Policy::Once, &Attempt::TimedOut, FIRST).is_none());
+        assert!(pause_before_retry(Policy::Plain, &Err(Silence::TimedOut), FIRST).is_some());
+        assert!(pause_before_retry(Policy::Once, &Err(Silence::TimedOut), FIRST).is_none());
     }
 
     #[test]
