@@ -91,6 +91,13 @@ pub struct HttpFailure(pub String);
 pub fn uuid(platform: &dyn Platform) -> String {
     let high = (platform.random() & !0xf000) | 0x4000;
     let low = (platform.random() & !(0b11 << 62)) | 0b10 << 62;
-    let hex = format!("{high:016x}{low:016x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    let mut text = String::with_capacity(36);
+    for place in 0..32 {
+        if matches!(place, 8 | 12 | 16 | 20) {
+            text.push('-');
+        }
+        let half = if place < 16 { high } else { low };
+        text.push(b"0123456789abcdef"[(half >> (60 - place % 16 * 4)) as usize & 15].into());
+    }
+    text
 }

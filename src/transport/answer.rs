@@ -82,11 +82,11 @@ impl<'a> Fields<'a> {
     }
 
     fn count(&self, name: &str) -> Result<Option<u64>, Error> {
-        self.optional(name, "a whole number of at least 0", |value| value.raw().parse().ok())
+        self.optional(name, "a whole number of at least 0", Json::count)
     }
 
     fn small_count(&self, name: &str) -> Result<Option<u32>, Error> {
-        self.optional(name, "a whole number below 2³²", |value| value.raw().parse().ok())
+        self.optional(name, "a whole number below 2³²", |value| value.count()?.try_into().ok())
     }
 
     fn object(&self, name: &str) -> Result<Option<Fields<'a>>, Error> {

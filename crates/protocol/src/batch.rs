@@ -5,84 +5,114 @@ use crate::tensor::{product, sizes, widen_i32};
 use crate::wire::Fields;
 use crate::{DType, Error, Tensor, proto};
 
-/// A batched tensor as it came, unchecked.
-#[derive(Default)]
-struct Batched<'a> {
+/// One field of many data, cut into theirs.
+pub struct Batch<'a> {
     data: &'a [u8],
-    /// int64, in bytes of `data`; one more than data.
-    offsets: &'a [u8],
-    /// A [`proto::DType`].
-    dtype: i32,
-    trailing_shape: Vec<i64>,
+    /// Where each datum begins in `data`, and the last one ends: ascending, and inside.
+    offsets: Vec<usize>,
+    element: Element,
+    trailing_shape: Vec<usize>,
+    /// Elements of a row.
+    width: usize,
 }
 
-impl<'a> Batched<'a> {
-    fn read(message: &'a [u8]) -> Result<Batched<'a>, Error> {
-        let mut batched = Batched::default();
+/// What the data are made of.
+#[derive(Clone, Copy)]
+enum Element {
+    Float32,
+    Int64,
+    Int32,
+    Bfloat16,
+}
+
+impl Element {
+    fn of(dtype: i32) -> Result<Element, Error> {
+        Ok(match dtype {
+            1 => Element::Float32,
+            2 => Element::Int64,
+            3 => Element::Int32,
+            4 => Element::Bfloat16,
+            0 => return Err(Error::field("dtype", "is missing")),
+            other => return Err(Error::field("dtype", format!("{other} is unknown"))),
+        })
+    }
+
+    /// In bytes.
+    fn size(self) -> usize {
+        match self {
+            Element::Float32 | Element::Int32 => 4,
+            Element::Int64 => 8,
+            Element::Bfloat16 => 2,
+        }
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// Reads a [`proto::BatchedTensor`]. Refuses offsets that descend or leave the data.
+    pub fn read(message: &'a [u8]) -> Result<Batch<'a>, Error> {
+        let (mut data, mut offsets) = (&[][..], &[][..]);
+        let (mut dtype, mut trailing) = (0, Vec::new());
         let mut fields = Fields(message);
         while let Some((field, value)) = fields.next()? {
             match field {
-                1 => batched.data = value.bytes()?,
-                2 => batched.offsets = value.bytes()?,
-                3 => batched.dtype = value.integer()? as i32,
-                4 => value.integers(&mut batched.trailing_shape)?,
+                1 => data = value.bytes()?,
+                2 => offsets = value.bytes()?,
+                3 => dtype = value.integer()? as i32,
+                4 => value.integers(&mut trailing)?,
                 _ => {}
             }
         }
-        Ok(batched)
+        let element = Element::of(dtype)?;
+        let trailing_shape = sizes("trailing_shape", &trailing)?;
+        let width = product(&trailing_shape).ok_or_else(|| Error::field("trailing_shape", "is too large"))?;
+        Ok(Batch { data, offsets: ascending(offsets, data.len())?, element, trailing_shape, width })
     }
-}
 
-/// The tensors of the data of a [`proto::BatchedTensor`], in order, each of shape `[n, ...trailing_shape]`.
-///
-/// Refuses offsets that descend, leave the data or cut an element. bfloat16 is widened to float32, int32 to int64.
-pub fn split(message: &[u8]) -> Result<Vec<Tensor>, Error> {
-    let batched = Batched::read(message)?;
-    let (dtype, size) = match batched.dtype {
-        1 => (DType::Float32, 4),
-        2 => (DType::Int64, 8),
-        3 => (DType::Int64, 4),
-        4 => (DType::Float32, 2),
-        0 => return Err(Error::field("dtype", "is missing")),
-        other => return Err(Error::field("dtype", format!("{other} is unknown"))),
-    };
-    let trailing = sizes("trailing_shape", &batched.trailing_shape)?;
-    let width = product(&trailing).ok_or_else(|| Error::field("trailing_shape", "is too large"))?;
-    let offsets = offsets(&batched)?;
-    let mut tensors = Vec::with_capacity(offsets.len().saturating_sub(1));
-    for (index, pair) in offsets.windows(2).enumerate() {
-        let bytes = batched.data.get(pair[0]..pair[1]).unwrap_or_default();
-        let rows = (bytes.len() / size).checked_div(width).unwrap_or(0);
+    /// How many data.
+    pub fn data(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// The tensor of a datum, of shape `[n, ...trailing_shape]`; of one that isn't there an empty one. bfloat16 is widened
+    /// to float32, int32 to int64. Refuses bytes that cut a row.
+    pub fn tensor(&self, datum: usize) -> Result<Tensor, Error> {
+        let place = |index| self.offsets.get(index).copied().unwrap_or_default();
+        let bytes = self.data.get(place(datum)..place(datum + 1)).unwrap_or_default();
+        let size = self.element.size();
+        let rows = (bytes.len() / size).checked_div(self.width).unwrap_or(0);
         // Whole rows of whole elements: the product can't overflow, since both factors are of bytes that are here.
-        if rows * width * size != bytes.len() {
-            return Err(Error::field("", "does not end a whole row").within_element("offsets", index + 1));
+        if rows * self.width * size != bytes.len() {
+            return Err(Error::field("", "does not end a whole row").within_element("offsets", datum + 1));
         }
-        let mut shape = Vec::with_capacity(1 + trailing.len());
+        let mut shape = Vec::with_capacity(1 + self.trailing_shape.len());
         shape.push(rows);
-        shape.extend_from_slice(&trailing);
-        let values = match batched.dtype {
-            3 => widen_i32(bytes),
-            4 => widen_bfloat16(bytes),
-            _ => bytes.to_vec(),
+        shape.extend_from_slice(&self.trailing_shape);
+        let (dtype, values) = match self.element {
+            Element::Float32 => (DType::Float32, bytes.to_vec()),
+            Element::Bfloat16 => (DType::Float32, widen_bfloat16(bytes)),
+            Element::Int64 => (DType::Int64, bytes.to_vec()),
+            Element::Int32 => (DType::Int64, widen_i32(bytes)),
         };
-        tensors.push(Tensor::from_bytes(dtype, shape, values)?);
+        Tensor::from_bytes(dtype, shape, values)
     }
-    Ok(tensors)
 }
 
-fn offsets(batched: &Batched) -> Result<Vec<usize>, Error> {
-    let bytes = batched.offsets;
+/// Offsets in the bytes of int64.
+fn ascending(bytes: &[u8], end: usize) -> Result<Vec<usize>, Error> {
     if !bytes.len().is_multiple_of(8) {
         return Err(Error::field("offsets", "are not a whole number of int64"));
     }
     let mut offsets: Vec<usize> = Vec::with_capacity(bytes.len() / 8);
-    for (index, offset) in bytes.chunks_exact(8).enumerate() {
-        let offset = i64::read(offset);
-        let first = offsets.last().copied().unwrap_or(0);
-        let fits = |offset: &usize| (first..=batched.data.len()).contains(offset);
-        offsets.push(usize::try_from(offset).ok().filter(fits).ok_or_else(|| {
-            Error::field("", "descends, or is outside the data").within_element("offsets", index)
-        })?);
+    let mut first = 0;
+    for offset in bytes.chunks_exact(8).map(i64::read) {
+        match usize::try_from(offset) {
+            Ok(offset) if (first..=end).contains(&offset) => first = offset,
+            _ => {
+                let problem = "descends, or is outside the data";
+                return Err(Error::field("", problem).within_element("offsets", offsets.len()));
+            }
+        }
+        offsets.push(first);
     }
     Ok(offsets)
 }

@@ -3,10 +3,11 @@
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::{self, Batch};
 use crate::input::each;
 use crate::metrics::Metrics;
 use crate::wire::{self, Fields, Value, Writer};
-use crate::{Datum, Error, Map, ModelId, SeqId, Tensor, batch, proto};
+use crate::{Datum, Error, Map, ModelId, SeqId, Tensor, proto};
 
 /// What to compute: the same for all chunks of a call.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -217,7 +218,7 @@ impl ForwardBackwardOutput {
         // Where no record counts its data, the first field's count is used.
         let counted = records.iter().any(|record| record.num_datums != 0);
         let mut outputs = Vec::new();
-        for (index, record) in records.into_iter().enumerate() {
+        for (index, record) in records.iter().enumerate() {
             unbatch(record, counted, data, &mut outputs)
                 .map_err(|error| error.within_element("loss_fn_outputs", index))?;
         }
@@ -292,7 +293,7 @@ impl<'a> Record<'a> {
 }
 
 #[inline(never)]
-fn unbatch(record: Record, counted: bool, most: usize, outputs: &mut Vec<Map<Tensor>>) -> Result<(), Error> {
+fn unbatch(record: &Record, counted: bool, most: usize, outputs: &mut Vec<Map<Tensor>>) -> Result<(), Error> {
     let mut count = counted.then_some(record.num_datums);
     let start = outputs.len();
     if let Some(claimed) = count {
@@ -300,21 +301,21 @@ fn unbatch(record: Record, counted: bool, most: usize, outputs: &mut Vec<Map<Ten
         let claimed = fits.ok_or_else(|| too_many(claimed, most))?;
         outputs.resize_with(start + claimed, Map::new);
     }
-    for (name, batched) in record.fields {
+    for (name, batched) in &record.fields {
         let inside = |error: Error| error.within(name).within("fields");
-        let tensors = batch::split(batched).map_err(inside)?;
-        let held = tensors.len() as i64;
+        let batch = Batch::read(batched).map_err(inside)?;
+        let held = batch.data() as i64;
         match count {
-            None if tensors.len() > most - start => return Err(too_many(held, most)),
-            None => outputs.resize_with(start + tensors.len(), Map::new),
+            None if batch.data() > most - start => return Err(too_many(held, most)),
+            None => outputs.resize_with(start + batch.data(), Map::new),
             Some(count) if count != held => {
                 return Err(inside(Error::field("offsets", format!("hold {held} data and not {count}"))));
             }
             Some(_) => {}
         }
         count = Some(held);
-        for (output, tensor) in outputs[start..].iter_mut().zip(tensors) {
-            output.insert(name.to_owned(), tensor);
+        for (datum, output) in outputs[start..].iter_mut().enumerate() {
+            output.insert((*name).to_owned(), batch.tensor(datum).map_err(inside)?);
         }
     }
     Ok(())

@@ -216,32 +216,30 @@ pub(crate) fn each<A, B: TryFrom<A, Error = Error>>(field: &str, list: Vec<A>) -
 impl Serialize for Chunk {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        let expected = match self {
+        let (kind, format, expected_tokens) = match self {
             Chunk::EncodedText(tokens) => {
                 map.serialize_entry("tokens", tokens)?;
-                map.serialize_entry("type", "encoded_text")?;
-                &None
+                ("encoded_text", None, None)
             }
-            Chunk::Image(image) => {
-                map.serialize_entry("data", &base64::encode(&image.data))?;
-                map.serialize_entry("format", &image.format)?;
-                map.serialize_entry("type", "image")?;
-                &image.expected_tokens
+            Chunk::Image(ImageChunk { data, format, expected_tokens }) => {
+                map.serialize_entry("data", &base64::encode(data))?;
+                ("image", Some(format), *expected_tokens)
             }
             Chunk::ImageAssetPointer { location, format, expected_tokens } => {
                 map.serialize_entry("location", location)?;
-                map.serialize_entry("format", format)?;
-                map.serialize_entry("type", "image_asset_pointer")?;
-                expected_tokens
+                ("image_asset_pointer", Some(format), *expected_tokens)
             }
             Chunk::Dmel(audio) => {
                 map.serialize_entry("dmel", &base64::encode(audio))?;
-                map.serialize_entry("type", "dmel")?;
-                &None
+                ("dmel", None, None)
             }
         };
-        if let Some(tokens) = expected {
-            map.serialize_entry("expected_tokens", tokens)?;
+        if let Some(format) = format {
+            map.serialize_entry("format", format)?;
+        }
+        map.serialize_entry("type", kind)?;
+        if let Some(tokens) = expected_tokens {
+            map.serialize_entry("expected_tokens", &tokens)?;
         }
         map.end()
     }

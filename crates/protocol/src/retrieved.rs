@@ -116,7 +116,7 @@ impl<'a> Retrieved<'a> {
             }));
         }
         if says("status", "complete_metadata") {
-            let size = said("response_payload_size").and_then(|size| size.raw().parse().ok());
+            let size = said("response_payload_size").and_then(Json::count);
             let missing = || Error::field("response_payload_size", "must be a size in bytes");
             return Ok(Retrieved::Complete(CompleteMetadata {
                 response_payload_size: size.ok_or_else(missing)?,
@@ -133,7 +133,8 @@ impl<'a> Retrieved<'a> {
 
 /// Whether a content type, whatever its parameters, is protobuf's.
 pub fn is_protobuf(content_type: &str) -> bool {
-    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(PROTOBUF))
+    let mut parts = content_type.as_bytes().split(|&byte| byte == b';');
+    parts.next().is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(PROTOBUF.as_bytes()))
 }
 
 /// The text of a value that should be one; of another its JSON.

@@ -4,12 +4,13 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::Fields;
-use crate::{Error, LeVec, Tensor, Tokens, proto, tensor};
+use crate::{Error, LeVec, Tensor, Tokens, proto};
 
 /// Fills the places of a top-k row that have no token.
 pub const PADDING_LOGPROB: f32 = -99999.0;
 
-/// A `SampleResponse` whose parts fit each other. Its JSON form is what older servers send.
+/// A `SampleResponse` whose parts fit each other. Its JSON form is what older servers send. What the server says of other
+/// tokens of the prompt stands in the same message, and is [`OtherTokens`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SampleResponse {
     pub sequences: Vec<SampledSequence>,
@@ -21,10 +22,6 @@ pub struct SampleResponse {
     /// Tokens of the prompt that cost nothing, because the server had them.
     #[serde(default)]
     pub prompt_cache_hit_tokens: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_prompt_logprobs: Option<Tensor>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompt_alt_tokens: Option<PromptAltTokens>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +50,17 @@ pub struct TopkLogprobs {
     k: u32,
     token_ids: LeVec<i32>,
     logprobs: LeVec<f32>,
+}
+
+/// The part of a `SampleResponse` that answers what was asked of tokens which the prompt doesn't have. Read and written by
+/// itself: the client asks nothing of the kind, and does not carry the code for it. A message is its fields in a row, so
+/// the two parts one after the other are the whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OtherTokens {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_prompt_logprobs: Option<Tensor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_alt_tokens: Option<PromptAltTokens>,
 }
 
 /// Alternatives drawn at each position of the prompt after the first: two tensors `[len(prompt) − 1, k]`.
@@ -110,8 +118,6 @@ impl SampleResponse {
         let mut response = SampleResponse::default();
         let mut topk: Option<TopkMessage> = None;
         let mut hits = 0;
-        let mut targets: Option<proto::Tensor> = None;
-        let mut alternatives: Option<proto::PromptAltTokens> = None;
         let mut fields = Fields(bytes);
         while let Some((field, value)) = fields.next()? {
             match field {
@@ -124,37 +130,12 @@ impl SampleResponse {
                 2 => response.prompt_logprobs = floats("prompt_logprobs", value.bytes()?)?,
                 3 => topk.get_or_insert_default().merge(value.bytes()?)?,
                 4 => hits = value.integer()? as i32,
-                5 => tensor::merge(targets.get_or_insert_default(), value.bytes()?)?,
-                6 => {
-                    let both = alternatives.get_or_insert_default();
-                    let mut parts = Fields(value.bytes()?);
-                    while let Some((part, value)) = parts.next()? {
-                        let tensor = match part {
-                            1 => &mut both.tokens,
-                            2 => &mut both.logprobs,
-                            _ => continue,
-                        };
-                        tensor::merge(tensor.get_or_insert_default(), value.bytes()?)?;
-                    }
-                }
                 _ => {}
             }
         }
         response.topk_prompt_logprobs = TopkMessage::checked("topk_prompt_logprobs", topk)?;
         response.prompt_cache_hit_tokens =
             u32::try_from(hits).map_err(|_| Error::field("prompt_cache_hit_tokens", "is negative"))?;
-        let checked = |field, wire| Tensor::try_from(wire).map_err(|error: Error| error.within(field));
-        if let Some(targets) = targets {
-            response.target_prompt_logprobs = Some(checked("target_prompt_logprobs", targets)?);
-        }
-        if let Some(both) = alternatives {
-            let part = |field, wire: Option<proto::Tensor>| match wire {
-                Some(wire) => checked(field, wire).map_err(|error| error.within("prompt_alt_tokens")),
-                None => Err(Error::field(field, "is missing").within("prompt_alt_tokens")),
-            };
-            let (tokens, logprobs) = (part("tokens", both.tokens)?, part("logprobs", both.logprobs)?);
-            response.prompt_alt_tokens = Some(PromptAltTokens { tokens, logprobs });
-        }
         Ok(response)
     }
 
@@ -165,11 +146,46 @@ impl SampleResponse {
             prompt_logprobs: self.prompt_logprobs.as_ref().map(|floats| floats.as_bytes().to_vec()),
             topk_prompt_logprobs: self.topk_prompt_logprobs.as_ref().map(TopkLogprobs::to_wire),
             prompt_cache_hit_tokens: self.prompt_cache_hit_tokens as i32,
+            ..Default::default()
+        };
+        wire.encode_to_vec()
+    }
+}
+
+impl OtherTokens {
+    /// Reads this part of the protobuf result.
+    pub fn decode(bytes: &[u8]) -> Result<OtherTokens, Error> {
+        let wire: proto::SampleResponse = proto::decode("SampleResponse", bytes)?;
+        let checked = |field, wire| Tensor::try_from(wire).map_err(|error: Error| error.within(field));
+        let alternatives = |both: proto::PromptAltTokens| {
+            let part = |field, wire: Option<proto::Tensor>| {
+                checked(field, wire.ok_or_else(|| Error::field(field, "is missing"))?)
+            };
+            Ok(PromptAltTokens {
+                tokens: part("tokens", both.tokens)?,
+                logprobs: part("logprobs", both.logprobs)?,
+            })
+        };
+        let targets = wire.target_prompt_logprobs;
+        let alternatives = wire.prompt_alt_tokens.map(alternatives).transpose();
+        Ok(OtherTokens {
+            target_prompt_logprobs: targets
+                .map(|wire| checked("target_prompt_logprobs", wire))
+                .transpose()?,
+            prompt_alt_tokens: alternatives.map_err(|error: Error| error.within("prompt_alt_tokens"))?,
+        })
+    }
+
+    /// This part of the protobuf result.
+    pub fn encode(&self) -> Vec<u8> {
+        let alternatives = self.prompt_alt_tokens.clone().map(|both| proto::PromptAltTokens {
+            tokens: Some(both.tokens.into()),
+            logprobs: Some(both.logprobs.into()),
+        });
+        let wire = proto::SampleResponse {
             target_prompt_logprobs: self.target_prompt_logprobs.clone().map(Into::into),
-            prompt_alt_tokens: self.prompt_alt_tokens.clone().map(|alternatives| proto::PromptAltTokens {
-                tokens: Some(alternatives.tokens.into()),
-                logprobs: Some(alternatives.logprobs.into()),
-            }),
+            prompt_alt_tokens: alternatives,
+            ..Default::default()
         };
         wire.encode_to_vec()
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::le::{LeVec, Number};
-use crate::wire::{Fields, Writer};
+use crate::wire::Writer;
 use crate::{Error, proto};
 
 /// The two types that tensors have towards a user. Others are widened on the way in.
@@ -254,37 +254,6 @@ impl TryFrom<proto::Tensor> for Tensor {
             }
         }
     }
-}
-
-/// Puts the fields of a message into a tensor of the wire, as protobuf has it for a message that comes in pieces.
-pub(crate) fn merge(tensor: &mut proto::Tensor, message: &[u8]) -> Result<(), Error> {
-    use proto::tensor::Layout;
-    let mut fields = Fields(message);
-    while let Some((field, value)) = fields.next()? {
-        match field {
-            1 => tensor.layout = Some(Layout::Dense(value.bytes()?.to_vec())),
-            2 => {
-                let mut csr = match tensor.layout.take() {
-                    Some(Layout::SparseCsr(csr)) => csr,
-                    _ => proto::SparseCsr::default(),
-                };
-                let mut parts = Fields(value.bytes()?);
-                while let Some((part, value)) = parts.next()? {
-                    match part {
-                        1 => csr.values = value.bytes()?.to_vec(),
-                        2 => csr.crow_indices = value.bytes()?.to_vec(),
-                        3 => csr.col_indices = value.bytes()?.to_vec(),
-                        _ => {}
-                    }
-                }
-                tensor.layout = Some(Layout::SparseCsr(csr));
-            }
-            3 => tensor.dtype = value.integer()? as i32,
-            4 => value.integers(&mut tensor.shape)?,
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 impl Tensor {

@@ -1,8 +1,9 @@
 //! Tensors: what a shape, a layout and a batch must hold, and that nothing is lost between protobuf, JSON and back.
 
+use tinkex_protocol::batch::Batch;
 use tinkex_protocol::chunking::{ChunkLimits, chunks, datum_bytes, prompt_bytes};
 use tinkex_protocol::{
-    Chunk, DType, Datum, Error, ForwardBackwardOutput, LeVec, Map, ModelInput, Tensor, batch, json, proto,
+    Chunk, DType, Datum, Error, ForwardBackwardOutput, LeVec, Map, ModelInput, Tensor, json, proto,
 };
 
 fn wire(dtype: i32, bytes: Vec<u8>, shape: &[i64]) -> proto::Tensor {
@@ -119,7 +120,9 @@ fn batched(dtype: proto::DType, data: &[u8], offsets: &[i64], trailing: &[i64]) 
 }
 
 fn split(wire: &proto::BatchedTensor) -> Result<Vec<Tensor>, Error> {
-    batch::split(&prost::Message::encode_to_vec(wire))
+    let message = prost::Message::encode_to_vec(wire);
+    let batch = Batch::read(&message)?;
+    (0..batch.data()).map(|datum| batch.tensor(datum)).collect()
 }
 
 #[test]

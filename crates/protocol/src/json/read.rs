@@ -41,6 +41,12 @@ impl<'a> Json<'a> {
         matches!(self.0.as_bytes().first(), Some(b'-' | b'0'..=b'9')).then_some(self.0)
     }
 
+    /// Of a whole number of at least 0.
+    #[inline(never)]
+    pub fn count(self) -> Option<u64> {
+        self.0.parse().ok()
+    }
+
     pub fn flag(self) -> Option<bool> {
         match self.0 {
             "true" => Some(true),

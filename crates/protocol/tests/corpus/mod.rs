@@ -11,7 +11,7 @@ use tinkex_protocol::input::{ImageChunk, Origin, ProvenanceSpan};
 use tinkex_protocol::json::{
     self, Json, custom_loss, futures, managing, sampling, session, telemetry, training, usage,
 };
-use tinkex_protocol::sample::{PromptAltTokens, TopkLogprobs};
+use tinkex_protocol::sample::{OtherTokens, PromptAltTokens, TopkLogprobs};
 use tinkex_protocol::{
     Chunk, DType, Datum, EncodedForwardBackward, Error, ForwardBackward, ForwardBackwardOutput, LeVec,
     LossCall, Map, ModelInput, Retrieved, SampleResponse, SampledSequence, SeqId, StopReason, Tensor, proto,
@@ -32,7 +32,7 @@ pub fn kinds() -> Vec<Kind> {
     let mut kinds = vec![
         Kind { name: "forward_backward", read: forward_backward, sound: vec![request()] },
         Kind { name: "forward_backward output", read: output, sound: outputs() },
-        Kind { name: "sample response", read: sample_response, sound: vec![sample().encode()] },
+        Kind { name: "sample response", read: sample_response, sound: vec![[sample().encode(), other_tokens().encode()].concat()] },
         Kind {
             name: "retrieve_future",
             read: retrieved,
@@ -103,6 +103,11 @@ pub fn kinds() -> Vec<Kind> {
         name: "sample response as JSON",
         read: json_read::<SampleResponse>,
         sound: vec![json_sample],
+    });
+    kinds.push(Kind {
+        name: "other tokens as JSON",
+        read: json_read::<OtherTokens>,
+        sound: vec![json::encode(&other_tokens())],
     });
     kinds
 }
@@ -205,10 +210,14 @@ fn output(bytes: &[u8]) -> bool {
 }
 
 fn sample_response(bytes: &[u8]) -> bool {
-    let Ok(response) = SampleResponse::decode(bytes) else { return false };
+    let (Ok(response), Ok(others)) = (SampleResponse::decode(bytes), OtherTokens::decode(bytes)) else {
+        return false;
+    };
     let same = SampleResponse::decode(&through_prost::<proto::SampleResponse>(bytes));
     assert_eq!(same.as_ref(), Ok(&response));
-    assert_eq!(SampleResponse::decode(&response.encode()).as_ref(), Ok(&response));
+    let written = [response.encode(), others.encode()].concat();
+    assert_eq!(SampleResponse::decode(&written).as_ref(), Ok(&response));
+    assert_eq!(OtherTokens::decode(&written).as_ref(), Ok(&others));
     true
 }
 
@@ -313,6 +322,11 @@ pub fn sample() -> SampleResponse {
         prompt_logprobs: Some(vec![f32::NAN, -1.0].into()),
         topk_prompt_logprobs: topk,
         prompt_cache_hit_tokens: 3,
+    }
+}
+
+pub fn other_tokens() -> OtherTokens {
+    OtherTokens {
         target_prompt_logprobs: Some(Tensor::floats(&[0.0, -3.0])),
         prompt_alt_tokens: Some(PromptAltTokens {
             tokens: Tensor::integers(&[1, 2]),

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tinkex_protocol::json::{self, custom_loss, futures, managing, session, telemetry, training, usage};
+use tinkex_protocol::sample::OtherTokens;
 use tinkex_protocol::{ForwardBackwardOutput, Retrieved, SampleResponse};
 
 use crate::base64;
@@ -32,12 +33,23 @@ pub fn rewritten(entry: &Value) -> Value {
         }
         "SampleResponse" => {
             let response = SampleResponse::decode(&bytes).expect("a result");
-            (response.encode(), json::encode(&response))
+            let others = OtherTokens::decode(&bytes).expect("a result");
+            let whole = json::encode(&Whole { response: &response, others: &others });
+            ([response.encode(), others.encode()].concat(), whole)
         }
         other => panic!("no protobuf type stands for {other}"),
     };
     let understood: Value = serde_json::from_slice(&understood).expect("JSON");
     json!({ "kind": kind, "b64": base64::encode(&written), "understood": understood })
+}
+
+/// Both parts of a sample's result.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    response: &'a SampleResponse,
+    #[serde(flatten)]
+    others: &'a OtherTokens,
 }
 
 fn round(kind: &str, body: &Value) -> Value {
