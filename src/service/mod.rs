@@ -25,10 +25,9 @@ use tinkex_protocol::json::session::{
     CreateSamplingSession, CreateSamplingSessionResponse, ServerCapabilities,
 };
 use tinkex_protocol::json::training::LoraConfig;
-use tinkex_protocol::{ModelId, SamplingSessionId, TinkerPath};
+use tinkex_protocol::{SamplingSessionId, TinkerPath};
 use tinkex_supervise::{
-    Address, ChildError, ChildSpec, DynamicSupervisor, Pid, Restart, Started, Supervisor, System,
-    TaskSupervisor, reply,
+    ChildError, ChildSpec, DynamicSupervisor, Pid, Restart, Started, Supervisor, System, TaskSupervisor,
 };
 
 use crate::error::{Error, Kind, Outcome};
@@ -38,7 +37,7 @@ use crate::sampling::SamplingClient;
 use crate::session::{Choice, Labels, Session};
 use crate::store::{Durability, Fence, Store, words};
 use crate::telemetry::Telemetry;
-use crate::training::dispatcher::Message;
+use crate::training::TrainingClient;
 use crate::transport::retry::Policy;
 use crate::transport::{self, Call, Transport};
 
@@ -83,11 +82,13 @@ struct Inner {
     calls: TaskSupervisor,
     tasks: TaskSupervisor,
     clients: DynamicSupervisor,
-    models: RefCell<Vec<Open>>,
+    /// Models that have a client here.
+    models: RefCell<Vec<Made<TrainingClient>>>,
     root: RefCell<Option<Supervisor>>,
 }
 
 /// A client that was made, and the process by which it is closed.
+#[derive(Clone)]
 pub struct Made<C> {
     pub client: C,
     pub pid: Pid,
@@ -95,14 +96,6 @@ pub struct Made<C> {
 
 /// A client that is being made.
 pub type Making<C> = LocalBoxFuture<'static, Result<Made<C>, Error>>;
-
-/// A model that has a client here.
-#[derive(Clone)]
-struct Open {
-    model: ModelId,
-    pid: Pid,
-    dispatcher: Address<Message>,
-}
 
 /// What a model is made of.
 #[derive(Clone, Debug)]
@@ -271,13 +264,10 @@ impl Service {
                 return session.lost().map_or(Ok(()), Err);
             }
             let journal = session.journal().await?;
-            let open: Vec<Open> = service.0.models.borrow().clone();
+            let open = service.0.models.borrow().clone();
             for model in &open {
                 // What was seen before this call is deleted before the journal is looked at.
-                let (done, deleted) = reply();
-                if model.dispatcher.send(Message::Barrier(done)).is_ok() {
-                    let _ = deleted.await;
-                }
+                let _ = model.client.barrier().await;
             }
             let kept = journal.inventory().await?;
             if kept.iter().any(|kept| !kept.calls.is_empty()) {
@@ -287,7 +277,7 @@ impl Service {
             for model in &open {
                 service.close_client(&model.pid).await;
             }
-            journal.erase().await
+            journal.erase(&kept).await
         }
         .boxed_local()
     }

@@ -1,19 +1,21 @@
 //! Models: made at the server, or found in the journal, each with a client.
 
-use std::cell::RefCell;
+use std::cell::Cell;
+use std::rc::Rc;
 
 use futures_util::FutureExt;
 use tinkex_journal::lane::{FIRST, Lane};
 use tinkex_journal::recovery::Recovered;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::managing::{WeightsInfo, WeightsInfoResponse};
+use tinkex_protocol::json::session::Flags;
 use tinkex_protocol::json::training::{CreateModel, CreateModelResult, LoadWeights, OptimizerConfig};
 use tinkex_protocol::{Map, ModelId, ModelSeqId, SessionId};
 use tinkex_supervise::{
     AutoShutdown, ChildSpec, Exit, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox,
 };
 
-use super::{Lora, MAX_CALLS, Made, Making, Open, Service, check_path};
+use super::{Lora, MAX_CALLS, Made, Making, Service, check_path};
 use crate::error::Error;
 use crate::platform::Level;
 use crate::request::Progress;
@@ -114,9 +116,8 @@ impl Service {
         let service = self.clone();
         async move {
             let journal = service.0.session.journal().await?;
-            let open =
-                service.0.models.borrow().iter().any(|open| open.model == model && open.pid.is_alive());
-            if open {
+            let is_open = |open: &Made<TrainingClient>| *open.client.model() == model && open.pid.is_alive();
+            if service.0.models.borrow().iter().any(is_open) {
                 let message = format!("{model} has a client already: use that, or close it first");
                 return Err(Error::invalid("modelId", message));
             }
@@ -140,50 +141,60 @@ impl Service {
         let service = self.clone();
         async move {
             let flags = service.0.session.flags().await?;
-            // When they are stopped, the dispatcher has told every caller: dropping a request aborts it.
-            let requests = TaskSupervisor::new("requests").shutdown(Shutdown::BrutalKill);
-            let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
-            let (address, inbox) = mailbox();
-            let lane =
-                recovered.as_ref().map_or_else(|| Lane::new(FIRST, false, Vec::new()), Recovered::lane);
-            let (pending, held) =
-                recovered.map_or_else(Default::default, |recovered| resume(recovered, &journal.owner()));
-            let session = service.0.session.clone();
-            let client =
-                TrainingClient::new(model.clone(), session, flags, address.clone(), calls.clone(), pending);
-            let name = format!("training client {model}");
-            let dispatcher = Dispatcher {
-                transport: service.transport().clone(),
-                journal,
-                model: model.clone(),
-                requests: requests.clone(),
-                address: address.clone(),
-                lane,
-                calls: held,
-                running: Default::default(),
-                news: Default::default(),
-                later: Vec::new(),
-                flushes: 0,
-            };
-            // Taken by the first start; there is no second, since what it knew died with it.
-            let parts = RefCell::new(Some((dispatcher, inbox)));
-            let dispatcher = ChildSpec::new("dispatcher", move |ctx| {
-                let parts = parts.borrow_mut().take();
-                async move {
-                    let (dispatcher, inbox) = parts.ok_or(Exit::Normal)?;
-                    dispatcher.run(ctx, inbox).await
-                }
-            });
-            let dispatcher = dispatcher.restart(Restart::Temporary).significant(true);
-            let tree = Supervisor::new(name).auto_shutdown(AutoShutdown::AnySignificant);
-            let tree = tree.with(requests.child()).with(dispatcher).with(calls.child());
+            let (client, tree) = service.training_client(model, flags, journal, recovered);
             let pid = service.start_client(tree).await?;
+            let made = Made { client, pid };
             let mut models = service.0.models.borrow_mut();
             models.retain(|open| open.pid.is_alive());
-            models.push(Open { model, pid: pid.clone(), dispatcher: address });
-            Ok(Made { client, pid })
+            models.push(made.clone());
+            Ok(made)
         }
         .boxed_local()
+    }
+
+    /// A client, and the tree that is to be started for it.
+    fn training_client(
+        &self,
+        model: ModelId,
+        flags: Rc<Flags>,
+        journal: Journal,
+        recovered: Option<Recovered>,
+    ) -> (TrainingClient, Supervisor) {
+        // When they are stopped, the dispatcher has told every caller: dropping a request aborts it.
+        let requests = TaskSupervisor::new("requests").shutdown(Shutdown::BrutalKill);
+        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
+        let tree = Supervisor::new(format!("training client {model}"));
+        let (address, inbox) = mailbox();
+        let lane = recovered.as_ref().map_or_else(|| Lane::new(FIRST, false, Vec::new()), Recovered::lane);
+        let (pending, held) =
+            recovered.map_or_else(Default::default, |recovered| resume(recovered, &journal.owner()));
+        let dispatcher = Dispatcher {
+            transport: self.transport().clone(),
+            journal,
+            model: model.clone(),
+            requests: requests.clone(),
+            address: address.clone(),
+            lane,
+            calls: held,
+            running: Default::default(),
+            news: Default::default(),
+            later: Vec::new(),
+            flushes: 0,
+        };
+        let session = self.0.session.clone();
+        let client = TrainingClient::new(model, session, flags, address, calls.clone(), pending);
+        // Taken by the first start; there is no second, since what it knew died with it.
+        let parts = Cell::new(Some((Box::new(dispatcher), inbox)));
+        let dispatcher = ChildSpec::new("dispatcher", move |ctx| {
+            let parts = parts.take();
+            async move {
+                let (dispatcher, inbox) = parts.ok_or(Exit::Normal)?;
+                dispatcher.run(ctx, inbox).await
+            }
+        });
+        let dispatcher = dispatcher.restart(Restart::Temporary).significant(true);
+        let tree = tree.auto_shutdown(AutoShutdown::AnySignificant);
+        (client, tree.with(requests.child()).with(dispatcher).with(calls.child()))
     }
 }
 

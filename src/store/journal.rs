@@ -203,12 +203,11 @@ impl Journal {
         Ok(kept)
     }
 
-    /// Deletes what there is of the session and its models. Their calls were seen.
-    pub async fn erase(&self) -> Result<(), Error> {
-        let models = self.inventory().await?;
+    /// Deletes what there is of the session and these models, which are all that it has. Their calls were seen.
+    pub fn erase(&self, models: &[Kept]) -> LocalBoxFuture<'static, Result<(), Error>> {
         let mut ops: Vec<Op> = models.iter().map(|kept| Op::Delete(model_key(&kept.model))).collect();
         ops.push(Op::Delete(self.0.key.clone()));
-        self.commit(Durability::Relaxed, ops).await
+        self.commit(Durability::Relaxed, ops)
     }
 
     /// The session as it is now.

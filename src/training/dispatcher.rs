@@ -95,7 +95,7 @@ enum Wake {
 
 impl Dispatcher {
     /// The process: runs until it is asked to stop or somebody else holds the session, and then settles every caller.
-    pub async fn run(mut self, ctx: Context, mut inbox: Mailbox<Message>) -> Result<(), Exit> {
+    pub async fn run(mut self: Box<Self>, ctx: Context, mut inbox: Mailbox<Message>) -> Result<(), Exit> {
         ctx.show_queue("messages", inbox.length());
         ctx.ready();
         let mut stop = pin!(ctx.shutdown());
@@ -128,9 +128,10 @@ impl Dispatcher {
                 Wake::Message(message) => self.hear(message),
                 Wake::Done(Done::Event(event)) => self.happened(event),
                 Wake::Done(Done::Result(ticket, part, payload)) => self.finished(ticket, part, payload),
-                Wake::Done(Done::NotWritten(ticket, error, later)) => {
+                Wake::Done(Done::NotWritten(ticket, error, mut later)) => {
                     // By themselves: deleting makes room on a disk that is full. What goes with a deletion stays with it.
-                    self.relaxed(later.into_iter().filter(|op| !is_answer(op)).collect());
+                    later.retain(|op| !is_answer(op));
+                    self.relaxed(later);
                     self.happened(Event::NotWritten(ticket, error));
                 }
                 Wake::Done(Done::Kept(kept)) => self.kept(kept),

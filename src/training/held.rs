@@ -99,43 +99,45 @@ impl Held {
         }
     }
 
-    /// A call from the journal; `at`: its place among those, which is its ticket.
-    fn resumed(at: usize, call: recovery::Call) -> Held {
-        let head = call.head().cloned();
-        let (spoiled, done) = (call.is_lost(), call.is_finished());
+    /// A call from the journal, as it is shown; `at`: its place among those, which is its ticket.
+    fn resumed(at: usize, call: recovery::Call, shown: &Pending) -> Held {
+        let (spoiled, done) = (call.is_lost(), shown.finished);
         let lost = match call.refused() {
             Some(refusal) => Some(Error::given_up(refusal.clone())),
             None => spoiled.then(Error::lost_record),
         };
-        let method = head.as_ref().and_then(|head| Method::of_name(&head.method));
         let mut ended = done.then_some(Ok(()));
-        let parts = call.parts.into_iter().map(|part| {
-            let result = match part.answer {
-                Some(Answer::Result(Encoding::Json, bytes)) => Some(Payload::Json(bytes)),
-                Some(Answer::Result(Encoding::Protobuf, bytes)) => Some(Payload::Protobuf(bytes)),
-                Some(Answer::Failed(failed)) => {
-                    ended = Some(Err(Error::from(failed)));
-                    None
+        let mut parts = Vec::with_capacity(call.parts.len());
+        for recovery::Part { head, body, answer } in call.parts {
+            let mut part = Part::default();
+            if let Some(head) = head {
+                part.body = body.map(|bytes| match head.encoding {
+                    Encoding::Json => Body::Json(bytes.into()),
+                    Encoding::Protobuf => Body::Protobuf(bytes.into()),
+                });
+                part.path = head.path.into();
+                part.idempotency_key = head.idempotency_key;
+                part.sent = true;
+                part.data = head.data;
+            }
+            match answer {
+                Some(Answer::Result(Encoding::Json, bytes)) => part.result = Some(Payload::Json(bytes)),
+                Some(Answer::Result(Encoding::Protobuf, bytes)) => {
+                    part.result = Some(Payload::Protobuf(bytes));
                 }
-                Some(Answer::Taken(_) | Answer::Refused(_)) | None => None,
-            };
-            let Some(head) = part.head else { return Part::default() };
-            let body = part.body.map(|bytes| match head.encoding {
-                Encoding::Json => Body::Json(bytes.into()),
-                Encoding::Protobuf => Body::Protobuf(bytes.into()),
-            });
-            let path = head.path.into();
-            let idempotency_key = head.idempotency_key;
-            Part { path, body, idempotency_key, sent: true, data: head.data, result }
-        });
-        let parts = parts.collect();
+                Some(Answer::Failed(failed)) => ended = Some(Err(Error::from(failed))),
+                Some(Answer::Taken(_) | Answer::Refused(_)) | None => {}
+            }
+            parts.push(part);
+        }
         Held {
             ticket: Ticket(at as u64),
             // What is not known is only kept, and never read.
-            method: method.unwrap_or(Method::LoadState),
+            method: shown.method.unwrap_or(Method::LoadState),
             ask: None,
-            label: head.map(|head| head.label).unwrap_or_default(),
-            key: 0,
+            // Its records are not written again.
+            label: String::new(),
+            key: shown.key,
             with: Vec::new(),
             written: None,
             first: call.first,
@@ -262,15 +264,15 @@ pub fn resume(recovered: Recovered, caller: &str) -> (Vec<Pending>, Vec<Held>) {
     let mut held = Vec::with_capacity(recovered.calls.len());
     for (at, call) in recovered.calls.into_iter().enumerate() {
         let head = call.head();
-        let key = head.filter(|head| head.caller == caller).map_or(0, |head| head.key);
-        pending.push(Pending {
+        let shown = Pending {
             first: call.first,
             method: head.and_then(|head| Method::of_name(&head.method)),
             label: head.map(|head| head.label.clone()).unwrap_or_default(),
-            key,
+            key: head.filter(|head| head.caller == caller).map_or(0, |head| head.key),
             finished: call.is_finished(),
-        });
-        held.push(Held { key, ..Held::resumed(at, call) });
+        };
+        held.push(Held::resumed(at, call, &shown));
+        pending.push(shown);
     }
     (pending, held)
 }

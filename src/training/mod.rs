@@ -116,6 +116,14 @@ impl TrainingClient {
         let _ = self.0.dispatcher.send(Message::Seen(key, with));
     }
 
+    /// Answered, or dropped, when the journal has no more of what was seen before.
+    pub fn barrier(&self) -> supervise::Answer<()> {
+        let (done, deleted) = supervise::reply();
+        // To a client that has ended it is dropped.
+        let _ = self.0.dispatcher.send(Message::Barrier(done));
+        deleted
+    }
+
     /// Takes a call's place in the order.
     pub fn ask(&self, ask: Ask, name: Name, progress: &Progress) -> Asked {
         let method = ask.method();

@@ -95,13 +95,14 @@ impl Dispatcher {
         let held = self.calls.iter().find(|held| held.ticket == ticket);
         // What fills a number is no answer to what was asked for.
         if let Some(held) = held.filter(|held| !held.spoiled) {
-            let ops = held.answered(self.model.as_str(), part, &answer);
+            let mut ops = held.answered(self.model.as_str(), part, &answer);
             match answer {
                 Answer::Taken(_) => self.later(ops),
                 // A run looks at once at what came of its step, and then nothing of this is written but its row. The bytes
                 // go with the rest: where the disk refuses the answer, it is asked for again.
                 _ if held.method == Method::TrainStep => {
-                    self.later(ops.into_iter().filter(is_answer).collect());
+                    ops.retain(is_answer);
+                    self.later(ops);
                 }
                 _ => self.relaxed(ops),
             }
