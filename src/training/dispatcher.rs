@@ -3,7 +3,6 @@
 //! What is sent was written before (`writing`). Each request that is sent or polled is a task; the dispatcher holds its
 //! handle, so a panic in one becomes an event of the lane, and the lane decides what follows.
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -19,6 +18,7 @@ use tinkex_supervise::{Address, Context, Exit, Mailbox, Reply, TaskSupervisor, f
 use super::Name;
 use super::held::Held;
 use super::method::{Ask, Method, nothing};
+use super::writing::Writing;
 use crate::error::{Error, Outcome};
 use crate::platform::uuid;
 use crate::request::Caller;
@@ -28,9 +28,9 @@ use crate::session::OF_A_RUN;
 use crate::store::{Journal, Op};
 use crate::transport::{Call, Transport};
 
-/// What a training client tells its dispatcher.
+/// What a training client tells its dispatcher, and what comes of what runs beside it.
 pub enum Message {
-    Call(Ticket, Incoming),
+    Call(Ticket, Box<Incoming>),
     /// The caller doesn't wait any more.
     LetGo(Ticket),
     /// A request is not through yet; its task goes on.
@@ -45,6 +45,14 @@ pub enum Message {
     Seen(u32, Vec<Op>),
     /// Answered when all that came before is done.
     Barrier(Reply<()>),
+    /// A part was sent until the server took it under this id, or did not.
+    Sent(Ticket, usize, Result<String, Denied>),
+    Polled(Ticket, usize, Result<Payload, Error>),
+    /// The task that sent or polled a part has ended so.
+    Crashed(Ticket, usize, Exit),
+    Committed(Writing, Result<(), Error>),
+    /// It is late for what [`Dispatcher::later`] had when so many flushes were made.
+    Late(u32),
 }
 
 /// A call, and who made it.
@@ -66,31 +74,13 @@ pub struct Dispatcher {
     pub lane: Lane<Error>,
     /// In the order in which they were made.
     pub calls: Vec<Held>,
-    pub running: FuturesUnordered<LocalBoxFuture<'static, Done>>,
+    pub running: FuturesUnordered<LocalBoxFuture<'static, Message>>,
     /// What happened and is not yet taken in.
-    pub news: VecDeque<Event<Error>>,
+    pub news: Vec<Event<Error>>,
     /// What is to be written with whatever is written next, or soon by itself.
     pub later: Vec<Op>,
     /// How often that was taken for a commit.
     pub flushes: u32,
-}
-
-/// What something that runs beside the dispatcher ends with.
-pub enum Done {
-    Event(Event<Error>),
-    Result(Ticket, usize, Payload),
-    /// A call could not be written, and with it what was to be written later.
-    NotWritten(Ticket, Error, Vec<Op>),
-    /// A relaxed write.
-    Kept(Result<(), Error>),
-    /// It is late for what [`Dispatcher::later`] had when so many flushes were made.
-    Late(u32),
-}
-
-enum Wake {
-    Stop,
-    Message(Message),
-    Done(Done),
 }
 
 impl Dispatcher {
@@ -108,34 +98,24 @@ impl Dispatcher {
                 (_, 0) => "the server to take a request",
                 _ => "a result",
             });
-            let wake = poll_fn(|cx| {
+            let message = poll_fn(|cx| {
                 if stop.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Wake::Stop);
+                    return Poll::Ready(None);
                 }
                 if let Poll::Ready(Some(message)) = pin!(inbox.next()).poll(cx) {
-                    return Poll::Ready(Wake::Message(message));
+                    return Poll::Ready(Some(message));
                 }
                 match self.running.poll_next_unpin(cx) {
-                    Poll::Ready(Some(done)) => Poll::Ready(Wake::Done(done)),
+                    Poll::Ready(Some(message)) => Poll::Ready(Some(message)),
                     _ => Poll::Pending,
                 }
             })
             .await;
             drop(waiting);
             faults::point("dispatcher");
-            match wake {
-                Wake::Stop => break,
-                Wake::Message(message) => self.hear(message),
-                Wake::Done(Done::Event(event)) => self.happened(event),
-                Wake::Done(Done::Result(ticket, part, payload)) => self.finished(ticket, part, payload),
-                Wake::Done(Done::NotWritten(ticket, error, mut later)) => {
-                    // By themselves: deleting makes room on a disk that is full. What goes with a deletion stays with it.
-                    later.retain(|op| !is_answer(op));
-                    self.relaxed(later);
-                    self.happened(Event::NotWritten(ticket, error));
-                }
-                Wake::Done(Done::Kept(kept)) => self.kept(kept),
-                Wake::Done(Done::Late(of)) => self.late(of),
+            match message {
+                Some(message) => self.hear(message),
+                None => break,
             }
         }
         if self.journal.lost().is_some() {
@@ -146,7 +126,7 @@ impl Dispatcher {
                 Message::Call(_, incoming) => incoming.caller.settle(Err(self.ending(Outcome::NotSent))),
                 Message::Await { caller, .. } => caller.settle(Err(self.ending(Outcome::Journaled))),
                 Message::Seen(key, with) => self.seen(key, with),
-                Message::LetGo(_) | Message::Impatient(..) | Message::Barrier(_) => {}
+                _ => {}
             }
         }
         // Begun is enough: the store outlives this.
@@ -166,8 +146,8 @@ impl Dispatcher {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Call(ticket, Incoming { ask, name, caller }) => {
-                let held = Held::new(ticket, ask, name, caller);
+            Message::Call(ticket, incoming) => {
+                let held = Held::new(ticket, *incoming);
                 let (parts, ends_apart) = (held.parts.len(), held.method == Method::TrainStep);
                 self.calls.push(held);
                 let effects = self.lane.call(ticket, parts, ends_apart);
@@ -178,9 +158,9 @@ impl Dispatcher {
                     let caller = held.caller.take();
                     held.seen |= caller.is_some_and(|caller| caller.progress().is_given_up());
                 }
-                self.news.push_back(Event::LetGo(ticket));
+                self.news.push(Event::LetGo(ticket));
             }
-            Message::Impatient(ticket, error) => self.news.push_back(Event::OutOfPatience(ticket, error)),
+            Message::Impatient(ticket, error) => self.news.push(Event::OutOfPatience(ticket, error)),
             Message::Await { first, key, caller } => {
                 let held = self.calls.iter_mut().find(|held| held.resumed && held.first == first);
                 match held {
@@ -194,57 +174,69 @@ impl Dispatcher {
                 self.relaxed(Vec::new());
                 let _ = done.send(());
             }
+            Message::Sent(ticket, part, taken) => self.sent(ticket, part, taken),
+            Message::Polled(ticket, part, polled) => self.polled(ticket, part, polled),
+            Message::Crashed(ticket, part, exit) => {
+                self.news.push(Event::Crashed(ticket, part, Error::from_exit(&exit, Outcome::Unknown)));
+            }
+            Message::Committed(writing, committed) => self.committed(writing, committed),
+            Message::Late(of) => self.late(of),
         }
     }
 
     fn take_news(&mut self) {
-        while let Some(event) = self.news.pop_front() {
-            let effects = self.lane.step(event);
-            self.perform(effects);
+        while !self.news.is_empty() {
+            for event in std::mem::take(&mut self.news) {
+                let effects = self.lane.step(event);
+                self.perform(effects);
+            }
         }
     }
 
-    fn find(&mut self, ticket: Ticket) -> Option<&mut Held> {
+    pub(super) fn find(&mut self, ticket: Ticket) -> Option<&mut Held> {
         self.calls.iter_mut().find(|held| held.ticket == ticket)
     }
 
-    /// Something came of a request: it is written down first, where it is worth it.
-    pub(super) fn happened(&mut self, event: Event<Error>) {
-        match &event {
-            Event::Written(ticket) => {
-                self.progress(*ticket, Outcome::Journaled);
-                if let Some(written) = self.find(*ticket).and_then(|held| held.written.take()) {
-                    let _ = written.send(());
-                }
+    /// What came of a request is written down first, where it is worth it.
+    fn sent(&mut self, ticket: Ticket, part: usize, taken: Result<String, Denied>) {
+        let stays = self.journal.owner().starts_with(OF_A_RUN);
+        let event = match taken {
+            Ok(request) => {
+                self.keep(ticket, part, Answer::Taken(request.clone()));
+                Event::Answered(ticket, part, request)
             }
-            Event::NotWritten(ticket, _) => self.progress(*ticket, Outcome::NotSent),
-            Event::Answered(ticket, part, request) => {
-                self.keep(*ticket, *part, Answer::Taken(request.clone()));
+            // A run comes back with a key that is let in. Until then what it asks for stays in its order: were this call gone,
+            // one behind it could be let in.
+            Err(Denied::Refused(Refusal::Final(error))) if stays && lets_nobody_in(&error) => {
+                Event::Barred(ticket, part, error)
             }
-            Event::Failed(ticket, part, error) => {
-                self.keep(*ticket, *part, Answer::Failed(Failed::from(error)));
-            }
-            _ => {}
-        }
-        self.news.push_back(event);
-    }
-
-    fn finished(&mut self, ticket: Ticket, part: usize, payload: Payload) {
-        let (encoding, bytes) = match &payload {
-            Payload::Json(bytes) => (Encoding::Json, bytes.clone()),
-            Payload::Protobuf(bytes) => (Encoding::Protobuf, bytes.clone()),
+            Err(Denied::Refused(refusal)) => Event::Refused(ticket, part, refusal),
+            Err(Denied::Barred(error)) => Event::Barred(ticket, part, error),
         };
-        self.keep(ticket, part, Answer::Result(encoding, bytes));
-        if let Some(held) = self.find(ticket) {
-            held.parts[part].result = Some(payload);
-        }
-        self.news.push_back(Event::Finished(ticket, part));
+        self.news.push(event);
     }
 
-    fn progress(&mut self, ticket: Ticket, outcome: Outcome) {
-        if let Some(caller) = self.find(ticket).and_then(|held| held.caller.as_ref()) {
-            caller.progress().set(outcome);
-        }
+    fn polled(&mut self, ticket: Ticket, part: usize, polled: Result<Payload, Error>) {
+        let event = match polled {
+            Ok(payload) => {
+                let (encoding, bytes) = match &payload {
+                    Payload::Json(bytes) => (Encoding::Json, bytes),
+                    Payload::Protobuf(bytes) => (Encoding::Protobuf, bytes),
+                };
+                self.keep(ticket, part, Answer::Result(encoding, bytes.clone()));
+                if let Some(held) = self.find(ticket) {
+                    held.parts[part].result = Some(payload);
+                }
+                Event::Finished(ticket, part)
+            }
+            // The result is still there for whoever is let in.
+            Err(error) if lets_nobody_in(&error) => Event::Barred(ticket, part, error),
+            Err(error) => {
+                self.keep(ticket, part, Answer::Failed(Failed::from(&error)));
+                Event::Failed(ticket, part, error)
+            }
+        };
+        self.news.push(event);
     }
 
     fn perform(&mut self, effects: Vec<Effect<Error>>) {
@@ -252,7 +244,7 @@ impl Dispatcher {
             match effect {
                 Effect::Write { ticket, first, again } => {
                     if let Err(error) = self.write(ticket, first, again) {
-                        self.happened(Event::NotWritten(ticket, error));
+                        self.not_written(ticket, error);
                     }
                 }
                 Effect::Send { ticket, part } => self.send(ticket, part, false),
@@ -288,38 +280,20 @@ impl Dispatcher {
         let written = &mut held.parts[part];
         // Whoever is not let in can't tell then what the server has of the call.
         let unclear = std::mem::replace(&mut written.sent, true) || filler || parts > 1;
-        let (path, body, key) = match (filler, &written.body) {
-            (false, Some(body)) => {
-                (written.path.to_string(), Ok(body.clone()), written.idempotency_key.clone())
+        let (call, key) = match &written.body {
+            Some(body) if !filler => {
+                (Call::post(written.path.to_string(), body.clone()), written.idempotency_key.clone())
             }
-            _ => {
-                let platform = self.transport.platform();
-                ("forward_backward".to_owned(), nothing(&self.model, number), uuid(&**platform))
-            }
+            _ => match nothing(&self.model, number) {
+                Ok(body) => (Call::post("forward_backward", body), uuid(&**self.transport.platform())),
+                Err(error) => return self.news.push(Event::Crashed(ticket, part, error)),
+            },
         };
-        let body = match body {
-            Ok(body) => body,
-            Err(error) => return self.news.push_back(Event::Crashed(ticket, part, error)),
-        };
+        let call = Call { idempotency_key: Some(key), ..call };
         let name = format!("{} {number}", if filler { "place of" } else { kind });
         let (transport, impatient) = (self.transport.clone(), self.impatient(ticket));
-        let stays = self.journal.owner().starts_with(OF_A_RUN);
-        let mut call = Call::post(path, body);
-        call.idempotency_key = Some(key);
-        let sent = async move {
-            Done::Event(match submit(&transport, call, unclear, impatient).await {
-                Ok(request) => Event::Answered(ticket, part, request),
-                // A run comes back with a key that is let in. Until then what it asks for stays in its order: were this call
-                // gone, one behind it could be let in.
-                Err(Denied::Refused(Refusal::Final(error)))
-                    if stays && matches!(error.status(), Some(401..=403)) =>
-                {
-                    Event::Barred(ticket, part, error)
-                }
-                Err(Denied::Refused(refusal)) => Event::Refused(ticket, part, refusal),
-                Err(Denied::Barred(error)) => Event::Barred(ticket, part, error),
-            })
-        };
+        let sent =
+            async move { Message::Sent(ticket, part, submit(&transport, call, unclear, impatient).await) };
         self.start(ticket, part, name, sent.boxed_local());
     }
 
@@ -328,14 +302,7 @@ impl Dispatcher {
         let kind = held.kind(part);
         let name = format!("result of {} {}", kind.as_str(), held.number(part));
         let result = retrieve(&self.transport, &request, kind, self.impatient(ticket));
-        let polled = result.map(move |result| match result {
-            Ok(payload) => Done::Result(ticket, part, payload),
-            // The result is still there for whoever is let in.
-            Err(error) if matches!(error.status(), Some(401..=403)) => {
-                Done::Event(Event::Barred(ticket, part, error))
-            }
-            Err(error) => Done::Event(Event::Failed(ticket, part, error)),
-        });
+        let polled = result.map(move |result| Message::Polled(ticket, part, result));
         self.start(ticket, part, name, polled.boxed_local());
     }
 
@@ -344,12 +311,9 @@ impl Dispatcher {
         Box::new(move |error| drop(address.send(Message::Impatient(ticket, error))))
     }
 
-    fn start(&mut self, ticket: Ticket, part: usize, name: String, work: LocalBoxFuture<'static, Done>) {
+    fn start(&mut self, ticket: Ticket, part: usize, name: String, work: LocalBoxFuture<'static, Message>) {
         let task = self.requests.spawn_nolink(name, |_| work);
-        let ended = async move {
-            let crashed = |exit| Event::Crashed(ticket, part, Error::from_exit(&exit, Outcome::Unknown));
-            task.await.unwrap_or_else(|exit| Done::Event(crashed(exit)))
-        };
+        let ended = task.map(move |ended| ended.unwrap_or_else(|exit| Message::Crashed(ticket, part, exit)));
         self.running.push(ended.boxed_local());
     }
 }
@@ -357,4 +321,9 @@ impl Dispatcher {
 /// A request's id may be older than what was written meanwhile; sending again finds it.
 pub(super) fn is_answer(op: &Op) -> bool {
     matches!(op, Op::Put(key, _) if key.starts_with(ANSWERS))
+}
+
+/// The server takes nothing from whoever has this key.
+fn lets_nobody_in(error: &Error) -> bool {
+    matches!(error.status(), Some(401..=403))
 }

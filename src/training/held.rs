@@ -9,6 +9,7 @@ use tinkex_protocol::json::futures::RequestType;
 use tinkex_supervise as supervise;
 
 use super::Name;
+use super::dispatcher::Incoming;
 use super::method::{Ask, Method};
 use crate::error::{Error, Outcome};
 use crate::request::retrieve::Payload;
@@ -74,7 +75,7 @@ pub struct Part {
 }
 
 impl Held {
-    pub fn new(ticket: Ticket, ask: Ask, name: Name, caller: Caller) -> Held {
+    pub fn new(ticket: Ticket, Incoming { ask, name, caller }: Incoming) -> Held {
         let Name { key, label, with, written } = name;
         let method = ask.method();
         let part = |(path, data)| Part { path: Rc::from(path), data, ..Part::default() };
@@ -150,6 +151,13 @@ impl Held {
             lost,
             spoiled,
             resumed: true,
+        }
+    }
+
+    /// So far it has come now, should its caller ask.
+    pub fn come_to(&self, outcome: Outcome) {
+        if let Some(caller) = &self.caller {
+            caller.progress().set(outcome);
         }
     }
 

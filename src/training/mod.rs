@@ -133,7 +133,7 @@ impl TrainingClient {
         let dispatcher = self.0.dispatcher.clone();
         let let_go = move || drop(dispatcher.send(Message::LetGo(ticket)));
         let (caller, reply) = caller(progress.clone(), Box::new(let_go));
-        let message = Message::Call(ticket, Incoming { ask, name, caller });
+        let message = Message::Call(ticket, Box::new(Incoming { ask, name, caller }));
         if let Err(Message::Call(_, incoming)) = self.0.dispatcher.send(message) {
             incoming.caller.settle(Err(self.ended(Outcome::NotSent)));
         }

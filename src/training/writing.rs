@@ -10,7 +10,7 @@ use tinkex_journal::lane::{Event, Number, Records, Ticket};
 use tinkex_journal::record::Answer;
 use tinkex_protocol::SeqId;
 
-use super::dispatcher::{Dispatcher, Done, is_answer};
+use super::dispatcher::{Dispatcher, Message, is_answer};
 use super::held::Held;
 use super::method::{Ask, Method};
 use crate::error::{Error, Outcome};
@@ -19,6 +19,15 @@ use crate::store::{Durability, Op};
 
 /// Request ids and deletions wait so long for a commit to go with: most calls end before, and cost no commit for these.
 const LATER: Duration = Duration::from_millis(250);
+
+/// What a commit was for.
+pub enum Writing {
+    /// A call, and with it what was to be written later.
+    Call(Ticket, Vec<Op>),
+    GivingUp(Ticket),
+    /// Nobody waits for it.
+    Relaxed,
+}
 
 impl Dispatcher {
     /// Gives the parts of a call their numbers, makes their bytes, which are final from here on, and writes them down.
@@ -51,13 +60,49 @@ impl Dispatcher {
             caller.progress().sent();
         }
         let later = self.take_later();
-        let committed = self.journal.commit(Durability::Strict, [later.clone(), ops].concat());
-        let done = move |result| match result {
-            Ok(()) => Done::Event(Event::Written(ticket)),
-            Err(error) => Done::NotWritten(ticket, error, later),
-        };
-        self.running.push(committed.map(done).boxed_local());
+        let mut all = later.clone();
+        all.append(&mut ops);
+        self.commit(Durability::Strict, all, Writing::Call(ticket, later));
         Ok(())
+    }
+
+    fn commit(&self, durability: Durability, ops: Vec<Op>, writing: Writing) {
+        let committed = self.journal.commit(durability, ops);
+        self.running.push(committed.map(|committed| Message::Committed(writing, committed)).boxed_local());
+    }
+
+    pub(super) fn committed(&mut self, writing: Writing, committed: Result<(), Error>) {
+        match (writing, committed) {
+            (Writing::Call(ticket, _), Ok(())) => {
+                if let Some(held) = self.find(ticket) {
+                    held.come_to(Outcome::Journaled);
+                    if let Some(written) = held.written.take() {
+                        let _ = written.send(());
+                    }
+                }
+                self.news.push(Event::Written(ticket));
+            }
+            (Writing::Call(ticket, mut later), Err(error)) => {
+                // By themselves: deleting makes room on a disk that is full. What goes with a deletion stays with it.
+                later.retain(|op| !is_answer(op));
+                self.relaxed(later);
+                self.not_written(ticket, error);
+            }
+            (Writing::GivingUp(ticket), Ok(())) => self.news.push(Event::GivenUp(ticket)),
+            (Writing::GivingUp(ticket), Err(error)) => self.news.push(Event::NotGivenUp(ticket, error)),
+            (Writing::Relaxed, Ok(())) => {}
+            // It costs work after a crash and nothing else; so it is only said.
+            (Writing::Relaxed, Err(error)) => {
+                self.transport.platform().log(Level::Warn, &format!("a record was not kept: {error}"));
+            }
+        }
+    }
+
+    pub(super) fn not_written(&mut self, ticket: Ticket, error: Error) {
+        if let Some(held) = self.find(ticket) {
+            held.come_to(Outcome::NotSent);
+        }
+        self.news.push(Event::NotWritten(ticket, error));
     }
 
     /// Somebody else holds the session: the store knows at once which of the calls that are being written it has refused.
@@ -68,10 +113,8 @@ impl Dispatcher {
         while self.calls.iter().any(is_being_written)
             && let Some(done) = self.running.next().await
         {
-            match done {
-                Done::Event(event @ Event::Written(_)) => self.happened(event),
-                Done::NotWritten(ticket, error, _) => self.happened(Event::NotWritten(ticket, error)),
-                _ => {}
+            if let Message::Committed(call @ Writing::Call(..), committed) = done {
+                self.committed(call, committed);
             }
         }
     }
@@ -83,12 +126,7 @@ impl Dispatcher {
         held.spoiled = true;
         held.parts.iter_mut().for_each(|part| part.body = None);
         let ops = held.given_up(self.model.as_str(), part, why);
-        let committed = self.journal.commit(Durability::Strict, ops);
-        let done = move |result| match result {
-            Ok(()) => Done::Event(Event::GivenUp(ticket)),
-            Err(error) => Done::Event(Event::NotGivenUp(ticket, error)),
-        };
-        self.running.push(committed.map(done).boxed_local());
+        self.commit(Durability::Strict, ops, Writing::GivingUp(ticket));
     }
 
     pub(super) fn keep(&mut self, ticket: Ticket, part: usize, answer: Answer) {
@@ -113,7 +151,7 @@ impl Dispatcher {
         if self.later.is_empty() && !ops.is_empty() {
             let late = self.transport.platform().timer(LATER);
             let of = self.flushes;
-            self.running.push(late.map(move |()| Done::Late(of)).boxed_local());
+            self.running.push(late.map(move |()| Message::Late(of)).boxed_local());
         }
         self.later.extend(ops);
     }
@@ -135,15 +173,7 @@ impl Dispatcher {
         let mut all = self.take_later();
         all.extend(ops);
         if !all.is_empty() {
-            let committed = self.journal.commit(Durability::Relaxed, all);
-            self.running.push(committed.map(Done::Kept).boxed_local());
-        }
-    }
-
-    /// A relaxed write that failed costs work after a crash and nothing else; so it is only said.
-    pub(super) fn kept(&self, kept: Result<(), Error>) {
-        if let Err(error) = kept {
-            self.transport.platform().log(Level::Warn, &format!("a record was not kept: {error}"));
+            self.commit(Durability::Relaxed, all, Writing::Relaxed);
         }
     }
 
