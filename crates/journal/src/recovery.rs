@@ -39,68 +39,67 @@ pub struct Part {
 ///
 /// Fails with the version of the first record that is too new.
 pub fn recover(model: &str, record: Option<Vec<u8>>, found: [Found; 3]) -> Result<Recovered, u8> {
-    let [heads, bodies, answers] = found;
-    let mut damaged = Vec::new();
-    let mut calls: Vec<Call> = Vec::new();
     let key = model_key(model);
-    let mut next = match record.map(|bytes| (Model::from_bytes(&key, &bytes), bytes)) {
-        Some((Ok(record), _)) => record.next,
-        Some((Err(Unreadable::TooNew(version)), _)) => return Err(version),
-        Some((Err(Unreadable::Damaged), bytes)) => {
-            damaged.push((key, bytes));
-            FIRST
-        }
-        None => FIRST,
-    };
-    for (key, bytes) in heads {
-        let Some(number) = Place::Request.number(model, &key) else { continue };
-        let head = read::<Head>(key, bytes, &mut damaged)?;
-        next = next.max(number + 1);
-        // Parts of one call stand one behind the other.
-        let behind = calls.last_mut().filter(|call| call.first + call.parts.len() as u64 == number);
-        match (&head, behind) {
-            (Some(head), Some(call)) if head.part as usize == call.parts.len() => {
-                call.parts.push(Part { head: Some(head.clone()), ..Part::default() });
-            }
-            (None, Some(call)) if call.expects_more() => call.parts.push(Part::default()),
-            _ => {
-                // Whatever part is found first, those before it belong to the call as well.
-                let part = head.as_ref().map_or(0, |head| u64::from(head.part).min(number - 1));
-                let mut parts = vec![Part::default(); part as usize];
-                parts.push(Part { head, ..Part::default() });
-                calls.push(Call { first: number - part, parts });
-            }
+    let (mut calls, mut damaged, mut next) = (Vec::new(), Vec::new(), FIRST);
+    if let Some(bytes) = record {
+        match unless_damaged(Model::from_bytes(&key, &bytes))? {
+            Some(record) => next = record.next,
+            None => damaged.push((key, bytes)),
         }
     }
-    for (key, bytes) in answers {
-        let Some(number) = Place::Answer.number(model, &key) else { continue };
-        let answer = read::<Answer>(key, bytes, &mut damaged)?;
-        if let Some(part) = find(&mut calls, number) {
-            part.answer = answer;
-        }
-    }
-    for (key, bytes) in bodies {
-        let Some(number) = Place::Body.number(model, &key) else { continue };
-        let Some(part) = find(&mut calls, number) else { continue };
-        let Some(head) = &part.head else { continue };
-        if head.body_length as usize == bytes.len() && head.body_check == check(&key, &bytes) {
-            part.body = Some(bytes);
-        } else {
-            damaged.push((key, bytes));
+    for (place, records) in [Place::Request, Place::Body, Place::Answer].into_iter().zip(found) {
+        for (key, mut bytes) in records {
+            let Some(number) = place.number(model, &key) else { continue };
+            let sound = match place {
+                Place::Request => {
+                    next = next.max(number + 1);
+                    let head = unless_damaged(Head::from_bytes(&key, &bytes))?;
+                    let sound = head.is_some();
+                    add(&mut calls, number, head);
+                    sound
+                }
+                Place::Body => find(&mut calls, number).is_none_or(|part| part.take_body(&key, &mut bytes)),
+                Place::Answer => {
+                    let answer = unless_damaged(Answer::from_bytes(&key, &bytes))?;
+                    let sound = answer.is_some();
+                    if let Some(part) = find(&mut calls, number) {
+                        part.answer = answer;
+                    }
+                    sound
+                }
+            };
+            if !sound {
+                damaged.push((key, bytes));
+            }
         }
     }
     Ok(Recovered { next, calls, damaged })
 }
 
 /// A record, or none where it is damaged.
-fn read<R: Record>(key: String, bytes: Vec<u8>, damaged: &mut Found) -> Result<Option<R>, u8> {
-    match R::from_bytes(&key, &bytes) {
+fn unless_damaged<R>(read: Result<R, Unreadable>) -> Result<Option<R>, u8> {
+    match read {
         Ok(record) => Ok(Some(record)),
         Err(Unreadable::TooNew(version)) => Err(version),
-        Err(Unreadable::Damaged) => {
-            damaged.push((key, bytes));
-            Ok(None)
-        }
+        Err(Unreadable::Damaged) => Ok(None),
+    }
+}
+
+/// Adds a request to its call, whose parts stand one behind the other.
+fn add(calls: &mut Vec<Call>, number: Number, head: Option<Head>) {
+    let goes_on = calls.last().is_some_and(|call| {
+        let at = call.parts.len();
+        let expected = head.as_ref().map_or(call.expects_more(), |head| head.part as usize == at);
+        expected && call.first + at as u64 == number
+    });
+    if !goes_on {
+        // Whatever part is found first, those before it belong to the call as well.
+        let part = head.as_ref().map_or(0, |head| u64::from(head.part).min(number - 1));
+        let parts = (0..part).map(|_| Part::default()).collect();
+        calls.push(Call { first: number - part, parts });
+    }
+    if let Some(call) = calls.last_mut() {
+        call.parts.push(Part { head, ..Part::default() });
     }
 }
 
@@ -172,6 +171,16 @@ impl Call {
 }
 
 impl Part {
+    /// Whether these are its bytes as they were written, and takes them then. Without its head nobody can say, or send them.
+    fn take_body(&mut self, key: &str, bytes: &mut Vec<u8>) -> bool {
+        let Some(head) = &self.head else { return true };
+        let sound = head.body_length as usize == bytes.len() && head.body_check == check(key, bytes);
+        if sound {
+            self.body = Some(std::mem::take(bytes));
+        }
+        sound
+    }
+
     fn resumed(&self) -> ResumedPart {
         match &self.answer {
             Some(Answer::Taken(request)) => ResumedPart::Answered(request.clone()),
