@@ -304,6 +304,8 @@ export type ToOwner =
   | { type: "away" }
   /** The page is back, or its network has come or gone. */
   | { type: "wake"; online: boolean }
+  /** The second file, of the same build: from now on there are training runs. */
+  | { type: "extend"; module: WebAssembly.Module }
   /** To the run that the call of this key has open. With `life` only to that instance, whose question it answers. */
   | { type: "toRun"; key: number; life?: number; message: ToRun };
 

@@ -35,7 +35,7 @@ export {
   UnprocessableEntityError,
 } from "./errors.js";
 export { init } from "./init.js";
-export { TrainingRun } from "./run.js";
+export type { TrainingRun } from "./run.js";
 export type * from "./run-types.js";
 export { SamplingClient } from "./sampling.js";
 export { ServiceClient } from "./service.js";

@@ -1,20 +1,25 @@
 // Gets the WebAssembly, once, and makes its owner, and a Worker for it to live in where one is asked for. Nothing happens before `init()` is called: no entry has side effects.
 
-import { bufferSource, choices, shown, urlLike, wasmModule, workerLike } from "./checks.js";
+import { choices, shown, workerLike } from "./checks.js";
 import { InitError, InvalidArgumentError, NotInitializedError } from "./errors.js";
 import { createInstance } from "./instance.js";
 import { LocalLife, wordsOf } from "./life.js";
 import { type Begin, Owner } from "./owner.js";
 import { isOnline, watchPage } from "./page-life.js";
 import { Page } from "./page.js";
-import type { InitOptions } from "./types.js";
-import { Workers } from "./workers.js";
+import type { InitOptions, WasmSource } from "./types.js";
+import { moduleFrom, oneOf, part, sourceChecks, type WasmFile, wasmSource } from "./files.js";
 import { World } from "./world.js";
 
 let started: Promise<void> | undefined;
 /** What it was started with. */
 let first: InitOptions = {};
 let page: Page | undefined;
+/** Lets the instance and its successors have the second file. */
+let bringRuns: (() => Promise<void>) | undefined;
+let runs: Promise<RunsCode> | undefined;
+
+type RunsCode = typeof import("./run.js");
 
 /**
  * Loads and starts the WebAssembly. To be awaited once before the first method; further calls give the same promise,
@@ -35,20 +40,39 @@ export function init(options: InitOptions = {}): Promise<void> {
 }
 
 function refuseOther(options: InitOptions): Promise<never> | undefined {
-  for (const name of ["worker", "module", "url", "bytes"] as const) {
-    const asked = plain(options[name]);
-    if (asked === undefined || asked === (plain(first[name]) ?? false)) continue;
+  const before = named(first);
+  for (const [name, asked] of Object.entries(named(options))) {
+    if (asked === undefined || asked === (before[name] ?? false)) continue;
     const message =
-      `init({ ${name}: ${shown(asked)} }) comes after an init() without it: all of a page shares one client, so make ` +
+      `init() with ${name}: ${shown(asked)} comes after an init() without it: all of a page shares one client, so make ` +
       "this the first call, or leave it out";
     return Promise.reject(new InvalidArgumentError(name, message));
   }
   return undefined;
 }
 
-/** Two URLs are two objects, and may be the same. */
-function plain<T>(value: T | URL): T | string {
-  return value instanceof URL ? value.href : value;
+/** Each option by its name. Two URLs are two objects, and may be the same. */
+function named({ runs = {}, ...options }: InitOptions): Record<string, unknown> {
+  const ofRuns = Object.entries(runs).map(([name, value]) => [`runs.${name}`, value] as const);
+  const all = [...Object.entries(options), ...ofRuns];
+  return Object.fromEntries(all.map(([name, value]) => [name, value instanceof URL ? value.href : value]));
+}
+
+/**
+ * Loads what training runs need beyond `init()`, once; after a failure the next call tries again. Rejects with `InitError`,
+ * and with `NotInitializedError` before `init()` has resolved.
+ */
+export async function loadRuns(method: string): Promise<RunsCode> {
+  const bring = bringRuns;
+  if (!bring) throw new NotInitializedError(method);
+  runs ??= Promise.all([part("run.js", () => import("./run.js")), bring()]).then(
+    ([code]) => code,
+    (reason: unknown) => {
+      runs = undefined;
+      throw reason;
+    },
+  );
+  return runs;
 }
 
 /** What all calls go through. Throws `NotInitializedError` before `init()` has resolved. */
@@ -58,17 +82,12 @@ export function pageFor(method: string): Page {
 }
 
 async function start(given: InitOptions): Promise<void> {
-  const { worker, ...options } = choices(given, {
+  const { worker, runs, ...source } = choices(given, {
     worker: workerLike,
-    module: wasmModule,
-    url: urlLike,
-    bytes: bufferSource,
+    runs: wasmSource,
+    ...sourceChecks,
   });
-  const [second] = Object.keys(options).slice(1);
-  if (second) {
-    throw new InvalidArgumentError(second, "init() takes one of `module`, `url` and `bytes`, not several");
-  }
-  const module = await moduleFrom(options);
+  const module = await moduleFrom(oneOf(source), FIRST);
   const made = new Page((message) => owner.post(message));
   const begin = worker ? await inWorker(worker, module, made) : onPage(module, made);
   let owner: Owner;
@@ -85,6 +104,11 @@ async function start(given: InitOptions): Promise<void> {
     );
   }
   page = made;
+  bringRuns = async () => {
+    const second = await moduleFrom(runs ?? besideOf(source), SECOND);
+    checkFit(module, second);
+    owner.post({ type: "extend", module: second });
+  };
   // For as long as there is the page.
   const hidden = () => made.hidden();
   const away = (kept: boolean) => {
@@ -102,79 +126,37 @@ function onPage(module: WebAssembly.Module, page: Page): Begin {
 }
 
 async function inWorker(worker: true | string | URL, module: WebAssembly.Module, page: Page): Promise<Begin> {
+  const { Workers } = await part("workers.js", () => import("./workers.js"));
   const workers = await Workers.open(worker === true ? undefined : worker, module, page);
   return (hear) => workers.next(hear);
 }
 
-async function moduleFrom(options: Omit<InitOptions, "worker">): Promise<WebAssembly.Module> {
-  if (options.module) return options.module;
-  if (options.bytes) return compile(options.bytes, "the given bytes");
-  const url = options.url ?? besideThePackage();
-  const href = String(url);
-  if (href.startsWith("file:")) return compile(await readFile(href), href);
-  let response: Response;
-  try {
-    response = await fetch(href);
-  } catch (cause) {
-    throw new InitError(`${href} can't be fetched (${wordsOf(cause)}). ${OTHER_WAYS}`, cause);
-  }
-  if (!response.ok) throw new InitError(`${href} was answered with ${response.status}. ${OTHER_WAYS}`);
-  if ("compileStreaming" in WebAssembly && isWasm(response.headers.get("content-type"))) {
-    return compile(response, href);
-  }
-  // A server that doesn't know the type: the bytes are as good, and say whether they are WebAssembly at all.
-  return compile(await response.arrayBuffer(), href);
+/** The runs' file is where the first one is said to be. */
+function besideOf({ url }: WasmSource): WasmSource {
+  return url === undefined ? {} : { url: String(url).replace(/[^/]*$/, "tinkex_runs_bg.wasm") };
 }
 
-async function compile(source: Response | BufferSource, from: string): Promise<WebAssembly.Module> {
-  try {
-    if (source instanceof Response) return await WebAssembly.compileStreaming(source);
-    const whole = ArrayBuffer.isView(source)
-      ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
-      : new Uint8Array(source);
-    const head = new TextDecoder().decode(whole.slice(0, 64));
-    if (!head.startsWith("\0asm")) {
-      const fix = head.trimStart().startsWith("<") ? HTML : OTHER_WAYS;
-      throw new InitError(`${from} is not WebAssembly. ${fix}`);
-    }
-    return await WebAssembly.compile(source);
-  } catch (cause) {
-    if (cause instanceof InitError) throw cause;
-    const why = wordsOf(cause);
-    const fix = /unsafe-eval|Security Policy|CSP/i.test(why) ? CSP : OTHER_WAYS;
-    throw new InitError(`${from} can't be compiled (${why}). ${fix}`, cause);
-  }
+/** The second file imports the memory by a name that only the first file of its own build has. */
+function checkFit(first: WebAssembly.Module, second: WebAssembly.Module): void {
+  const memory = WebAssembly.Module.imports(second).find(({ kind }) => kind === "memory");
+  if (memory && WebAssembly.Module.exports(first).some(({ name }) => name === memory.name)) return;
+  throw new InitError(
+    "tinkex_runs_bg.wasm is not of the version of tinkex_bg.wasm that is running: take both from one version of the " +
+      "package. A page that was open while it was updated is right after a reload",
+  );
 }
 
-/** Written so that bundlers see it and bring the file along. */
-function besideThePackage(): URL {
-  try {
-    return new URL("./tinkex_bg.wasm", import.meta.url);
-  } catch (cause) {
-    throw new InitError(`this runtime does not say where the package is. ${OTHER_WAYS}`, cause);
-  }
-}
+// The URLs are written so that bundlers see them and bring the files along.
 
-async function readFile(href: string): Promise<BufferSource> {
-  // By a name that bundlers for browsers don't follow; only runtimes with files come here.
-  const fs = "node:fs/promises";
-  try {
-    const { readFile } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ fs)) as {
-      readFile(this: void, url: URL): Promise<Uint8Array<ArrayBuffer>>;
-    };
-    return await readFile(new URL(href));
-  } catch (cause) {
-    throw new InitError(`${href} can't be read (${wordsOf(cause)}). ${OTHER_WAYS}`, cause);
-  }
-}
+const FIRST: WasmFile = {
+  beside: () => new URL("./tinkex_bg.wasm", import.meta.url),
+  otherwise:
+    "Say where the package's tinkex_bg.wasm is, with init({ url }), or give it, with init({ bytes }) or init({ module })",
+};
 
-const OTHER_WAYS =
-  "Say where the package's tinkex_bg.wasm is, with init({ url }), or give it, with init({ bytes }) or init({ module })";
-const HTML =
-  "It is HTML: a server answers so for a file that it doesn't have. With Vite, add " +
-  'optimizeDeps: { exclude: ["tinkex"] } to vite.config; else say where the file is, with init({ url })';
-const CSP = "The page's Content-Security-Policy needs 'wasm-unsafe-eval' in script-src";
-
-function isWasm(contentType: string | null): boolean {
-  return contentType?.startsWith("application/wasm") ?? false;
-}
+const SECOND: WasmFile = {
+  beside: () => new URL("./tinkex_runs_bg.wasm", import.meta.url),
+  otherwise:
+    "Training runs need the package's tinkex_runs_bg.wasm: say where it is, with init({ runs: { url } }), or give it, with " +
+    "init({ runs: { bytes } }) or init({ runs: { module } })",
+};

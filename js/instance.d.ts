@@ -36,6 +36,8 @@ export interface Instance {
   initSync(source: { module: WebAssembly.Module }): unknown;
   /** Once, after `initSync`. */
   start(): void;
+  /** The second file is there, of the same build: once, before the first method of a run. */
+  provide_runs(module: WebAssembly.Module): void;
   /** Makes a service of this number. */
   open(service: number, options: Uint8Array): void;
   /** Starts a call, which is answered through the host by its key, exactly once. Client 0 is the service itself. */

@@ -116,6 +116,8 @@ export class LocalLife implements Life {
       case "wake":
         this.#world.goOn();
         return instance.wake(message.online);
+      case "extend":
+        return instance.provide_runs(message.module);
     }
   }
 

@@ -21,6 +21,7 @@ const RESTART_WINDOW = 5_000; // ms
 
 type Call = Extract<ToOwner, { type: "call" }>;
 type Open = Extract<ToOwner, { type: "open" }>;
+type Extend = Extract<ToOwner, { type: "extend" }>;
 
 /** Begins a life. Throws where that can't be. */
 export type Begin = (hear: (message: FromLife) => void) => Life;
@@ -70,6 +71,8 @@ export class Owner {
   /** How many instances there were. */
   #lives = 0;
   #online = true;
+  /** What every instance gets first, once the page has it. */
+  #extension: Extend | undefined;
   /** When the last restarts were. */
   #restarts: number[] = [];
   /** What happened, when no instance will be made any more. */
@@ -109,6 +112,10 @@ export class Owner {
         break;
       case "wake":
         this.#online = message.online;
+        this.#life.tell(message);
+        break;
+      case "extend":
+        this.#extension = message;
         this.#life.tell(message);
         break;
       case "away":
@@ -343,6 +350,7 @@ export class Owner {
       }
       this.#life.setBusy(this.#pending.size > 0);
       if (!this.#online) this.#life.tell({ type: "wake", online: false });
+      if (this.#extension) this.#life.tell(this.#extension);
       for (const opened of this.#services.values()) this.#life.tell(opened);
       for (const service of this.#watched) this.#life.tell({ type: "watch", service, on: true });
       for (const [number, client] of this.#clients) this.#remake(number, client);

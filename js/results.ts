@@ -2,9 +2,7 @@
 
 import type { WireForwardOutput, WireSampleOutput, WireTensor } from "./boundary.js";
 import { float32s, int32s, int64s } from "./numbers.js";
-import type { WireRunEvent } from "./run-boundary.js";
-import type { RunEvent } from "./run-types.js";
-import type { ForwardBackwardOutput, Label, SampleOutput, Tensor } from "./types.js";
+import type { ForwardBackwardOutput, SampleOutput, Tensor } from "./types.js";
 
 export function forwardOutput({ lossFnOutputs, ...rest }: WireForwardOutput): ForwardBackwardOutput {
   return {
@@ -32,18 +30,6 @@ export function sampleOutput(answer: WireSampleOutput): SampleOutput {
       topkPromptLogprobs: { ...topk, tokenIds: int32s(topk.tokenIds), logprobs: float32s(topk.logprobs) },
     }),
   };
-}
-
-export function runEvent(event: WireRunEvent): RunEvent {
-  if (event.type === "step") {
-    const { value, ...rest } = event;
-    return { ...rest, ...(value !== undefined && { value: JSON.parse(value) as Label }) };
-  }
-  if (event.type === "sample") {
-    const { tokens, logprobs, ...rest } = event;
-    return { ...rest, tokens: int32s(tokens), ...(logprobs && { logprobs: float32s(logprobs) }) };
-  }
-  return event;
 }
 
 function tensor({ dtype, shape, data }: WireTensor): Tensor {

@@ -4,7 +4,7 @@ import type { ServiceMethods } from "./boundary.js";
 import { ClosedError, DataMismatchError, TinkexError } from "./errors.js";
 import type { Handle } from "./handle.js";
 import type { Talk } from "./page.js";
-import { runEvent } from "./results.js";
+import { runEvent } from "./run-event.js";
 import type { Answer, Ask, FromRun, ToRun, WireAsk, WireRunStatus } from "./run-boundary.js";
 import type { Means } from "./run-options.js";
 import { StepAttempt } from "./run-step.js";

@@ -1,14 +1,23 @@
 // A training run as users have it: its status, its events and its commands, wherever it works.
 
 import type { ServiceMethods } from "./boundary.js";
-import { boolean, choices, integer, refuse } from "./checks.js";
+import { boolean, choices, integer, refuse, text } from "./checks.js";
 import { DataMismatchError, InvalidArgumentError } from "./errors.js";
 import type { Handle } from "./handle.js";
-import { runEvent } from "./results.js";
+import { runEvent } from "./run-event.js";
 import type { WireRunSpec } from "./run-boundary.js";
 import { OpenedRun } from "./run-open.js";
-import type { Means } from "./run-options.js";
-import type { ResumeOptions, RunEnd, RunEvent, RunListeners, RunStatus, StopOptions } from "./run-types.js";
+import { type Means, meansOf, specOf } from "./run-options.js";
+import type {
+  OpenRunOptions,
+  ResumeOptions,
+  RunEnd,
+  RunEvent,
+  RunListeners,
+  RunOptions,
+  RunStatus,
+  StopOptions,
+} from "./run-types.js";
 import { openChannel, seatsOf } from "./seats.js";
 import { type ReadRun, Tab } from "./tabs.js";
 import type { SavedCheckpoint } from "./types.js";
@@ -80,8 +89,23 @@ export class TrainingRun implements AsyncIterable<RunEvent>, AsyncDisposable {
     });
   }
 
+  /** @internal Writes a new run down, and opens it. */
+  static async start(handle: Handle<ServiceMethods>, options: RunOptions): Promise<TrainingRun> {
+    const { spec, means } = await specOf(options);
+    const { id } = await handle.call("startRun", spec);
+    return TrainingRun.#open(handle, id, means, true);
+  }
+
   /** @internal Rejects with `DataMismatchError` where the page has something else than the run was started with. */
-  static async open(
+  static async reopen(
+    handle: Handle<ServiceMethods>,
+    id: string,
+    options: OpenRunOptions,
+  ): Promise<TrainingRun> {
+    return TrainingRun.#open(handle, text(id, "id"), await meansOf(options), false);
+  }
+
+  static async #open(
     handle: Handle<ServiceMethods>,
     id: string,
     means: Means,

@@ -4,8 +4,8 @@ import type { MadeSamplingClient, MadeTrainingClient, ServiceMethods } from "./b
 import { boolean, checkpoint, choices, integer, metadata, refuse, signal, text } from "./checks.js";
 import { ClosedError, InvalidArgumentError } from "./errors.js";
 import { Handle, Link } from "./handle.js";
-import { TrainingRun } from "./run.js";
-import { type Means, meansOf, specOf } from "./run-options.js";
+import { loadRuns } from "./init.js";
+import type { TrainingRun } from "./run.js";
 import type { OpenRunOptions, RunOptions, RunSummary } from "./run-types.js";
 import { SamplingClient } from "./sampling.js";
 import { settingsOf } from "./settings.js";
@@ -143,9 +143,8 @@ export class ServiceClient implements AsyncDisposable {
    * Rejects with `InvalidArgumentError` where an option can't be right, a datum included, before anything is written.
    */
   async startRun(options: RunOptions): Promise<TrainingRun> {
-    const { spec, means } = await specOf(options);
-    const { id } = await this.#handle.call("startRun", spec);
-    return this.#openRun(id, means, true);
+    const { TrainingRun } = await this.#runsCode("startRun");
+    return this.#keep(await TrainingRun.start(this.#handle, options));
   }
 
   /**
@@ -155,11 +154,13 @@ export class ServiceClient implements AsyncDisposable {
    * Rejects with `DataMismatchError` when the data is not the same, and with `InvalidArgumentError` when there is no such run.
    */
   async openRun(id: string, options: OpenRunOptions = {}): Promise<TrainingRun> {
-    return this.#openRun(text(id, "id"), await meansOf(options), false);
+    const { TrainingRun } = await this.#runsCode("openRun");
+    return this.#keep(await TrainingRun.reopen(this.#handle, id, options));
   }
 
   /** All runs of this server and account that are kept here, the newest first. */
   async runs(): Promise<RunSummary[]> {
+    await this.#runsCode("runs");
     return (await this.#handle.call("runs", {})).runs;
   }
 
@@ -216,8 +217,12 @@ export class ServiceClient implements AsyncDisposable {
     return this.#training(await this.#handle.call("createTrainingClientFromState", args, given));
   }
 
-  async #openRun(id: string, means: Means, isNew: boolean): Promise<TrainingRun> {
-    const run = await TrainingRun.open(this.#handle, id, means, isNew);
+  #runsCode(method: string): ReturnType<typeof loadRuns> {
+    this.#handle.checkOpen(method);
+    return loadRuns(`ServiceClient.${method}`);
+  }
+
+  #keep(run: TrainingRun): TrainingRun {
     this.#runs.add(run);
     void run.ended.then(() => this.#runs.delete(run));
     return run;

@@ -5,7 +5,7 @@
 import { ClosedError, StorageError } from "./errors.js";
 import { watchPage } from "./page-life.js";
 import type { RunMethods, WireRunStatus } from "./run-boundary.js";
-import { runEvent } from "./results.js";
+import { runEvent } from "./run-event.js";
 import type { Command, OpenedRun, RunHearer } from "./run-open.js";
 import type { CauseKind, RunCause, RunEnd, RunEvent, RunStatus } from "./run-types.js";
 import type { Seat, Seats } from "./seats.js";

@@ -319,16 +319,25 @@ export interface ServiceOptions {
   displayName?: string;
 }
 
-/** How the package gets its WebAssembly: one of the last three; default: the file beside the package. */
-export interface InitOptions {
+/** Where a file of WebAssembly comes from: one of these; default: the file beside the package. */
+export interface WasmSource {
+  module?: WebAssembly.Module;
+  url?: string | URL;
+  bytes?: BufferSource;
+}
+
+/** How the package gets its WebAssembly, tinkex_bg.wasm, and where that lives. */
+export interface InitOptions extends WasmSource {
   /**
    * `true`: the WebAssembly lives in a dedicated Worker, so that nothing of its work holds the page up, and its timers are
    * not throttled in a hidden page. Or where the package's `worker.js` is, for bundlers that don't find it. Default: false.
    */
   worker?: boolean | string | URL;
-  module?: WebAssembly.Module;
-  url?: string | URL;
-  bytes?: BufferSource;
+  /**
+   * The second file, tinkex_runs_bg.wasm, which has training runs. It is loaded when a page first starts, opens or lists runs.
+   * Default: beside `url` where that is given, else beside the package.
+   */
+  runs?: WasmSource;
 }
 
 /** Work of the page: it should end soon after its signal has fired. */

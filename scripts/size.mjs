@@ -1,48 +1,90 @@
-// What a page loads of the package, gzipped: the one .wasm and its JavaScript, bundled and minified as an app's build does it.
+// What a page loads of the package, gzipped: its WebAssembly and its JavaScript, bundled and minified as an app's build does it.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 import { buildPackage } from "./build/package.mjs";
+import { wasmFiles } from "./build/wasm.mjs";
 import { pkg } from "./paths.mjs";
 import { main, Stop } from "./run.mjs";
 import { setup } from "./setup.mjs";
 
-/** Bytes, gzipped, of wasm and JavaScript together: what was reached with training runs and telemetry in it. It may only fall. */
-export const bar = 277_900;
+/** Bytes, gzipped, of wasm and JavaScript together: what was reached. They may only fall. */
+export const bars = {
+  /** What every page loads, to train and to sample. */
+  first: 215_000,
+  /** What a page loads besides, with its first training run. */
+  runs: 80_000,
+};
 
-/** Bytes, raw and gzipped, of the wasm and of the JavaScript. */
+/** Bytes, raw and gzipped, of each file, and of the two sets together. */
 export async function measure() {
   const { build } = await import("esbuild");
-  const bundle = await build({
+  const { outputFiles, metafile } = await build({
     entryPoints: [join(pkg, "index.js")],
+    outdir: join(pkg, "bundled"),
     bundle: true,
+    // What is imported only when it is needed becomes a file of its own.
+    splitting: true,
     minify: true,
     write: false,
+    metafile: true,
     format: "esm",
     target: "es2022",
     // Node's own modules, which no page loads.
     external: ["node:*"],
     logLevel: "error",
   });
-  const weigh = (bytes) => ({ raw: bytes.length, gzipped: gzipSync(bytes, { level: 9 }).length });
-  const wasm = weigh(readFileSync(join(pkg, "tinkex_bg.wasm")));
-  const js = weigh(bundle.outputFiles[0].contents);
-  return { wasm, js, total: wasm.gzipped + js.gzipped };
+  const outputs = Object.entries(metafile.outputs).map(([path, output], i) => ({
+    path,
+    ...output,
+    contents: outputFiles[i].contents,
+  }));
+  const atOnce = new Set();
+  const visit = ({ path, imports }) => {
+    atOnce.add(path);
+    for (const { path, kind } of imports) {
+      const next = outputs.find((output) => output.path === path);
+      if (kind === "import-statement" && next && !atOnce.has(path)) visit(next);
+    }
+  };
+  visit(outputs.find(({ entryPoint }) => entryPoint));
+  const weigh = (...files) => ({
+    raw: files.reduce((sum, bytes) => sum + bytes.length, 0),
+    gzipped: files.reduce((sum, bytes) => sum + gzipSync(bytes, { level: 9 }).length, 0),
+  });
+  const set = (wasmFile, isIn) => {
+    const wasm = weigh(readFileSync(join(pkg, wasmFile)));
+    const js = weigh(...outputs.filter(isIn).map(({ contents }) => contents));
+    return { wasm, js, total: wasm.gzipped + js.gzipped };
+  };
+  return {
+    first: set(wasmFiles.first, ({ path }) => atOnce.has(path)),
+    runs: set(wasmFiles.second, ({ path }) => !atOnce.has(path)),
+  };
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   await main(async () => {
     await setup("start");
     await buildPackage();
-    const { wasm, js, total } = await measure();
+    const sizes = await measure();
     const line = (name, { raw, gzipped }) =>
       console.log(
         `${name.padEnd(11)} ${raw.toLocaleString("en").padStart(9)} B, gzipped ${gzipped.toLocaleString("en").padStart(9)} B`,
       );
-    line("wasm", wasm);
-    line("JavaScript", js);
-    console.log(`a page loads ${(total / 1000).toFixed(1)} kB gzipped; the bar is ${bar / 1000} kB`);
-    if (total > bar) throw new Stop("Over the bar.");
+    const what = {
+      first: "A page loads",
+      runs: "With its first training run it loads besides",
+    };
+    for (const [name, { wasm, js, total }] of Object.entries(sizes)) {
+      line("wasm", wasm);
+      line("JavaScript", js);
+      console.log(
+        `${what[name]} ${(total / 1000).toFixed(1)} kB gzipped; the bar is ${bars[name] / 1000} kB\n`,
+      );
+    }
+    if (Object.entries(sizes).some(([name, { total }]) => total > bars[name]))
+      throw new Stop("Over the bar.");
   });
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { build } from "esbuild";
@@ -11,6 +11,7 @@ import { Miniflare } from "miniflare";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
 import { build as viteBuild } from "vite";
+import { wasmFiles } from "../scripts/build/wasm.mjs";
 import { root } from "../scripts/paths.mjs";
 import { complaints, launchChromium, launchFirefox } from "./support/browsers.mjs";
 import { startSandbox } from "./support/sandbox.mjs";
@@ -38,11 +39,11 @@ describe("the packed package", () => {
   });
   after(() => rmSync(app, { recursive: true, force: true }));
 
-  test("holds one .wasm, and its entry points are in order", async () => {
+  test("holds its two .wasm, and its entry points are in order", async () => {
     const files = readdirSync(installed, { recursive: true }).map(String);
     assert.deepEqual(
       files.filter((name) => name.endsWith(".wasm")),
-      ["pkg/tinkex_bg.wasm"],
+      Object.values(wasmFiles).map((name) => `pkg/${name}`),
     );
     const { buffer } = new Uint8Array(readFileSync(tarball));
     const { messages } = await publint({ pack: { tarball: buffer } });
@@ -101,10 +102,11 @@ describe("the packed package", () => {
     }
   });
 
-  test("trains two steps and samples in Node", async (t) => {
+  test("trains two steps, samples and has a run in Node", async (t) => {
     const { url } = await startSandbox(t);
     expected = JSON.parse((await run(process.execPath, ["node.mjs", url], { cwd: app })).stdout);
     assert.equal(expected.losses.length, 2);
+    assert.equal(expected.ofRun.length, 2);
     assert.ok(expected.losses[1] < expected.losses[0], `the loss falls: ${expected.losses}`);
     assert.equal(expected.sampled.length, expected.logprobs.length);
     assert.ok(expected.logprobs.every((logprob) => logprob <= 0));
@@ -144,11 +146,11 @@ describe("the packed package", () => {
       compatibilityDate: "2026-04-01",
       modules: [
         { type: "ESModule", path: "worker.js", contents: worker.outputFiles[0].text },
-        {
+        ...Object.values(wasmFiles).map((name) => ({
           type: "CompiledWasm",
-          path: "tinkex_bg.wasm",
-          contents: readFileSync(join(installed, "pkg/tinkex_bg.wasm")),
-        },
+          path: name,
+          contents: readFileSync(join(installed, "pkg", name)),
+        })),
       ],
     });
     t.after(() => miniflare.dispose());
@@ -168,7 +170,11 @@ describe("the packed package", () => {
       const csp = `default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ${server}; img-src data:`;
       const dist = join(app, "dist");
       const built = readdirSync(dist, { recursive: true }).map(String);
-      assert.equal(built.filter((name) => name.endsWith(".wasm")).length, 1, "one .wasm for page and worker");
+      assert.equal(
+        built.filter((name) => name.endsWith(".wasm")).length,
+        2,
+        "the same .wasm for page and worker",
+      );
       const site = await serveFolder(t, dist, { headers: { "content-security-policy": csp } });
       const page = await (await launch(t)).newPage();
       const heard = complaints(page);
@@ -196,4 +202,4 @@ describe("the packed package", () => {
   }
 });
 
-const wasmBesideWorker = () => ({ path: "./tinkex_bg.wasm", external: true });
+const wasmBesideWorker = ({ path }) => ({ path: `./${basename(path)}`, external: true });

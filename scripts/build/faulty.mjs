@@ -5,7 +5,7 @@ import { root, target } from "../paths.mjs";
 import { step } from "./fresh.mjs";
 import { buildGlue } from "./glue.mjs";
 import { wasmInputs } from "./package.mjs";
-import { buildWasm, wasmEnv } from "./wasm.mjs";
+import { buildWasm, wasmEnv, wasmFiles } from "./wasm.mjs";
 
 /** Has `instance.js` and `tinkex_bg.wasm`, to be taken in the place of those in `pkg/`. */
 export const faulty = join(target, "faulty");
@@ -19,7 +19,7 @@ export function buildFaulty() {
     "wasm with faults",
     {
       inputs: [...wasmInputs, "scripts/build/faulty.mjs"],
-      outputs: [made("tinkex_bg.wasm"), made("instance.js")],
+      outputs: [...Object.values(wasmFiles), "instance.js"].map(made),
       settings: JSON.stringify(wasmEnv),
     },
     async () => {

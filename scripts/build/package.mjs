@@ -5,7 +5,7 @@ import { pkg, root } from "../paths.mjs";
 import { run } from "../run.mjs";
 import { step } from "./fresh.mjs";
 import { buildGlue } from "./glue.mjs";
-import { buildWasm, wasmEnv } from "./wasm.mjs";
+import { buildWasm, wasmEnv, wasmFiles } from "./wasm.mjs";
 
 /** What the client's wasm is made of. */
 export const wasmInputs = [
@@ -20,6 +20,7 @@ export const wasmInputs = [
   "scripts/build/wasm.mjs",
   "scripts/build/closures.mjs",
   "scripts/build/shrink.mjs",
+  "scripts/build/split.mjs",
   "scripts/build/glue.mjs",
   "scripts/pins.mjs",
   "package-lock.json",
@@ -30,7 +31,7 @@ export async function buildPackage() {
     "wasm",
     {
       inputs: wasmInputs,
-      outputs: ["pkg/tinkex_bg.wasm", "pkg/instance.js"],
+      outputs: [...Object.values(wasmFiles), "instance.js"].map((name) => `pkg/${name}`),
       settings: JSON.stringify(wasmEnv),
     },
     async () => {
@@ -52,7 +53,8 @@ async function buildClasses() {
   mkdirSync(pkg, { recursive: true });
   // What a source that is gone had been compiled to would otherwise be published for ever.
   for (const name of readdirSync(pkg)) {
-    if (!["tinkex_bg.wasm", "instance.js"].includes(name)) rmSync(join(pkg, name), { recursive: true });
+    if (![...Object.values(wasmFiles), "instance.js"].includes(name))
+      rmSync(join(pkg, name), { recursive: true });
   }
   await run(process.execPath, [join(root, "node_modules", "typescript", "bin", "tsc"), "-p", root]);
   // The compiler reads declarations written by hand and does not pass them on.

@@ -1,14 +1,16 @@
 // Makes the compiled wasm small, as a page downloads it: less code, in an order that compresses well, under short names.
 import { readFileSync, writeFileSync } from "node:fs";
 import { dropUnusedClosures } from "./closures.mjs";
+import { exportsOf, functionsOf, placesApart, split } from "./split.mjs";
 
 /**
- * Reads the wasm in `from`, which must have its names still, and writes a small one to `to`. Gives the names of imports and
- * exports that are others now.
+ * Reads the wasm in `from`, which must have its names still, and writes two small files to `first` and `second`. Gives the
+ * names of imports and exports that are others now.
  */
-export async function shrink(from, to) {
+export async function shrink(from, { first, second }) {
   const { default: binaryen } = await import("binaryen");
   const module = binaryen.readBinary(readFileSync(from));
+  const apart = placesApart(binaryen, module);
   dropUnusedClosures(binaryen, module);
   trapOnOverflow(binaryen, module);
   binaryen.setOptimizeLevel(2);
@@ -25,10 +27,16 @@ export async function shrink(from, to) {
     module.runPasses(["generate-global-effects"]);
     module.optimize();
   }
-  module.runPasses(["strip-debug", "strip-producers"]);
-  group(binaryen, module);
   const names = shorten(binaryen, module);
-  writeFileSync(to, module.emitBinary());
+  const files = split(binaryen, module, apart, (file) => group(binaryen, file));
+  for (const [file, to] of [
+    [files.first, first],
+    [files.second, second],
+  ]) {
+    file.runPasses(["strip-debug", "strip-producers", "strip-target-features"]);
+    writeFileSync(to, file.emitBinary());
+    file.dispose();
+  }
   module.dispose();
   return names;
 }
@@ -38,7 +46,7 @@ export async function shrink(from, to) {
  * of all code that appends to a vector to clean up behind it.
  */
 function trapOnOverflow(binaryen, module) {
-  const overflow = functions(binaryen, module).find(({ name }) => /raw_vec.*capacity_overflow/.test(name));
+  const overflow = functionsOf(binaryen, module).find(({ name }) => /raw_vec.*capacity_overflow/.test(name));
   if (!overflow)
     throw new Error("the standard library has no `capacity_overflow` any more: see trapOnOverflow");
   binaryen.Function.setBody(module.getFunction(overflow.name), module.unreachable());
@@ -50,7 +58,7 @@ function trapOnOverflow(binaryen, module) {
  */
 function group(binaryen, module) {
   const sizes = sizesOfFunctions(module.emitBinary());
-  const own = functions(binaryen, module)
+  const own = functionsOf(binaryen, module)
     .filter(({ module: from }) => !from)
     .map((info, i) => ({ ...info, parameters: binaryen.expandType(info.params).length, size: sizes[i] }));
   own.sort((a, b) => a.parameters - b.parameters || a.size - b.size);
@@ -58,13 +66,6 @@ function group(binaryen, module) {
   for (const { name, params, results, vars, body } of own) {
     module.addFunction(name, params, results, vars, body);
   }
-}
-
-/** Those of the module, in the order of the file, imported ones first. */
-function functions(binaryen, module) {
-  return Array.from({ length: module.getNumFunctions() }, (_, i) =>
-    binaryen.getFunctionInfo(module.getFunctionByIndex(i)),
-  );
 }
 
 /** In bytes, in the order of the functions in the file. */
@@ -102,7 +103,7 @@ function shorten(binaryen, module) {
     if (!names.has(name)) names.set(name, letters(names.size));
     return names.get(name);
   };
-  for (const { name, module: from, base, params, results } of functions(binaryen, module)) {
+  for (const { name, module: from, base, params, results } of functionsOf(binaryen, module)) {
     if (!from || !generated.test(base)) continue;
     module.removeFunction(name);
     module.addFunctionImport(name, from, shortOf(base), params, results);
@@ -113,10 +114,7 @@ function shorten(binaryen, module) {
     [binaryen.ExternalMemory, "addMemoryExport"],
     [binaryen.ExternalGlobal, "addGlobalExport"],
   ]);
-  const exported = Array.from({ length: module.getNumExports() }, (_, i) =>
-    binaryen.getExportInfo(module.getExportByIndex(i)),
-  );
-  for (const { kind, name, value } of exported) {
+  for (const { kind, name, value } of exportsOf(binaryen, module)) {
     if (!generated.test(name)) continue;
     module.removeExport(name);
     module[adding.get(kind)](value, shortOf(name));

@@ -1,14 +1,22 @@
 // The client's wasm: compiled by a pinned nightly so that it unwinds, then made small.
+import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { pkg, root, target } from "../paths.mjs";
 import { nightly } from "../pins.mjs";
 import { run, Stop } from "../run.mjs";
 import { toolFolder, tools } from "../setup/wasm-tools.mjs";
 import { shrink } from "./shrink.mjs";
+import { firstFile, letIn } from "./split.mjs";
 
 /** wasm-pack's output: the wasm and its glue, from which `pkg/` takes what is published. */
 export const wasmPackOut = join(target, "wasm-pack");
+
+/** The package's two files of WebAssembly. */
+export const wasmFiles = { first: "tinkex_bg.wasm", second: "tinkex_runs_bg.wasm" };
+
+const flags = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS";
 
 /**
  * What the wasm build alone sets. The standard library is rebuilt to unwind; legacy exception handling is what Node 20
@@ -20,14 +28,27 @@ export const wasmEnv = {
   CARGO_UNSTABLE_BUILD_STD: "std,panic_unwind",
   // The standard library's own choice of small algorithms (sorting, printing numbers), and none of its backtraces.
   CARGO_UNSTABLE_BUILD_STD_FEATURES: "panic-unwind,optimize_for_size",
-  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: [
+  [flags]: [
     ...["-Cpanic=unwind", "-Cllvm-args=-wasm-use-legacy-eh=true"],
     // Generic code of the standard library is compiled with ours, where the optimizer sees what can't unwind.
     "-Zshare-generics=no",
+    // A panic says file and line.
+    "-Zlocation-detail=file,line",
     // `{:?}` writes nothing in the wasm: it is for those who debug, and the client's own words don't use it.
     "-Zfmt-debug=none",
+    // Functions keep their own names, by which they come into one file or the other; equal ones become one later.
+    "-Zmerge-functions=disabled",
   ].join(" "),
 };
+
+/** The places of panics, which are in the wasm, name no folder of the machine that built it. */
+function placesFromHere() {
+  const rustc = { encoding: "utf8", env: { ...process.env, RUSTUP_TOOLCHAIN: nightly.name } };
+  const sysroot = execFileSync("rustc", ["--print", "sysroot"], rustc).trim();
+  const cargoHome = process.env["CARGO_HOME"] ?? join(homedir(), ".cargo");
+  const folders = [join(sysroot, "lib/rustlib/src/rust/library"), join(cargoHome, "registry", "src")];
+  return folders.map((folder) => `--remap-path-prefix=${folder}=`).join(" ");
+}
 
 /** Compiles the client into the folder `to`; what lies on the way there goes into `out`. */
 export async function buildWasm({ features = [], out = wasmPackOut, to = pkg } = {}) {
@@ -53,17 +74,42 @@ export async function buildWasm({ features = [], out = wasmPackOut, to = pkg } =
       ...["--out-dir", out, "--out-name", "tinkex", "--no-pack", "--no-opt"],
       ...(features.length > 0 ? ["--", "--features", features.join()] : []),
     ],
-    { cwd: root, env: { ...wasmEnv, PATH: [...folders, process.env["PATH"]].join(delimiter) } },
+    {
+      cwd: root,
+      env: {
+        ...wasmEnv,
+        [flags]: `${wasmEnv[flags]} ${placesFromHere()}`,
+        PATH: [...folders, process.env["PATH"]].join(delimiter),
+      },
+    },
   );
-  const small = join(out, "small.wasm");
+  const small = { first: join(out, "first.wasm"), second: join(out, "second.wasm") };
   const names = await shrink(join(out, "tinkex_bg.wasm"), small);
   const glue = join(out, "tinkex.js");
-  writeFileSync(
-    glue,
-    readFileSync(glue, "utf8").replace(/\b\w+\b/g, (word) => names.get(word) ?? word),
-  );
+  const shortened = readFileSync(glue, "utf8").replace(/\b\w+\b/g, (word) => names.get(word) ?? word);
+  writeFileSync(glue, withSecond(shortened));
   mkdirSync(to, { recursive: true });
-  // Copied under another name first: whoever reads the package meanwhile sees the old wasm or the new one.
-  copyFileSync(small, join(to, "tinkex_bg.wasm.new"));
-  renameSync(join(to, "tinkex_bg.wasm.new"), join(to, "tinkex_bg.wasm"));
+  for (const [made, name] of [
+    [small.first, wasmFiles.first],
+    [small.second, wasmFiles.second],
+  ]) {
+    // Copied under another name first: whoever reads the package meanwhile sees the old wasm or the new one.
+    copyFileSync(made, join(to, `${name}.new`));
+    renameSync(join(to, `${name}.new`), join(to, name));
+  }
+}
+
+/** The glue's way to the second file: it is made an instance, over the first one, and then let in. */
+function withSecond(glue) {
+  const head = `export function ${letIn}() {\n`;
+  const call = `wasm.${letIn}()`;
+  if (!glue.includes(head) || !glue.includes(call))
+    throw new Error(`the glue has no \`${letIn}\`: see split.mjs`);
+  return glue
+    .replace(
+      head,
+      `export function ${letIn}(module) {\n    const imports = { ...__wbg_get_imports(), ${firstFile}: wasm };\n` +
+        "    const second = new WebAssembly.Instance(module, imports).exports;\n",
+    )
+    .replace(call, `second.${letIn}()`);
 }

@@ -10,11 +10,10 @@ use tinkex_supervise::{Context, Exit, Pid, TaskHandle, TaskSupervisor};
 
 use super::desk::{Answer, OnPage, OpenCall};
 use super::host::Promise;
-use super::run::{RunPage, brought, end};
+use super::runs::Runs;
 use crate::error::{Error, Outcome};
 use crate::platform::plain::{Given, Plain, Wrong};
 use crate::request::Progress;
-use crate::run::Runs;
 use crate::sampling::SamplingClient;
 use crate::service::{Made, Making, Service};
 use crate::training::method::{Ask, Output};
@@ -86,7 +85,7 @@ impl Clients {
 
 /// A call that has its place in the order; polled as a task of its client. All methods have this one shape, so that
 /// starting a task is compiled once.
-type Work = LocalBoxFuture<'static, Answer>;
+pub type Work = LocalBoxFuture<'static, Answer>;
 
 /// Places a call and starts the task that waits for it. Everything whose order matters happens before this returns.
 pub fn begin(
@@ -124,8 +123,10 @@ pub fn begin(
         }
         Some(Client::Sampling(sampling, _)) => of_sampling(sampling, method, given, progress)?,
         None if method == "spawn" => function_of_the_page(call.clone()),
-        None if is_of_runs(method) => of_runs(runs, method, given, args, call)?,
-        None => of_service(clients, service, method, given, progress)?,
+        None => match runs.of(service, method) {
+            Some(runs) => runs.begin(method, given, args, call)?,
+            None => of_service(clients, service, method, given, progress)?,
+        },
     };
     Ok(task(&tasks, name, call, work))
 }
@@ -152,78 +153,6 @@ fn function_of_the_page(call: Rc<OpenCall>) -> Work {
             pending::<()>().await;
         }
         Ok(Plain::nothing())
-    })
-}
-
-fn is_of_runs(method: &str) -> bool {
-    method.ends_with("Run") || matches!(method, "run" | "runs" | "stepCall")
-}
-
-fn of_runs(runs: &Runs, method: &str, given: Given, args: &[u8], call: &Rc<OpenCall>) -> Result<Work, Error> {
-    if method == "runs" {
-        return Ok(runs.list());
-    }
-    if method == "startRun" {
-        let started = runs.start(args);
-        return Ok(Box::pin(async move {
-            let id = started.await?;
-            Ok(Plain::object(|plain| plain.text("id", &id)))
-        }));
-    }
-    let id = given.text("id");
-    if method == "readRun" {
-        let after = given.optional_number("after").unwrap_or_default();
-        given.wrong().check()?;
-        return Ok(runs.read(id, after));
-    }
-    if method == "run" {
-        let brought = brought(given);
-        given.wrong().check()?;
-        let (runs, call) = (runs.clone(), call.clone());
-        return Ok(Box::pin(async move {
-            let page = RunPage::new(call.promise.key());
-            // From here on it may ask the server for anything.
-            call.promise.progress.sent();
-            let _ = call.run.set(page.clone());
-            let run = runs.open(id, brought, page.clone()).await?;
-            page.is_of(run.clone());
-            Ok(end(&run.ended().await))
-        }));
-    }
-    given.wrong().check()?;
-    let missing = || Error::invalid("id", "this run isn't open here: open it first");
-    let run = runs.find(&id).ok_or_else(missing)?;
-    Ok(match method {
-        "pauseRun" => nothing(run.pause()),
-        "resumeRun" => {
-            let restart = given.optional_text("step").is_some();
-            nothing(run.resume(given.optional_text("from"), restart))
-        }
-        "stopRun" => nothing(run.stop(given.optional_flag("checkpoint").unwrap_or(true))),
-        "checkpointRun" => {
-            let saved = run.checkpoint();
-            Box::pin(async move { Ok(results::path(&saved.await?)) })
-        }
-        "closeRun" => {
-            let runs = runs.clone();
-            Box::pin(async move {
-                runs.close(&run).await;
-                Ok(Plain::nothing())
-            })
-        }
-        "stepCall" => {
-            let (attempt, index) = (given.count("attempt"), given.count("index"));
-            let method = given.text("method");
-            let args = given.encoded("args");
-            given.wrong().check()?;
-            let came = run.call(attempt, index, method, args);
-            let call = call.clone();
-            Box::pin(async move {
-                call.promise.settle_with(came.await);
-                Ok(Plain::nothing())
-            })
-        }
-        _ => return Err(unknown(method)),
     })
 }
 
@@ -285,7 +214,7 @@ fn sampling(clients: &Clients, service: &Service, made: Making<SamplingClient>) 
 }
 
 /// What gives nothing when it is done.
-fn nothing(done: LocalBoxFuture<'static, Result<(), Error>>) -> Work {
+pub fn nothing(done: LocalBoxFuture<'static, Result<(), Error>>) -> Work {
     Box::pin(async move { done.await.map(|()| Plain::nothing()) })
 }
 
@@ -385,6 +314,6 @@ fn task(tasks: &TaskSupervisor, name: String, call: &Rc<OpenCall>, work: Work) -
 
 #[cold]
 #[inline(never)]
-fn unknown(method: &str) -> Error {
+pub fn unknown(method: &str) -> Error {
     Error::invalid("method", ["there is no method ", method].concat())
 }

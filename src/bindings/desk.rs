@@ -21,10 +21,9 @@ use tinkex_supervise::{
 
 use super::commands::{Clients, begin};
 use super::host::Promise;
-use super::run::RunPage;
+use super::runs::{Runs, Talk};
 use crate::error::Error;
 use crate::platform::plain::Plain;
-use crate::run::Runs;
 use crate::service::Service;
 
 /// What the exports tell a service's desk.
@@ -71,8 +70,8 @@ pub struct OpenCall {
     task: RefCell<Option<TaskHandle<Answer>>>,
     /// Of a call whose work is a function of the page.
     pub on_page: OnceCell<OnPage>,
-    /// Of a call that has opened a run.
-    pub run: OnceCell<Rc<RunPage>>,
+    /// Of a call that has opened a run, with which its page speaks.
+    pub talk: OnceCell<Rc<dyn Talk>>,
 }
 
 /// The end of a function that runs on the page.
@@ -102,8 +101,8 @@ impl Desk {
     }
 
     /// The desk as a child of its service.
-    pub fn spec(self: Rc<Self>, service: &Service, runs: &Runs) -> ChildSpec {
-        let (service, runs) = (service.clone(), runs.clone());
+    pub fn spec(self: Rc<Self>, service: &Service, runs: Runs) -> ChildSpec {
+        let service = service.clone();
         ChildSpec::new("desk", move |ctx| self.clone().run(service.clone(), runs.clone(), ctx))
     }
 
@@ -184,7 +183,7 @@ impl Desk {
             given_up: Cell::new(false),
             task: RefCell::new(None),
             on_page: OnceCell::new(),
-            run: OnceCell::new(),
+            talk: OnceCell::new(),
         });
         let begun = tinkex_supervise::contain(|| {
             faults::point("desk");
@@ -215,9 +214,9 @@ impl Desk {
     }
 
     fn to_run(&self, key: u32, message: &[u8]) {
-        let page = self.open.borrow().find(key).and_then(|call| call.run.get().cloned());
-        if let Some(page) = page {
-            page.hear(message);
+        let talk = self.open.borrow().find(key).and_then(|call| call.talk.get().cloned());
+        if let Some(talk) = talk {
+            talk.hear(message);
         }
     }
 

@@ -8,11 +8,11 @@ use wasm_bindgen::prelude::*;
 
 use super::desk::{Desk, Message};
 use super::host::{Promise, ServiceHost, aborted, log};
+use super::runs::Runs;
 use super::supervision::{rows, tell};
 use crate::error::{Error, Outcome};
 use crate::platform::browser::Browser;
 use crate::platform::plain::{Given, Wrong};
-use crate::run::Runs;
 use crate::service::Service;
 use crate::wire::arguments;
 
@@ -68,8 +68,8 @@ pub fn open(service: u32, options: &[u8]) {
     let opened = Service::open(platform, Rc::new(host), settings, {
         let desk = desk.clone();
         move |service| {
-            let runs = Runs::new(service);
-            vec![runs.child(), desk.spec(service, &runs)]
+            let runs = Runs::default();
+            vec![runs.child(), desk.spec(service, runs)]
         }
     });
     // The tree has crashed too often: nobody will answer any more, so everybody is answered now.

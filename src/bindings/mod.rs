@@ -6,6 +6,7 @@
 //! | export | what |
 //! |---|---|
 //! | `start()` | once, first |
+//! | `provide_runs()` | once, when the second file is there: see [`runs`] |
 //! | `open(service, options)` | makes a service |
 //! | `call(key, service, client, method, args)` | starts a call; client 0 is the service itself |
 //! | `cancel(key)` | the caller doesn't wait any more |
@@ -33,6 +34,8 @@ mod faults;
 mod host;
 #[cfg(target_arch = "wasm32")]
 mod run;
+#[cfg(target_arch = "wasm32")]
+mod runs;
 #[cfg(target_arch = "wasm32")]
 mod store;
 #[cfg(target_arch = "wasm32")]

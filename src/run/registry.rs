@@ -55,10 +55,11 @@ pub struct Brought {
 }
 
 impl Runs {
-    pub fn new(service: &Service) -> Runs {
+    /// `supervisor`: a child of the service, under which each open run is one.
+    pub fn new(service: &Service, supervisor: &DynamicSupervisor) -> Runs {
         let runs = Runs(Rc::new(All {
             service: service.shared().clone(),
-            supervisor: DynamicSupervisor::new("runs"),
+            supervisor: supervisor.clone(),
             open: RefCell::default(),
         }));
         let all = Rc::downgrade(&runs.0);
@@ -77,11 +78,6 @@ impl Runs {
             }
         });
         runs
-    }
-
-    /// The runs as a child of their service.
-    pub fn child(&self) -> ChildSpec {
-        self.0.supervisor.child()
     }
 
     /// Writes a run down, and gives its id. `spec`: a plain value.

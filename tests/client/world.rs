@@ -22,7 +22,7 @@ use tinkex_protocol::{Datum, LossCall, ModelId, ModelInput, Tensor};
 use tinkex_sandbox::message::{HoldId, Reply, Request, Response};
 use tinkex_sandbox::{Bases, Core, TINY};
 use tinkex_supervise::virtual_time::VirtualTime;
-use tinkex_supervise::{ChildSpec, Runtime, System};
+use tinkex_supervise::{ChildSpec, DynamicSupervisor, Runtime, System};
 
 use crate::disk::Disk;
 use crate::door::{answered, asked, to_sandbox};
@@ -195,13 +195,12 @@ impl World {
     }
 
     fn runs_on(self: &Rc<Self>, platform: Rc<dyn Platform>, owner: &str) -> (Service, Runs) {
-        let mut runs = None;
-        let service = self.service_with(platform, owner, Resume::None, false, |service| {
-            vec![runs.insert(Runs::new(service)).child()]
-        });
+        let supervisor = DynamicSupervisor::new("runs");
+        let service = self.service_with(platform, owner, Resume::None, false, |_| vec![supervisor.child()]);
+        let runs = Runs::new(&service, &supervisor);
         // Calls come through the desk, which is up last; here they come at once.
         self.time.run_until_stalled();
-        (service, runs.expect("the tree was made"))
+        (service, runs)
     }
 
     fn service_with(

@@ -5,10 +5,11 @@ import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { freshCopy, WASM } from "./stub.mjs";
+import { firstFile, freshCopy, RUNS, secondFile, silent, WASM } from "./stub.mjs";
 
 const answers = {
   "/right.wasm": ["application/wasm", WASM],
+  "/tinkex_runs_bg.wasm": ["application/wasm", RUNS],
   "/untyped.wasm": ["application/octet-stream", WASM],
   "/fallback.wasm": ["text/html", "<!doctype html><title>an app</title>"],
   "/other.wasm": ["application/octet-stream", "not WebAssembly"],
@@ -128,6 +129,11 @@ test("options that can't be are refused by name", async () => {
     [{ module: WASM }, "module"],
     [{ url: 7 }, "url"],
     [{ url: "x", bytes: WASM }, "bytes"],
+    [{ runs: RUNS }, "runs"],
+    [{ runs: new URL(origin) }, "runs"],
+    [{ runs: {} }, "runs"],
+    [{ runs: { wasm: RUNS } }, "runs.wasm"],
+    [{ runs: { url: "x", module: WASM } }, "runs.module"],
     ["x.wasm", "options"],
   ]) {
     await assert.rejects(copy.init(options), (error) => {
@@ -148,4 +154,68 @@ test("a runtime that does not say where the package is asks for the module", asy
   );
   const { init } = await copy.load("nowhere");
   await failsToStart(Object.assign(copy, { init }), undefined, /init\(\{ module \}\)/);
+});
+
+const service = ({ ServiceClient }) =>
+  new ServiceClient({ apiKey: "tml-a", baseURL: "http://localhost", logger: silent });
+
+test("what training runs need is loaded by the first method that is of runs, once, and given to each instance", async () => {
+  const copy = await copyWithInit();
+  await copy.init({ bytes: WASM, runs: { bytes: RUNS } });
+  const used = service(copy);
+  const capabilities = used.getServerCapabilities();
+  copy.instance.settle({});
+  await capabilities;
+  assert.equal(copy.instance.extension, undefined);
+  const listed = [used.runs(), used.runs()];
+  while (copy.instance.calls.length < 3) await new Promise(setImmediate);
+  assert.ok(copy.instance.extension.module instanceof WebAssembly.Module);
+  for (const call of copy.instance.calls.slice(1)) copy.instance.settle({ runs: [] }, call);
+  assert.deepEqual(await Promise.all(listed), [[], []]);
+  const { extension } = copy.instance;
+  copy.instance.trapOnCall();
+  const lost = used.getServerCapabilities();
+  await assert.rejects(lost, copy.InstanceLostError);
+  assert.equal(copy.instances.length, 2);
+  assert.deepEqual(copy.instance.extension, { module: extension.module, openedBefore: 0 });
+});
+
+test("the file of training runs is beside the first one where that was named", async () => {
+  const copy = await copyWithInit();
+  await copy.init({ url: new URL(`${origin}/right.wasm`) });
+  const listed = service(copy).runs();
+  while (copy.instance.calls.length < 1) await new Promise(setImmediate);
+  copy.instance.settle({ runs: [] });
+  assert.deepEqual(await listed, []);
+});
+
+test("a file of training runs that can't be used is told by the method, which may be called again", async () => {
+  const copy = await copyWithInit();
+  await copy.init({ bytes: WASM });
+  const used = service(copy);
+  const refused = (words) =>
+    assert.rejects(used.runs(), (error) => {
+      assert.ok(error instanceof copy.InitError, String(error));
+      assert.match(error.message, words);
+      return true;
+    });
+  await refused(/tinkex_runs_bg\.wasm can't be read.*init\(\{ runs: \{ url \} \}\)/);
+  const path = join(copy.folder, "tinkex_runs_bg.wasm");
+  for (const other of [secondFile("other"), firstFile("built")]) {
+    writeFileSync(path, other);
+    await refused(/not of the version of tinkex_bg\.wasm that is running.*reload/);
+  }
+  assert.equal(copy.instance.extension, undefined);
+  writeFileSync(path, RUNS);
+  const listed = used.runs();
+  while (copy.instance.calls.length < 1) await new Promise(setImmediate);
+  copy.instance.settle({ runs: [] });
+  assert.deepEqual(await listed, []);
+});
+
+test("runs before init() say so", async () => {
+  const copy = await copyWithInit();
+  for (const method of ["runs", "openRun", "startRun"]) {
+    await assert.rejects(service(copy)[method]({}), copy.NotInitializedError);
+  }
 });

@@ -17,8 +17,18 @@ export const { encode, decode } = await import(
 const folders = [];
 process.once("exit", () => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })));
 
-/** The smallest module there is: magic number and version. */
-export const WASM = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+const module = (...sections) => Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...sections.flat());
+const name = (text) => [text.length, ...Buffer.from(text)];
+const section = (id, ...bytes) => [id, bytes.flat().length, ...bytes.flat()];
+
+/** The first file, as small as it gets: it exports its memory under the name of its build, of 5 letters. */
+export const firstFile = (build) => module(section(5, 1, 0, 1), section(7, 1, name(build), 2, 0));
+
+/** A second file, which is of that build. */
+export const secondFile = (build) => module(section(2, 1, name("first"), name(build), 2, 0, 1));
+
+export const WASM = firstFile("built");
+export const RUNS = secondFile("built");
 
 /** A key that looks like one. */
 export const KEY = "tml-a-secret-of-somebody";
@@ -69,7 +79,7 @@ export function freshCopy() {
 export async function startedCopy(options = {}) {
   const copy = freshCopy();
   const tinkex = await copy.load("index");
-  await tinkex.init({ bytes: WASM });
+  await tinkex.init({ bytes: WASM, runs: { bytes: RUNS } });
   const service = new tinkex.ServiceClient({
     apiKey: KEY,
     baseURL: "http://127.0.0.1:1",
@@ -101,6 +111,8 @@ class StubInstance {
   /** What the page has said to runs, as [key, message]. */
   toRuns = [];
   hides = 0;
+  /** The second file, and how many services were open before it came. */
+  extension = undefined;
 
   constructor(host, globals) {
     this.host = host;
@@ -112,6 +124,10 @@ class StubInstance {
   }
 
   start() {}
+
+  provide_runs(module) {
+    this.extension = { module, openedBefore: this.opened.length };
+  }
 
   open(service, options) {
     this.opened.push({ service, options: decode(options) });

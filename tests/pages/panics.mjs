@@ -218,7 +218,7 @@ function isTyped(reason) {
   return (
     reason instanceof CrashedError &&
     reason.message.includes("injected fault at") &&
-    /faults\.rs:\d+:\d+$/.test(reason.place) &&
+    /faults\.rs:\d+$/.test(reason.place) &&
     reason.callers.length > 0 &&
     ["not_sent", "unknown", "journaled"].includes(reason.outcome) &&
     reason.retryable === (reason.outcome === "not_sent")

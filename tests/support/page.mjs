@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { faulty } from "../../scripts/build/faulty.mjs";
+import { wasmFiles } from "../../scripts/build/wasm.mjs";
 import { pkg, root } from "../../scripts/paths.mjs";
 
 /**
@@ -29,7 +30,8 @@ export async function pageOf(t, entry, { faults = false } = {}) {
     plugins: faults ? [withFaults] : [],
   });
   // Where the package looks for it: beside itself, and that is in page.js now.
-  copyFileSync(join(faults ? faulty : pkg, "tinkex_bg.wasm"), join(folder, "tinkex_bg.wasm"));
+  for (const name of Object.values(wasmFiles))
+    copyFileSync(join(faults ? faulty : pkg, name), join(folder, name));
   const head = '<!doctype html><html lang="en"><title>a test</title><link rel="icon" href="data:," />';
   writeFileSync(join(folder, "index.html"), `${head}<script type="module" src="./page.js"></script></html>`);
   return folder;

@@ -36,7 +36,7 @@ pub struct PanicInfo {
     pub message: Rc<str>,
     /// Whether the message stands in the source as it is: nothing of what the code worked on is in it.
     pub literal: bool,
-    /// Where: `file:line:column`, or `unknown` if someone replaced the panic hook.
+    /// Where: `file:line`, or `unknown` if someone replaced the panic hook.
     pub place: Rc<str>,
     /// Who was running: the names of the process itself, of the one that spawned it, and so on outwards.
     pub callers: Vec<Rc<str>>,

@@ -53,7 +53,8 @@ pub fn install_hook() {
             }
             let message = info.payload_as_str().unwrap_or(NO_TEXT).into();
             let literal = is_literal(info.payload());
-            let place = info.location().map_or_else(|| NO_PLACE.into(), |place| place.to_string().into());
+            let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()).into());
+            let place = place.unwrap_or_else(|| NO_PLACE.into());
             NOTED.replace(Some(Caught { message, literal, place }));
         }));
     });

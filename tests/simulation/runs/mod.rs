@@ -21,8 +21,8 @@ use std::time::Duration;
 use tinkex::run::Runs;
 use tinkex::service::{Service, Settings};
 use tinkex::session::{Choice, Labels, Resume};
-use tinkex_supervise::Answer;
 use tinkex_supervise::virtual_time::VirtualTime;
+use tinkex_supervise::{Answer, DynamicSupervisor};
 
 use crate::around::Around;
 use crate::disk::Connection;
@@ -265,11 +265,10 @@ impl Opened {
         let session = Choice { owner, resume: Resume::None };
         let settings =
             Settings { transport: to_sandbox(API_KEY), labels: Labels::default(), session, telemetry: true };
-        let mut runs = None;
-        let service = Service::open(Rc::new(instance.clone()), store, settings, |service| {
-            vec![runs.insert(Runs::new(service)).child()]
-        });
-        let runs = runs.expect("the tree was made");
+        let supervisor = DynamicSupervisor::new("runs");
+        let above = |_: &Service| vec![supervisor.child()];
+        let service = Service::open(Rc::new(instance.clone()), store, settings, above);
+        let runs = Runs::new(&service, &supervisor);
         (Opened { instance, service, runs, unsettled: Rc::default() }, death)
     }
 }

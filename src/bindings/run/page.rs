@@ -8,7 +8,8 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex_supervise::{Reply, reply};
 
-use super::host::from_run;
+use super::super::host::from_run;
+use super::super::runs::Talk;
 use crate::platform::plain::{Given, Plain, Value, Wrong};
 use crate::run::page::{Ask, Failure, FailureKind, News, Page, Told};
 use crate::run::{Brought, End, Run, data};
@@ -46,8 +47,18 @@ impl RunPage {
         let _ = self.run.set(run);
     }
 
-    /// A message of the page.
-    pub fn hear(&self, message: &[u8]) {
+    fn answered(&self, given: Given) {
+        let number = given.count("ask");
+        let mut asked = self.asked.borrow_mut();
+        let Some(place) = asked.iter().position(|asked| asked.number == number) else { return };
+        let Asked { what, reply, .. } = asked.remove(place);
+        drop(asked);
+        let _ = reply.send(told(what, given));
+    }
+}
+
+impl Talk for RunPage {
+    fn hear(&self, message: &[u8]) {
         let wrong = Wrong::default();
         let given = Given::new(message, &wrong);
         match &*given.text("type") {
@@ -62,15 +73,6 @@ impl RunPage {
             "hidden" => self.run.get().into_iter().for_each(Run::hidden),
             _ => {}
         }
-    }
-
-    fn answered(&self, given: Given) {
-        let number = given.count("ask");
-        let mut asked = self.asked.borrow_mut();
-        let Some(place) = asked.iter().position(|asked| asked.number == number) else { return };
-        let Asked { what, reply, .. } = asked.remove(place);
-        drop(asked);
-        let _ = reply.send(told(what, given));
     }
 }
 
