@@ -102,7 +102,7 @@ impl Dispatcher {
                 if stop.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(None);
                 }
-                if let Poll::Ready(Some(message)) = pin!(inbox.next()).poll(cx) {
+                if let Poll::Ready(Some(message)) = inbox.poll_next(cx) {
                     return Poll::Ready(Some(message));
                 }
                 match self.running.poll_next_unpin(cx) {

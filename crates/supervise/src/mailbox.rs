@@ -1,13 +1,13 @@
 //! Messages to a process, and calls that end: with an answer, with the end of the other, or with a timeout.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
     pin::pin,
-    rc::{Rc, Weak},
-    task::{Poll, Waker},
+    rc::Rc,
+    task::{Context as TaskContext, Poll, Waker},
     time::Duration,
 };
 
@@ -43,21 +43,29 @@ use crate::{
 /// # });
 /// ```
 pub fn mailbox<M>() -> (Address<M>, Mailbox<M>) {
-    let shared = Rc::new(RefCell::new(Shared { messages: VecDeque::new(), reader: None, addresses: 1 }));
-    (Address(Rc::downgrade(&shared)), Mailbox(shared))
+    let ends = Ends { addresses: Cell::new(1), closed: Cell::new(false), reader: Cell::new(None) };
+    let shared = Rc::new(Shared { ends, messages: RefCell::default() });
+    (Address(shared.clone()), Mailbox(shared))
 }
 
 struct Shared<M> {
-    messages: VecDeque<M>,
-    reader: Option<Waker>,
-    addresses: usize,
+    ends: Ends,
+    messages: RefCell<VecDeque<M>>,
+}
+
+/// Who is there, at either end.
+struct Ends {
+    addresses: Cell<usize>,
+    /// Nobody reads any more.
+    closed: Cell<bool>,
+    reader: Cell<Option<Waker>>,
 }
 
 /// Where to write to. It doesn't keep the mailbox alive.
-pub struct Address<M>(Weak<RefCell<Shared<M>>>);
+pub struct Address<M>(Rc<Shared<M>>);
 
 /// Where a process reads. When it is dropped, its unread messages are, and every call in them fails.
-pub struct Mailbox<M>(Rc<RefCell<Shared<M>>>);
+pub struct Mailbox<M>(Rc<Shared<M>>);
 
 /// Why a call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,15 +79,11 @@ pub enum CallError {
 impl<M> Address<M> {
     /// Puts a message into the mailbox, in order. `Err` gives it back when nobody reads any more.
     pub fn send(&self, message: M) -> Result<(), M> {
-        let Some(shared) = self.0.upgrade() else { return Err(message) };
-        let reader = {
-            let mut shared = shared.borrow_mut();
-            shared.messages.push_back(message);
-            shared.reader.take()
-        };
-        if let Some(reader) = reader {
-            reader.wake();
+        if self.is_closed() {
+            return Err(message);
         }
+        self.0.messages.borrow_mut().push_back(message);
+        self.0.ends.wake();
         Ok(())
     }
 
@@ -104,30 +108,25 @@ impl<M> Address<M> {
 
     /// Whether nobody reads any more.
     pub fn is_closed(&self) -> bool {
-        self.0.strong_count() == 0
+        self.0.ends.closed.get()
     }
 }
 
 impl<M> Mailbox<M> {
     /// The next message, in the order of sending; `None` when there is none and no address is left.
     pub async fn next(&mut self) -> Option<M> {
-        poll_fn(|cx| {
-            let mut shared = self.0.borrow_mut();
-            if let Some(message) = shared.messages.pop_front() {
-                return Poll::Ready(Some(message));
-            }
-            if shared.addresses == 0 {
-                return Poll::Ready(None);
-            }
-            shared.reader = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The same, for a process that waits for other things as well.
+    pub fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<M>> {
+        let message = self.0.messages.borrow_mut().pop_front();
+        if message.is_none() && self.0.ends.waits(cx) { Poll::Pending } else { Poll::Ready(message) }
     }
 
     /// How many messages wait. Also as a function for [`Context::show_queue`](crate::Context::show_queue).
     pub fn len(&self) -> usize {
-        self.0.borrow().messages.len()
+        self.0.messages.borrow().len()
     }
 
     /// Whether no message waits.
@@ -140,30 +139,56 @@ impl<M> Mailbox<M> {
     where
         M: 'static,
     {
-        let shared = Rc::downgrade(&self.0);
-        move || shared.upgrade().map_or(0, |shared| shared.borrow().messages.len())
+        let shared = self.0.clone();
+        move || shared.messages.borrow().len()
     }
 }
 
 impl<M> Clone for Address<M> {
     fn clone(&self) -> Self {
-        if let Some(shared) = self.0.upgrade() {
-            shared.borrow_mut().addresses += 1;
-        }
+        let addresses = &self.0.ends.addresses;
+        addresses.set(addresses.get() + 1);
         Self(self.0.clone())
     }
 }
 
 impl<M> Drop for Address<M> {
     fn drop(&mut self) {
-        let Some(shared) = self.0.upgrade() else { return };
-        let reader = {
-            let mut shared = shared.borrow_mut();
-            shared.addresses -= 1;
-            if shared.addresses == 0 { shared.reader.take() } else { None }
-        };
-        if let Some(reader) = reader {
+        self.0.ends.one_address_less();
+    }
+}
+
+impl<M> Drop for Mailbox<M> {
+    fn drop(&mut self) {
+        self.0.ends.closed.set(true);
+        // What the waker holds may hold an address.
+        self.0.ends.reader.take();
+        // Not borrowed while they are dropped: they may do anything.
+        let unread = self.0.messages.take();
+        drop(unread);
+    }
+}
+
+impl Ends {
+    fn wake(&self) {
+        if let Some(reader) = self.reader.take() {
             reader.wake();
+        }
+    }
+
+    /// Whether a message may come yet; then the reader is woken for it.
+    fn waits(&self, cx: &TaskContext<'_>) -> bool {
+        let waits = self.addresses.get() > 0;
+        if waits {
+            self.reader.set(Some(cx.waker().clone()));
+        }
+        waits
+    }
+
+    fn one_address_less(&self) {
+        self.addresses.set(self.addresses.get() - 1);
+        if self.addresses.get() == 0 {
+            self.wake();
         }
     }
 }

@@ -54,8 +54,9 @@ impl Names {
             return Err(NameTaken { name, owner: entry.owner.clone() });
         }
         if owner.is_alive() {
-            owner.0.named.set(true);
-            entries.insert(name, Entry { owner: owner.clone(), value: Rc::new(value) });
+            entries.insert(name.clone(), Entry { owner: owner.clone(), value: Rc::new(value) });
+            let (names, id) = (self.clone(), owner.id());
+            owner.0.at_end(Box::new(move || names.release(&name, id)));
         }
         Ok(())
     }
@@ -76,14 +77,10 @@ impl Names {
         entry.is_some()
     }
 
-    /// Frees the names of a process that ends.
-    pub(crate) fn release(&self, owner: u64) {
-        let of_it = |(name, entry): (&Rc<str>, &Entry)| (entry.owner.id() == owner).then(|| name.clone());
-        let names: Vec<Rc<str>> = self.0.borrow().iter().filter_map(of_it).collect();
-        for name in names {
-            let entry = self.0.borrow_mut().remove(&name);
-            // Not borrowed while this is dropped: it may do anything.
-            let _ = crate::panics::catch(|| drop(entry));
+    /// Frees a name of a process that ends, if it is its own still.
+    fn release(&self, name: &str, owner: u64) {
+        if self.owner(name).is_some_and(|of| of.id() == owner) {
+            self.unregister(name);
         }
     }
 }

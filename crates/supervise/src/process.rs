@@ -86,8 +86,6 @@ pub(crate) struct Process {
     /// Wakes the executor's task, so that it ends when the work was dropped from outside.
     waker: Cell<Option<Waker>>,
     rare: RefCell<Option<Box<Rare>>>,
-    /// Names may be registered for it.
-    pub(crate) named: Cell<bool>,
 }
 
 /// The future, or what it will be made from; and its share in the count of live futures, which ends with it.
@@ -140,7 +138,6 @@ pub(crate) fn spawn(system: &System, start: Start) -> Pid {
         busy: Cell::new(false),
         waker: Cell::new(None),
         rare: RefCell::default(),
-        named: Cell::new(false),
     });
     system.register(&process);
     system.runtime().spawn(Box::pin(Held(process.clone())));
@@ -253,12 +250,17 @@ impl Process {
         if self.exit.set(exit.clone()).is_err() {
             return;
         }
-        let rare = self.rare.take();
+        let (at_end, links) =
+            self.rare.take().map_or_else(Default::default, |rare| (rare.at_end, rare.links));
+        for undo in at_end {
+            // What it drops may do anything.
+            let _ = panics::catch(undo);
+        }
         self.system.unregister(self);
         if let Some(owner) = self.owner.take() {
             owner.exited(self, exit.clone());
         }
-        for linked in rare.into_iter().flat_map(|rare| rare.links) {
+        for linked in links {
             linked.0.rare(|rare| rare.links.retain(|link| !Rc::ptr_eq(&link.0, self)));
             if !exit.is_graceful() {
                 linked.kill(exit.clone());

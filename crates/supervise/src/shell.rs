@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     rc::Rc,
     task::{Context as TaskContext, Poll, Waker},
+    vec,
 };
 
 use crate::{
@@ -46,8 +47,8 @@ pub(crate) struct Shell {
 struct Desk {
     machine: Box<dyn Machine>,
     events: VecDeque<Event>,
-    /// The last of these is the next.
-    effects: Vec<Effect>,
+    /// What is left to do of the last step.
+    effects: vec::IntoIter<Effect>,
     slots: Map<Key, Slot>,
     callers: Map<Token, Reply<Outcome>>,
     last_key: Key,
@@ -85,7 +86,7 @@ impl Shell {
             desk: RefCell::new(Desk {
                 machine,
                 events: [Event::Boot].into(),
-                effects: Vec::new(),
+                effects: Vec::new().into_iter(),
                 last_key: slots.len() as Key,
                 slots,
                 callers: Map::new(),
@@ -110,9 +111,9 @@ impl Shell {
     /// place, to be tried again. The machine's step runs nobody else's code and has nothing that panics; should it
     /// do so nevertheless, its state can't be trusted any more, and the supervisor crashes, as it would in OTP.
     fn advance(self: &Rc<Self>, cx: &mut TaskContext<'_>) -> bool {
-        while !self.desk.borrow().effects.is_empty() {
+        while self.desk.borrow().effects.len() > 0 {
             faults::point("supervisor effect");
-            let effect = self.desk.borrow_mut().effects.pop();
+            let effect = self.desk.borrow_mut().effects.next();
             if let Some(effect) = effect {
                 self.perform(effect);
             }
@@ -128,8 +129,7 @@ impl Shell {
         let desk = &mut *self.desk.borrow_mut();
         let Some(event) = desk.events.pop_front() else { return false };
         self.stepping.set(true);
-        desk.effects = desk.machine.step(now, event);
-        desk.effects.reverse();
+        desk.effects = desk.machine.step(now, event).into_iter();
         self.stepping.set(false);
         true
     }

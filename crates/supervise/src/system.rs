@@ -120,9 +120,6 @@ impl System {
 
     pub(crate) fn unregister(&self, process: &Rc<Process>) {
         self.0.processes.borrow_mut().remove(&process.id);
-        if process.named.get() {
-            self.0.names.release(process.id);
-        }
         self.changed();
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Rare {
     pub(super) crash: Option<Rc<PanicInfo>>,
     /// Queues shown in the tree.
     pub(super) queues: Vec<(&'static str, Length)>,
+    /// What is to be undone when it ends.
+    pub(super) at_end: Vec<Box<dyn FnOnce()>>,
     /// Processes that share its fate.
     pub(super) links: Vec<Pid>,
     /// Knows the children that don't run, if this is a supervisor.
@@ -54,6 +56,11 @@ impl Process {
         let rare = self.rare.borrow();
         let queues = rare.iter().flat_map(|rare| &rare.queues);
         queues.map(|(name, length)| (*name, length())).collect()
+    }
+
+    /// Has this called when it ends, before anybody hears of it.
+    pub(crate) fn at_end(&self, undo: Box<dyn FnOnce()>) {
+        self.rare(|rare| rare.at_end.push(undo));
     }
 
     pub(crate) fn set_keeper(&self, keeper: Weak<Shell>) {

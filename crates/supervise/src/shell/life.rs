@@ -1,6 +1,7 @@
 //! The life of a supervisor's process: its loop, and how it ends.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -88,8 +89,8 @@ impl Drop for Reaper {
         }
         let (callers, slots) = {
             let desk = &mut *desk.borrow_mut();
-            desk.events.clear();
-            desk.effects.clear();
+            desk.events = VecDeque::new();
+            desk.effects = Vec::new().into_iter();
             (std::mem::take(&mut desk.callers), std::mem::take(&mut desk.slots))
         };
         // Whoever still waits for an answer learns that there is none.

@@ -71,8 +71,8 @@ impl Ordered {
                 self.conclude(&job);
             }
         }
-        while self.job.is_none() && !self.ended {
-            let Some(event) = self.backlog.pop_front() else { return };
+        while self.job.is_none() && !self.ended && !self.backlog.is_empty() {
+            let event = self.backlog.remove(0);
             self.handle(event);
         }
     }
@@ -99,7 +99,7 @@ impl Ordered {
     fn unread_exit(&mut self, key: Key) -> Option<Exit> {
         let of_it = |event: &Event| matches!(event, Event::Exited { key: of, .. } if *of == key);
         let at = self.backlog.iter().rposition(of_it)?;
-        match self.backlog.remove(at)? {
+        match self.backlog.remove(at) {
             Event::Exited { exit, .. } => Some(exit),
             _ => None,
         }
@@ -160,7 +160,7 @@ impl Ordered {
 
     fn conclude_all(&mut self) {
         self.ended = true;
-        while let Some(event) = self.backlog.pop_front() {
+        for event in std::mem::take(&mut self.backlog) {
             self.refuse(event);
         }
         let exit = self.ending.take().unwrap_or(Exit::Shutdown);
