@@ -103,19 +103,10 @@ impl SamplingClient {
             if sample.prompt.chunks.is_empty() {
                 return Err(Error::invalid("prompt", "the prompt is empty: give at least one token"));
             }
-            let Inner { transport, id, .. } = &*client.0;
-            let bytes = prompt_bytes(&sample.prompt);
-            let mut ask = sampling::Sample {
-                num_samples: sample.num_samples,
-                prompt_logprobs: sample.prompt_logprobs,
-                topk_prompt_logprobs: sample.topk_prompt_logprobs,
-                ..sampling::Sample::new(id.clone(), SampleSeqId::FIRST, sample.prompt, sample.params)
-            };
+            let transport = &client.0.transport;
             let mut remakes = 0;
             loop {
-                ask.seq_id = client.next_number();
-                let taken = client.submit(&ask, bytes, &progress).await?;
-                let taken: Submitted = taken.read()?;
+                let taken: Submitted = client.submit(&sample, &progress).await?.read()?;
                 match retrieve_or_fail(transport, &taken.request_id, RequestType::Sample).await {
                     Err(error) if error.status() == Some(410) && remakes < MAX_REMAKES => {
                         // Its future is gone, and nothing was changed: sample again, under a new number.
@@ -145,29 +136,32 @@ impl SamplingClient {
         }
     }
 
-    fn next_number(&self) -> SampleSeqId {
-        self.0.next_sample.replace(self.0.next_sample.get().next())
-    }
-
-    /// Sends a sample until the server takes it. 429 holds all samples of this client back, without a limit; other
-    /// passing faults are tried again for [`PATIENCE`].
+    /// Sends a sample, under a new number, until the server takes it. 429 holds all samples of this client back, without a
+    /// limit; other passing faults are tried again for [`PATIENCE`].
     fn submit(
         &self,
-        ask: &sampling::Sample,
-        bytes: usize,
+        sample: &Sample,
         progress: &Progress,
     ) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
-        let platform = self.0.transport.platform();
-        let mut call = Call::post_json("asample", ask).header("x-tinker-sampling-backpressure", "1");
-        call.idempotency_key = Some(uuid(&**platform));
+        let Inner { id, transport, next_sample, .. } = &*self.0;
+        let number = next_sample.replace(next_sample.get().next());
+        let ask = sampling::Sample {
+            num_samples: sample.num_samples,
+            prompt_logprobs: sample.prompt_logprobs,
+            topk_prompt_logprobs: sample.topk_prompt_logprobs,
+            ..sampling::Sample::new(id.clone(), number, &sample.prompt, &sample.params)
+        };
+        let mut call = Call::post_json("asample", &ask).header("x-tinker-sampling-backpressure", "1");
+        call.idempotency_key = Some(uuid(&**transport.platform()));
+        let is_large = prompt_bytes(&sample.prompt) > LARGE_PROMPT;
         let course = Submission {
             client: self.clone(),
             progress: progress.clone(),
-            pause_after_429: if bytes > LARGE_PROMPT { PAUSE_AFTER_429_LARGE } else { PAUSE_AFTER_429 },
-            started: platform.now(),
+            pause_after_429: if is_large { PAUSE_AFTER_429_LARGE } else { PAUSE_AFTER_429 },
+            started: transport.platform().now(),
             retries: 0,
         };
-        self.0.transport.deliver(call, Box::new(course))
+        transport.deliver(call, Box::new(course))
     }
 }
 

@@ -191,7 +191,7 @@ impl Service {
     pub fn server_capabilities(&self) -> LocalBoxFuture<'static, Result<ServerCapabilities, Error>> {
         let service = self.clone();
         async move {
-            service.0.session.flags().await?;
+            service.0.session.limits().await?;
             service.transport().fetch(Call::get("get_server_capabilities")).await?.read()
         }
         .boxed_local()

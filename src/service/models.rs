@@ -1,14 +1,13 @@
 //! Models: made at the server, or found in the journal, each with a client.
 
 use std::cell::Cell;
-use std::rc::Rc;
 
 use futures_util::FutureExt;
 use tinkex_journal::lane::{FIRST, Lane};
 use tinkex_journal::recovery::Recovered;
+use tinkex_protocol::chunking::ChunkLimits;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::managing::{WeightsInfo, WeightsInfoResponse};
-use tinkex_protocol::json::session::Flags;
 use tinkex_protocol::json::training::{CreateModel, CreateModelResult, LoadWeights, OptimizerConfig};
 use tinkex_protocol::{Map, ModelId, ModelSeqId, SessionId};
 use tinkex_supervise::{
@@ -140,8 +139,8 @@ impl Service {
     ) -> Making<TrainingClient> {
         let service = self.clone();
         async move {
-            let flags = service.0.session.flags().await?;
-            let (client, tree) = service.training_client(model, flags, journal, recovered);
+            let limits = service.0.session.limits().await?;
+            let (client, tree) = service.training_client(model, limits, journal, recovered);
             let pid = service.start_client(tree).await?;
             let made = Made { client, pid };
             let mut models = service.0.models.borrow_mut();
@@ -156,7 +155,7 @@ impl Service {
     fn training_client(
         &self,
         model: ModelId,
-        flags: Rc<Flags>,
+        limits: ChunkLimits,
         journal: Journal,
         recovered: Option<Recovered>,
     ) -> (TrainingClient, Supervisor) {
@@ -182,7 +181,7 @@ impl Service {
             flushes: 0,
         };
         let session = self.0.session.clone();
-        let client = TrainingClient::new(model, session, flags, address, calls.clone(), pending);
+        let client = TrainingClient::new(model, session, limits, address, calls.clone(), pending);
         // Taken by the first start; there is no second, since what it knew died with it.
         let parts = Cell::new(Some((Box::new(dispatcher), inbox)));
         let dispatcher = ChildSpec::new("dispatcher", move |ctx| {

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use tinkex_journal::record::{self, MODELS, Place, Record, SESSIONS, unescaped};
+use tinkex_journal::record::{self, MODELS, Place, REQUESTS, Record, unescaped};
 use tinkex_journal::recovery::Found;
 
-use super::{HEARTBEAT_TIMEOUT, OF_A_RUN, Session, beat};
+use super::kept::Kept;
+use super::{HEARTBEAT_TIMEOUT, Session, beat};
 use crate::error::Error;
 use crate::store::{Durability, Fence, Op};
 use crate::transport::retry::Policy;
@@ -15,42 +16,41 @@ use crate::transport::retry::Policy;
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 impl Session {
-    /// `kept`: the sessions of this server and account, as they were found.
-    pub(super) async fn clear_one(&self, kept: Found) -> Result<(), Error> {
-        let transport = &self.0.transport;
+    pub(super) async fn clear_one(&self, mut kept: Vec<Kept>) -> Result<(), Error> {
+        let (transport, store) = (&self.0.transport, &self.0.store);
         let long_ago = transport.platform().unix_time().saturating_sub(KEPT_FOR).as_millis() as u64;
-        for (key, bytes) in kept {
-            let Ok(record) = record::Session::from_bytes(&key, &bytes) else { continue };
-            let Some(id) = key.strip_prefix(SESSIONS).and_then(unescaped) else { continue };
-            if record.created >= long_ago || record.owner.starts_with(OF_A_RUN) {
-                continue;
-            }
-            let Some(models) = self.models_without_calls(&id).await? else { continue };
-            let beat = beat(id.into()).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT);
-            let answer = transport.fetch(beat).await;
-            if answer.is_err_and(|error| matches!(error.status(), Some(404 | 410))) {
-                let fence = Fence::claim(self.0.store.clone(), key.clone()).await?;
-                let ops = models.into_iter().chain([key]).map(Op::Delete).collect();
-                fence.commit(Durability::Relaxed, ops).await?;
-            }
-            break;
+        kept.retain(|kept| kept.record.created < long_ago && !kept.is_of_a_run());
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let (models, requests) = (store.load(MODELS).await?, store.load(REQUESTS).await?);
+        let Some((session, ops)) = kept.iter().find_map(|kept| Some((kept, ops(kept, &models, &requests)?)))
+        else {
+            return Ok(());
+        };
+        let beat = beat(session.id.clone()).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT);
+        let answer = transport.fetch(beat).await;
+        if answer.is_err_and(|error| matches!(error.status(), Some(404 | 410))) {
+            let fence = Fence::claim(store.clone(), session.key.clone()).await?;
+            fence.commit(Durability::Relaxed, ops).await?;
         }
         Ok(())
     }
+}
 
-    /// The keys of a session's models; none where there are calls of which nobody has seen the end.
-    async fn models_without_calls(&self, session: &str) -> Result<Option<Vec<String>>, Error> {
-        let mut models = Vec::new();
-        for (key, bytes) in self.0.store.load(MODELS).await? {
-            let is_its = record::Model::from_bytes(&key, &bytes).is_ok_and(|model| model.session == session);
-            let Some(model) = key.strip_prefix(MODELS).and_then(unescaped).filter(|_| is_its) else {
-                continue;
-            };
-            if !self.0.store.load(&Place::Request.prefix(&model)).await?.is_empty() {
-                return Ok(None);
-            }
-            models.push(key);
+/// What deletes a session and its models; none where there are calls of which nobody has seen the end.
+fn ops(session: &Kept, models: &Found, requests: &Found) -> Option<Vec<Op>> {
+    let mut ops = Vec::new();
+    for (key, bytes) in models {
+        let is_its =
+            record::Model::from_bytes(key, bytes).is_ok_and(|model| model.session == session.id.as_str());
+        let Some(model) = key.strip_prefix(MODELS).and_then(unescaped).filter(|_| is_its) else { continue };
+        let calls = Place::Request.prefix(&model);
+        if requests.iter().any(|(key, _)| key.starts_with(&calls)) {
+            return None;
         }
-        Ok(Some(models))
+        ops.push(Op::Delete(key.clone()));
     }
+    ops.push(Op::Delete(session.key.clone()));
+    Some(ops)
 }

@@ -6,6 +6,7 @@
 //! before it is used.
 
 mod gate;
+mod kept;
 mod leftovers;
 
 use std::cell::{Cell, RefCell};
@@ -17,12 +18,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use tinkex_journal::record::{self, Record, SESSIONS, session_key, unescaped};
-use tinkex_journal::recovery::Found;
+use tinkex_journal::record::{SESSIONS, session_key};
 use tinkex_protocol::Map;
 use tinkex_protocol::SessionId;
+use tinkex_protocol::chunking::ChunkLimits;
 use tinkex_protocol::json::session::{
-    ClientConfig, CreateSession, CreateSessionResponse, FinishKind, FinishReason, FinishSession, Flags,
+    ClientConfig, CreateSession, CreateSessionResponse, FinishKind, FinishReason, FinishSession,
     SessionHeartbeat,
 };
 use tinkex_supervise::{Context, Exit, faults};
@@ -33,7 +34,7 @@ use crate::store::{Fence, Journal, Store, words};
 use crate::telemetry::{Opened, Telemetry};
 use crate::transport::connections::Class;
 use crate::transport::retry::Policy;
-use crate::transport::{Call, SDK_VERSION, Transport};
+use crate::transport::{Body, Call, SDK_VERSION, Transport};
 use gate::Gate;
 
 /// The service ends a session that is silent for a minute or two.
@@ -81,13 +82,14 @@ struct Inner {
     store: Rc<dyn Store>,
     /// Under which its journal is written, where that is not the session's own.
     fence: Option<Fence>,
-    labels: Labels,
     choice: Choice,
     telemetry: Telemetry,
     /// One asks, the others wait for its answer; a failure is not kept, so the next caller asks again.
     asking: Gate,
-    flags: RefCell<Option<Rc<Flags>>>,
+    limits: Cell<Option<ChunkLimits>>,
     opening: Gate,
+    /// The body of `create_session`.
+    creation: Body,
     /// The same key for each try, as `create_session` has no number: an orphan session does no harm.
     creation_key: String,
     state: RefCell<State>,
@@ -128,16 +130,24 @@ impl Session {
         telemetry: Telemetry,
     ) -> Session {
         let creation_key = uuid(&**transport.platform());
+        let creation = Body::json(&CreateSession {
+            tags: labels.tags,
+            user_metadata: labels.user_metadata,
+            sdk_version: SDK_VERSION.into(),
+            project_id: labels.project_id,
+            display_name: labels.display_name,
+            tag: Default::default(),
+        });
         let session = Rc::new(Inner {
             transport: transport.clone(),
             store,
             fence,
-            labels,
             choice,
             telemetry,
             asking: Gate::default(),
-            flags: RefCell::new(None),
+            limits: Cell::default(),
             opening: Gate::default(),
+            creation,
             creation_key,
             state: RefCell::new(State::None),
             models: Cell::new(0),
@@ -160,23 +170,22 @@ impl Session {
         &self.0.transport
     }
 
-    /// The service's settings, asked for once. A server that knows none has the defaults.
-    pub fn flags(&self) -> LocalBoxFuture<'static, Result<Rc<Flags>, Error>> {
+    /// What the service's settings let one request have; asked for once. A server that knows none has the defaults.
+    pub fn limits(&self) -> LocalBoxFuture<'static, Result<ChunkLimits, Error>> {
         let session = self.clone();
         async move {
             let _asking = session.0.asking.pass().await;
-            if let Some(flags) = &*session.0.flags.borrow() {
-                return Ok(flags.clone());
+            if let Some(limits) = session.0.limits.get() {
+                return Ok(limits);
             }
             let ask = ClientConfig { sdk_version: SDK_VERSION.into() };
             let call = Call::post_json("client/config", &ask).class(Class::Control);
-            let flags = match session.0.transport.fetch(call).await {
-                Err(error) if error.status() == Some(404) => Flags::default(),
+            let limits = match session.0.transport.fetch(call).await {
+                Err(error) if error.status() == Some(404) => ChunkLimits::DEFAULT,
                 answer => answer?.read()?,
             };
-            let flags = Rc::new(flags);
-            *session.0.flags.borrow_mut() = Some(flags.clone());
-            Ok(flags)
+            session.0.limits.set(Some(limits));
+            Ok(limits)
         }
         .boxed_local()
     }
@@ -190,9 +199,9 @@ impl Session {
             if let Some(known) = session.known() {
                 return known;
             }
-            session.flags().await?;
-            let kept = session.0.store.load(SESSIONS).await?;
-            let (journal, how) = match session.choose(&kept) {
+            session.limits().await?;
+            let kept = kept::read(session.0.store.load(SESSIONS).await?);
+            let (journal, how) = match session.0.choice.among(&kept) {
                 Some((id, how)) => (session.resume(id).await?, how),
                 None => {
                     let journal = session.create().await?;
@@ -234,34 +243,6 @@ impl Session {
         self.known()?.err()
     }
 
-    /// The session that is to be taken up again, if one of these is, and whose it was.
-    fn choose(&self, kept: &Found) -> Option<(SessionId, Opened)> {
-        let Choice { owner, resume } = &self.0.choice;
-        let mut newest: Option<(u64, SessionId)> = None;
-        for (key, bytes) in kept {
-            // One that can't be read is nobody's; asked for by its id, it says why.
-            let Ok(record) = record::Session::from_bytes(key, bytes) else { continue };
-            let Some(id) = key.strip_prefix(SESSIONS).and_then(unescaped) else { continue };
-            if record.owner == *owner {
-                // A run is one owner on whichever page it goes on.
-                let how = if owner.starts_with(OF_A_RUN) { Opened::Resumed } else { Opened::Again };
-                return Some((id.into(), how));
-            }
-            if record.owner.starts_with(OF_A_RUN) {
-                continue;
-            }
-            if newest.as_ref().is_none_or(|(created, _)| *created <= record.created) {
-                newest = Some((record.created, id.into()));
-            }
-        }
-        let id = match resume {
-            Resume::None => None,
-            Resume::Newest => newest.map(|(_, id)| id),
-            Resume::This(id) => Some(id.clone()),
-        };
-        id.map(|id| (id, Opened::Resumed))
-    }
-
     /// Takes a session over from whoever had it, if the server still has it.
     fn resume(&self, id: SessionId) -> LocalBoxFuture<'static, Result<Journal, Error>> {
         let session = self.clone();
@@ -284,16 +265,8 @@ impl Session {
 
     fn create(&self) -> LocalBoxFuture<'static, Result<Journal, Error>> {
         let session = self.clone();
-        let Labels { tags, user_metadata, project_id, display_name } = self.0.labels.clone();
-        let ask = CreateSession {
-            tags,
-            user_metadata,
-            sdk_version: SDK_VERSION.into(),
-            project_id,
-            display_name,
-            tag: Default::default(),
-        };
-        let mut call = Call::post_json("create_session", &ask).class(Class::Control).policy(Policy::Plain);
+        let call = Call::post("create_session", self.0.creation.clone());
+        let mut call = call.class(Class::Control).policy(Policy::Plain);
         call.idempotency_key = Some(self.0.creation_key.clone());
         async move {
             let transport = &session.0.transport;
@@ -399,8 +372,12 @@ impl Session {
             woken.await?;
             drop(waiting);
             faults::point("heartbeat");
+            self.beat();
+            let Some(id) = self.id() else { continue };
+            let call = beat(id).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT);
             let _waiting = ctx.waiting_for("the answer to a heartbeat");
-            ctx.until_shutdown(self.heartbeat()).await?;
+            let answer = ctx.until_shutdown(self.0.transport.fetch(call)).await?;
+            self.beaten(answer.err());
         }
     }
 
@@ -408,33 +385,27 @@ impl Session {
         matches!(&*self.0.state.borrow(), State::Live { journal, .. } if journal.lost().is_none())
     }
 
-    /// Sends one heartbeat, if there is a session and it is this service's.
-    async fn heartbeat(&self) {
-        let Inner { transport, state, .. } = &*self.0;
-        self.beat();
-        let Some(id) = self.id() else { return };
-        let answer = transport.fetch(beat(id.clone()).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT)).await;
-        let now = transport.platform().now();
-        match (answer, &mut *state.borrow_mut()) {
-            (Ok(_), State::Live { last_success, warned, .. }) => {
-                *last_success = now;
-                *warned = false;
-            }
-            (Err(error), state) if error.status() == Some(410) => {
-                transport.platform().log(Level::Warn, &format!("the session has ended: {error}"));
-                *state = State::Ended(error.context("the session has ended"));
-                self.0.telemetry.lost(&id);
-            }
-            (Err(error), State::Live { last_success, warned, .. }) => {
-                let silence = now.saturating_sub(*last_success);
-                if silence >= WARN_AFTER_SILENCE && !std::mem::replace(warned, true) {
-                    let seconds = silence.as_secs();
-                    let message =
-                        format!("no heartbeat got through for {seconds} s; the session may end: {error}");
-                    transport.platform().log(Level::Warn, &message);
-                }
-            }
-            _ => {}
+    /// A heartbeat was sent, and failed for this, or got through.
+    fn beaten(&self, failure: Option<Error>) {
+        let platform = self.0.transport.platform();
+        let mut state = self.0.state.borrow_mut();
+        let State::Live { journal, last_success, warned } = &mut *state else { return };
+        let Some(error) = failure else {
+            *last_success = platform.now();
+            *warned = false;
+            return;
+        };
+        if error.status() == Some(410) {
+            platform.log(Level::Warn, &format!("the session has ended: {error}"));
+            self.0.telemetry.lost(journal.session());
+            *state = State::Ended(error.context("the session has ended"));
+            return;
+        }
+        let silence = platform.now().saturating_sub(*last_success);
+        if silence >= WARN_AFTER_SILENCE && !std::mem::replace(warned, true) {
+            let seconds = silence.as_secs();
+            let message = format!("no heartbeat got through for {seconds} s; the session may end: {error}");
+            platform.log(Level::Warn, &message);
         }
     }
 }

@@ -2,11 +2,12 @@
 //! serde as well; the sandbox and the tests do that, and the tests hold the two to each other.
 
 use tinkex_protocol::Error;
+use tinkex_protocol::chunking::ChunkLimits;
 use tinkex_protocol::json::Json;
 use tinkex_protocol::json::futures::Submitted;
 use tinkex_protocol::json::managing::WeightsInfoResponse;
 use tinkex_protocol::json::session::{
-    CreateSamplingSessionResponse, CreateSessionResponse, Flags, ServerCapabilities, SupportedModel,
+    CreateSamplingSessionResponse, CreateSessionResponse, ServerCapabilities, SupportedModel,
 };
 use tinkex_protocol::json::training::{
     CreateModelResult, ModelData, ModelInfo, OptimStepResult, OptimizerConfig, SaveWeightsForSamplerResult,
@@ -132,19 +133,14 @@ impl Answer for Submitted {
     }
 }
 
-impl Answer for Flags {
-    fn of(fields: &Fields) -> Result<Flags, Error> {
-        let mut flags = Flags::default();
-        for (name, flag) in flags.booleans() {
-            *flag = fields.flag(name)?.unwrap_or(*flag);
-        }
-        for (name, count) in flags.counts() {
-            *count = fields.count(name)?.unwrap_or(*count);
-        }
-        if let Some(source) = fields.optional_text("credential_default_source")? {
-            flags.credential_default_source = source;
-        }
-        Ok(flags)
+/// Of the service's flags. One that is left out has its default.
+impl Answer for ChunkLimits {
+    fn of(fields: &Fields) -> Result<ChunkLimits, Error> {
+        let limit = |name, default| Ok(fields.count(name)?.map_or(default, |limit| limit as usize));
+        Ok(ChunkLimits {
+            data: limit("fwdbwd_max_chunk_len", ChunkLimits::DEFAULT.data)?,
+            bytes: limit("fwdbwd_max_chunk_bytes_count", ChunkLimits::DEFAULT.bytes)?,
+        })
     }
 }
 
@@ -276,24 +272,16 @@ impl Answer for SaveWeightsForSamplerResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
-    use tinkex_protocol::json::decode;
+    use tinkex_protocol::json::encode;
+    use tinkex_protocol::json::session::Flags;
 
     #[test]
-    fn every_flag_is_read() {
-        let Ok(Value::Object(mut flags)) = serde_json::to_value(Flags::default()) else {
-            panic!("flags are fields")
-        };
-        for value in flags.values_mut() {
-            *value = match value.take() {
-                Value::Bool(flag) => (!flag).into(),
-                Value::Number(number) => (number.as_f64().expect("a number") as u64 + 1).into(),
-                other => other,
-            };
-        }
-        let body = serde_json::to_vec(&flags).expect("flags can be written");
-        assert_eq!(read::<Flags>(&body).as_ref(), decode(&body).as_ref());
-        assert_eq!(read::<Flags>(b"{}").as_ref(), Ok(&Flags::default()));
+    fn limits_are_those_of_the_flags_or_their_defaults() {
+        let flags = Flags { fwdbwd_max_chunk_len: 7, fwdbwd_max_chunk_bytes_count: 9, ..Flags::default() };
+        assert_eq!(read(&encode(&flags)).as_ref(), Ok(&ChunkLimits { data: 7, bytes: 9 }));
+        let default: ChunkLimits = read(&encode(&Flags::default())).expect("flags are an answer");
+        assert_eq!((read(b"{}"), default), (Ok(default), ChunkLimits::DEFAULT));
+        assert!(read::<ChunkLimits>(br#"{"fwdbwd_max_chunk_len":"many"}"#).is_err());
     }
 
     #[test]

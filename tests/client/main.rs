@@ -34,7 +34,7 @@ fn train(world: &Rc<World>, steps: i64) -> (Vec<f64>, String) {
     let result = world.time.block_on(async {
         // A server that was never reached is given up after a few tries, and a storm can take them all.
         let weather = world.weather.take();
-        service.session().flags().await?;
+        service.session().limits().await?;
         world.weather.set(weather);
         let made = model(&service).await?;
         let client = made.client;

@@ -141,7 +141,7 @@ impl Place {
     /// What the keys of a model's records begin with.
     pub fn prefix(self, model: &str) -> String {
         let kind = match self {
-            Place::Request => "request/",
+            Place::Request => REQUESTS,
             Place::Body => "body/",
             Place::Answer => ANSWERS,
         };
@@ -173,6 +173,7 @@ impl Place {
 }
 
 pub const SESSIONS: &str = "session/";
+pub const REQUESTS: &str = "request/";
 pub const ANSWERS: &str = "answer/";
 pub const DAMAGED: &str = "damaged/";
 

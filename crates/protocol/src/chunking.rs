@@ -13,6 +13,11 @@ pub struct ChunkLimits {
     pub bytes: usize,
 }
 
+impl ChunkLimits {
+    /// Those of a server that says nothing.
+    pub const DEFAULT: ChunkLimits = ChunkLimits { data: 1_024, bytes: 5_000_000 };
+}
+
 /// Consecutive ranges that cover the data, each within the limits. One datum is never cut: one that is too large by
 /// itself is a chunk by itself. No data, no ranges.
 pub fn chunks(sizes: impl IntoIterator<Item = usize>, limits: ChunkLimits) -> Vec<Range<usize>> {

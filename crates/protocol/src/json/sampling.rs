@@ -8,14 +8,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::tag::{Tag, named};
 use crate::{ModelInput, SampleSeqId, SamplingSessionId, Tensor};
 
-/// `POST asample`, answered with [`Submitted`](super::futures::Submitted).
+/// `POST asample`, answered with [`Submitted`](super::futures::Submitted). Whoever only writes it may lend it prompt and
+/// parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
+pub struct Sample<Prompt = ModelInput, Params = SamplingParams> {
     #[serde(default = "one")]
     pub num_samples: u32,
-    pub prompt: ModelInput,
+    pub prompt: Prompt,
     #[serde(default)]
-    pub sampling_params: SamplingParams,
+    pub sampling_params: Params,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,14 +50,14 @@ fn one() -> u32 {
     1
 }
 
-impl Sample {
+impl<Prompt, Params> Sample<Prompt, Params> {
     /// One sample with everything else at its default.
     pub fn new(
         sampler: SamplingSessionId,
         seq_id: SampleSeqId,
-        prompt: ModelInput,
-        params: SamplingParams,
-    ) -> Sample {
+        prompt: Prompt,
+        params: Params,
+    ) -> Sample<Prompt, Params> {
         Sample {
             num_samples: 1,
             prompt,

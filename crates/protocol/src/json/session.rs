@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::tag::{Tag, named};
+use crate::chunking::ChunkLimits;
 use crate::{Map, SamplingSessionId, SamplingSessionSeqId, SessionId};
 
 /// Free text by name, which users attach to things.
@@ -57,9 +58,9 @@ flags! {
         /// Compress the bodies of forward and backward passes with zstd.
         proto_compress_fwdbwd: bool = false,
         /// Data in a request.
-        fwdbwd_max_chunk_len: u64 = 1_024u64,
+        fwdbwd_max_chunk_len: u64 = ChunkLimits::DEFAULT.data as u64,
         /// Estimated bytes in a request.
-        fwdbwd_max_chunk_bytes_count: u64 = 5_000_000u64,
+        fwdbwd_max_chunk_bytes_count: u64 = ChunkLimits::DEFAULT.bytes as u64,
         /// Estimated bytes of forward and backward passes in dispatch.
         fwdbwd_dispatch_bytes_semaphore_size: u64 = 50_000_000u64,
         /// Seconds that a call waits while the service is paused for billing.
@@ -104,35 +105,6 @@ impl From<DynamicSent> for DynamicFlags {
             sample_cancel_enabled: sent.sample_cancel_enabled.unwrap_or(false),
             sample_cancel_max_batch_size: sent.sample_cancel_max_batch_size.unwrap_or(64),
         }
-    }
-}
-
-impl Flags {
-    /// The flags that are on or off, by name.
-    pub fn booleans(&mut self) -> [(&'static str, &mut bool); 8] {
-        [
-            ("pjwt_auth_enabled", &mut self.pjwt_auth_enabled),
-            ("parallel_fwdbwd_chunks", &mut self.parallel_fwdbwd_chunks),
-            ("proto_compress_fwdbwd", &mut self.proto_compress_fwdbwd),
-            ("sample_no_retries", &mut self.sample_no_retries),
-            ("sample_enable_stuck_detection", &mut self.sample_enable_stuck_detection),
-            ("sample_use_retrieve_futures", &mut self.sample_use_retrieve_futures),
-            ("custom_loss_server_side", &mut self.custom_loss_server_side),
-            ("sample_join_sampling_session", &mut self.sample_join_sampling_session),
-        ]
-    }
-
-    /// The flags that are counts, by name.
-    pub fn counts(&mut self) -> [(&'static str, &mut u64); 7] {
-        [
-            ("sample_dispatch_bytes_semaphore_size", &mut self.sample_dispatch_bytes_semaphore_size),
-            ("inflight_response_bytes_semaphore_size", &mut self.inflight_response_bytes_semaphore_size),
-            ("fwdbwd_max_chunk_len", &mut self.fwdbwd_max_chunk_len),
-            ("fwdbwd_max_chunk_bytes_count", &mut self.fwdbwd_max_chunk_bytes_count),
-            ("fwdbwd_dispatch_bytes_semaphore_size", &mut self.fwdbwd_dispatch_bytes_semaphore_size),
-            ("billing_exception_max_pause_duration_sec", &mut self.billing_exception_max_pause_duration_sec),
-            ("sample_max_concurrent_requests", &mut self.sample_max_concurrent_requests),
-        ]
     }
 }
 
