@@ -27,10 +27,9 @@ pub struct Clients(Rc<Registry>);
 #[derive(Default)]
 struct Registry {
     last: Cell<u32>,
-    clients: RefCell<Vec<(u32, Client)>>,
+    clients: RefCell<Vec<(u32, Rc<Client>)>>,
 }
 
-#[derive(Clone)]
 enum Client {
     Training(TrainingClient, Pid),
     Sampling(SamplingClient, Pid),
@@ -40,11 +39,11 @@ impl Clients {
     fn add(&self, client: Client) -> u32 {
         let number = self.0.last.get() + 1;
         self.0.last.set(number);
-        self.0.clients.borrow_mut().push((number, client));
+        self.0.clients.borrow_mut().push((number, Rc::new(client)));
         number
     }
 
-    fn find(&self, number: u32) -> Option<Client> {
+    fn find(&self, number: u32) -> Option<Rc<Client>> {
         let clients = self.0.clients.borrow();
         clients.iter().find(|(known, _)| *known == number).map(|(_, client)| client.clone())
     }
@@ -76,7 +75,7 @@ impl Clients {
     /// To the client that has the call of this key: the others know none.
     pub fn seen(&self, key: u32) {
         for (_, client) in &*self.0.clients.borrow() {
-            if let Client::Training(training, _) = client {
+            if let Client::Training(training, _) = &**client {
                 training.seen(key);
             }
         }
@@ -92,48 +91,50 @@ pub fn begin(
     clients: &Clients,
     service: &Service,
     runs: &Runs,
-    (client, method, args): (u32, &str, &[u8]),
+    (number, method, args): (u32, &str, &[u8]),
     call: &Rc<OpenCall>,
 ) -> Result<TaskHandle<Answer>, Error> {
     let wrong = Wrong::default();
     let given = Given::new(args, &wrong);
-    let mut name = method.to_owned();
-    let tasks = match clients.find(client) {
-        _ if client == 0 && method == "spawn" => {
-            name = given.text("name");
-            service.tasks().clone()
-        }
-        _ if client == 0 => service.calls().clone(),
-        Some(_) if method == "close" => service.calls().clone(),
-        Some(Client::Training(training, _)) => training.calls().clone(),
-        Some(Client::Sampling(sampling, _)) => sampling.calls().clone(),
-        None => return Err(Error::closed("this client", Outcome::NotSent)),
+    let client = clients.find(number);
+    if number != 0 && client.is_none() {
+        return Err(Error::closed("this client", Outcome::NotSent));
+    }
+    let of_the_page = client.is_none() && method == "spawn";
+    let closes = client.is_some() && method == "close";
+    let tasks = match client.as_deref() {
+        _ if of_the_page => service.tasks(),
+        Some(Client::Training(training, _)) if !closes => training.calls(),
+        Some(Client::Sampling(sampling, _)) if !closes => sampling.calls(),
+        _ => service.calls(),
     };
     if !tasks.has_room() {
         return Err(Error::too_many_calls());
     }
-    let progress = &call.promise.progress;
-    let work = match clients.find(client) {
-        Some(Client::Training(_, pid) | Client::Sampling(_, pid)) if method == "close" => {
-            clients.forget(client);
-            close(service.clone(), pid)
+    let name = if of_the_page { given.text("name") } else { method.to_owned() };
+    let work = match client.as_deref() {
+        Some(client) if closes => {
+            clients.forget(number);
+            close(service.clone(), client)
         }
         Some(Client::Training(training, _)) => {
-            of_training(clients, service, &training, method, given, &call.promise)?
+            of_training(clients, service, training, method, given, &call.promise)?
         }
-        Some(Client::Sampling(sampling, _)) => of_sampling(sampling, method, given, progress)?,
-        None if method == "spawn" => function_of_the_page(call.clone()),
+        Some(Client::Sampling(sampling, _)) => of_sampling(sampling, method, given, &call.promise.progress)?,
+        None if of_the_page => function_of_the_page(call.clone()),
         None => match runs.of(service, method) {
             Some(runs) => runs.begin(method, given, args, call)?,
-            None => of_service(clients, service, method, given, progress)?,
+            None => of_service(clients, service, method, given, &call.promise.progress)?,
         },
     };
-    Ok(task(&tasks, name, call, work))
+    Ok(task(tasks, name, call, work))
 }
 
-fn close(service: Service, client: Pid) -> Work {
+fn close(service: Service, client: &Client) -> Work {
+    let (Client::Training(_, pid) | Client::Sampling(_, pid)) = client;
+    let pid = pid.clone();
     Box::pin(async move {
-        service.close_client(&client).await;
+        service.close_client(&pid).await;
         Ok(Plain::nothing())
     })
 }
@@ -274,7 +275,7 @@ fn output(clients: Clients, service: Service, asked: Asked) -> Work {
 }
 
 fn of_sampling(
-    client: SamplingClient,
+    client: &SamplingClient,
     method: &str,
     given: Given,
     progress: &Progress,
