@@ -33,6 +33,7 @@ import { ADAM, ADAM_CHECKS, ttlSeconds } from "./training.js";
 
 const MOST = 2 ** 32 - 1;
 const DEFAULT_RATE = 1e-4;
+const DEFAULT_BATCH = 8;
 const DEFAULT_BUFFER = 1_024; // datums
 const MS_PER_MINUTE = 60_000;
 /** What a timer can hold: 24 days. */
@@ -105,15 +106,15 @@ export async function specOf(options: RunOptions): Promise<{ spec: WireRunSpec; 
     );
   }
   const kind = kindOf(given);
-  const { epochs, steps, batchSize = 8, shuffle = { shuffle: true, buffer: DEFAULT_BUFFER } } = given;
+  const { epochs, steps, shuffle = { shuffle: true, buffer: DEFAULT_BUFFER } } = given;
   const means: Means = given.step
     ? { step: given.step, version: given.version ?? versionOf(given.step) }
     : { lossFn: given.loss ?? "cross_entropy" };
   if (given.data) {
     means.source = sourceOf(given.data);
     means.data = await means.source.describe();
-    checkSize(means.data, batchSize);
   }
+  const batchSize = batchOf(means.data, given.batchSize);
   const schedule = given.learningRate ?? { ...FLAT, peak: DEFAULT_RATE };
   const planned = plannedSteps(means.data, { steps, epochs, batchSize });
   checkSchedule(schedule, planned);
@@ -200,15 +201,15 @@ function versionOf(step: StepFunction): string {
   return fingerprintOf(step.toString());
 }
 
-function checkSize(data: WireRunData, batchSize: number): void {
-  if (data.kind !== "indexed") return;
-  if (!data.length) throw new InvalidArgumentError("data", "data is empty: a run takes at least one datum");
-  if (data.length < batchSize) {
-    throw new InvalidArgumentError(
-      "batchSize",
-      `batchSize is ${batchSize} and data has ${data.length} datums: it takes ${data.length} at most`,
-    );
+/** Its size, in datums. */
+function batchOf(data: WireRunData | undefined, asked: number | undefined): number {
+  const { length } = data?.kind === "indexed" ? data : { length: Infinity };
+  if (!length) throw new InvalidArgumentError("data", "data is empty: a run takes at least one datum");
+  if (asked !== undefined && asked > length) {
+    const most = `data has ${length} datums: it takes ${length} at most`;
+    throw new InvalidArgumentError("batchSize", `batchSize is ${asked} and ${most}`);
   }
+  return asked ?? Math.min(DEFAULT_BATCH, length);
 }
 
 /** Where both are given, the first that is reached ends the run. Data that has no end known has no epochs of its own. */

@@ -38,7 +38,7 @@ export interface RunOptions {
   loss?: LossFn;
   /** Settings of the loss function, by name. */
   lossFnConfig?: Record<string, number | string>;
-  /** Datums of a step. Default 8. */
+  /** Datums of a step. Default 8, and of less data all of it. */
   batchSize?: number;
   /**
    * Default true. An iterable is shuffled in a buffer, whose length in datums is 1,024 unless it is given here: its order is

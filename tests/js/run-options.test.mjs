@@ -34,6 +34,19 @@ test("a run is written down with every default in its place", async (t) => {
   });
 });
 
+test("a batch that nobody has given a size is of 8, or of all data where that is less", async (t) => {
+  for (const [length, batchSize] of [
+    [3, 3],
+    [9, 8],
+  ]) {
+    const tab = await tabWith(keptRun());
+    t.after(() => tab.service.close());
+    const given = Array.from({ length }, (_, i) => datum(i, i + 1));
+    await tab.service.startRun({ baseModel: "model", data: given });
+    assert.equal(tab.kept.spec.batchSize, batchSize);
+  }
+});
+
 test("a run of a step function is written down under the function's version", async (t) => {
   const tab = await tabWith(keptRun());
   t.after(() => tab.service.close());
@@ -85,7 +98,6 @@ const refusals = {
     "data[1].lossFnInputs.targetTokens[0]",
   ],
   "a batch that is larger than the data": [{ batchSize: 4 }, "batchSize", /3 at most/],
-  "the default batch, of less data": [{ batchSize: undefined }, "batchSize", /3 at most/],
   "a batch of nothing": [{ batchSize: 0 }, "batchSize"],
   "half an epoch": [{ epochs: 0.5 }, "epochs"],
   "a negative number of steps": [{ steps: -1 }, "steps"],
