@@ -25,6 +25,7 @@ use crate::platform::uuid;
 use crate::store::{Journal, Store};
 use crate::transport::Transport;
 use event::Event;
+use sender::Sender;
 use state::{Mode, Session, State};
 
 /// How long the end of a service waits for the server to take the rest.
@@ -78,7 +79,7 @@ impl Telemetry {
         }
         let (listener, inner) = (self.0.clone(), self.0.clone());
         system.on_report(move |report| listener.hear(report));
-        let sender = ChildSpec::new("telemetry", move |ctx| inner.clone().run(ctx));
+        let sender = ChildSpec::new("telemetry", move |ctx| Sender::new(inner.clone(), ctx));
         // A crash of it must not count as one of its service's.
         Some(sender.restart(Restart::Temporary).shutdown(Shutdown::After(DRAIN)))
     }
@@ -137,9 +138,15 @@ impl Inner {
 
     /// Tells the last of a session, if it is open.
     fn close(&self, session: &str, event: fn(Duration) -> Event<'static>) {
+        let open = self.state.borrow().sessions.iter().position(|open| open.id == session);
+        if let Some(at) = open {
+            self.close_at(at, event);
+        }
+    }
+
+    fn close_at(&self, at: usize, event: fn(Duration) -> Event<'static>) {
         let since = {
             let sessions = &mut self.state.borrow_mut().sessions;
-            let Some(at) = sessions.iter().position(|open| open.id == session) else { return };
             // What is told now is of the latest.
             sessions[at..].rotate_left(1);
             sessions.last().map(|open| open.since).unwrap_or_default()
@@ -151,11 +158,11 @@ impl Inner {
     /// The service ends, and what is open ends with it.
     fn end(&self) {
         loop {
-            let open = match &self.state.borrow().sessions[..] {
-                [_, .., last] => last.id.clone(),
-                _ => break,
-            };
-            self.close(&open, |after| Event::SessionEnd { after });
+            let latest = self.state.borrow().sessions.len() - 1;
+            if latest == 0 {
+                break;
+            }
+            self.close_at(latest, |after| Event::SessionEnd { after });
         }
         let state = &mut *self.state.borrow_mut();
         if state.mode != Mode::Ending {

@@ -1,117 +1,154 @@
 //! The process that sends what was told: a batch every few seconds, the rest when its service ends; and that keeps what the
-//! server did not take.
+//! server did not take. It does one thing at a time, and asks the state what is next.
 
-use std::future::poll_fn;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex_journal::record::TELEMETRY;
-use tinkex_supervise::{Context, faults};
+use tinkex_journal::recovery::Found;
+use tinkex_supervise::{CancelledFuture, Context, Waiting, faults};
 
 use super::Inner;
 use super::event::Event;
 use super::queue::Batch;
 use super::state::{Mode, Next};
 use crate::error::Error;
-use crate::store::Durability;
+use crate::store::{Durability, StoreError};
 use crate::transport::retry::Attempt;
 use crate::transport::{Body, Call};
 
 /// The official client's.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-type Sent = (Batch, LocalBoxFuture<'static, Option<Attempt>>);
+/// Ends with its service, when the server has taken everything or doesn't; its supervisor gives it two seconds.
+pub struct Sender {
+    inner: Rc<Inner>,
+    ctx: Context,
+    stop: CancelledFuture,
+    doing: Doing,
+    shown: Option<Waiting>,
+}
+
+enum Doing {
+    Beginning,
+    Waiting(LocalBoxFuture<'static, ()>),
+    Looking(LocalBoxFuture<'static, Result<Found, StoreError>>),
+    Sending {
+        batch: Batch,
+        answer: LocalBoxFuture<'static, Option<Attempt>>,
+        /// Begun before the answer is there: a page that goes doesn't see it.
+        kept: Option<Kept>,
+    },
+    Keeping(Option<Kept>),
+}
+
 type Kept = LocalBoxFuture<'static, Result<(), Error>>;
 
-impl Inner {
-    /// Ends with its service, when the server has taken everything or doesn't; its supervisor gives it two seconds.
-    pub(super) async fn run(self: Rc<Self>, ctx: Context) {
-        let queue = Rc::downgrade(&self);
-        ctx.show_queue("events", move || queue.upgrade().map_or(0, |inner| inner.state.borrow().queue.len()));
-        ctx.ready();
-        loop {
-            if ctx.is_stopping() {
-                self.end();
+impl Sender {
+    pub fn new(inner: Rc<Inner>, ctx: Context) -> Sender {
+        Sender { inner, stop: ctx.shutdown(), ctx, doing: Doing::Beginning, shown: None }
+    }
+
+    /// Begins what is to be done next; none when nothing is.
+    fn next(&mut self, task: &mut Task) -> Option<Doing> {
+        let Sender { inner, ctx, .. } = self;
+        self.shown = None;
+        if ctx.is_stopping() {
+            inner.end();
+        }
+        let next = inner.state.borrow().next(ctx.system().now(), ctx.is_stopping());
+        let (what, doing) = match next {
+            Next::Wait(what, pause) => {
+                inner.state.borrow_mut().sender = Some(task.waker().clone());
+                (what, Doing::Waiting(ctx.system().runtime().timer(pause)))
             }
-            let now = ctx.system().now();
-            let next = self.state.borrow().next(now, ctx.is_stopping());
-            match next {
-                Next::Wait(what, pause) => {
-                    let _waiting = ctx.waiting_for(what);
-                    self.wait(&ctx, pause).await;
+            Next::Look => ("what others have left", Doing::Looking(inner.store.load(TELEMETRY))),
+            Next::Keep => ("the store to keep what waits", Doing::Keeping(inner.keep())),
+            Next::Send => ("the server to take telemetry", inner.send()),
+            Next::End => return None,
+        };
+        self.shown = Some(ctx.waiting_for(what));
+        Some(doing)
+    }
+}
+
+impl Future for Sender {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Task) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            // Once it ends, nothing is interrupted any more.
+            let ends = this.inner.state.borrow().mode == Mode::Ending;
+            let interrupted = !ends && this.stop.poll_unpin(task).is_ready();
+            let done = match &mut this.doing {
+                Doing::Beginning => {
+                    let queue = Rc::downgrade(&this.inner);
+                    let length = move || queue.upgrade().map_or(0, |inner| inner.state.borrow().queue.len());
+                    this.ctx.show_queue("events", length);
+                    this.ctx.ready();
+                    true
                 }
-                Next::Send => {
-                    // Begun before the answer is there: a page that goes doesn't see it.
-                    let kept = self.keep_if_leaving();
-                    let (batch, answer) = self.send();
-                    let _waiting = ctx.waiting_for("the server to take telemetry");
-                    let answer = if ctx.is_stopping() {
-                        answer.await
-                    } else {
-                        // Asked to end, it writes down what waits before it sends that once more.
-                        match ctx.until_shutdown(answer).await {
-                            Ok(answer) => answer,
-                            Err(_) => continue,
-                        }
-                    };
-                    let status = answer.and_then(Result::ok).map(|answer| answer.status);
-                    self.state.borrow_mut().answered(&batch, status, ctx.system().now());
-                    if let Some(kept) = kept {
-                        let _ = kept.await;
+                Doing::Waiting(timer) => {
+                    let told = this.inner.state.borrow().sender.is_none();
+                    interrupted || told || timer.poll_unpin(task).is_ready()
+                }
+                Doing::Looking(found) => match found.poll_unpin(task) {
+                    Poll::Ready(found) => {
+                        this.inner.state.borrow_mut().take_up(found.unwrap_or_default());
+                        true
                     }
-                }
-                Next::Look => {
-                    let found = self.store.load(TELEMETRY).await.unwrap_or_default();
-                    self.state.borrow_mut().take_up(found);
-                }
-                Next::Keep => {
-                    if let Some(kept) = self.keep() {
-                        let _ = kept.await;
+                    Poll::Pending => false,
+                },
+                Doing::Sending { batch, answer, kept } => {
+                    let answer = answer.poll_unpin(task);
+                    if let Poll::Ready(answer) = &answer {
+                        let status = answer
+                            .as_ref()
+                            .and_then(|answer| answer.as_ref().ok())
+                            .map(|answer| answer.status);
+                        let now = this.ctx.system().now();
+                        this.inner.state.borrow_mut().answered(batch, status, now);
                     }
+                    // Asked to end, it writes down what waits before it sends that once more.
+                    if answer.is_ready() || interrupted {
+                        this.doing = Doing::Keeping(kept.take());
+                        continue;
+                    }
+                    false
                 }
-                Next::End => return,
+                Doing::Keeping(kept) => kept.as_mut().is_none_or(|kept| kept.poll_unpin(task).is_ready()),
+            };
+            if !done {
+                return Poll::Pending;
+            }
+            match this.next(task) {
+                Some(doing) => this.doing = doing,
+                None => return Poll::Ready(()),
             }
         }
     }
+}
 
-    /// Until so much time has passed, something was told, or the end is asked for.
-    fn wait(self: &Rc<Self>, ctx: &Context, pause: Duration) -> LocalBoxFuture<'static, ()> {
-        let (mut time, mut stop) = (ctx.system().runtime().timer(pause), ctx.shutdown());
-        let inner = self.clone();
-        let mut looked = false;
-        let wait = poll_fn(move |cx| {
-            let over = time.poll_unpin(cx).is_ready() || stop.poll_unpin(cx).is_ready();
-            if over || std::mem::replace(&mut looked, true) {
-                return Poll::Ready(());
-            }
-            inner.state.borrow_mut().sender = Some(cx.waker().clone());
-            Poll::Pending
-        });
-        Box::pin(wait)
-    }
-
+impl Inner {
     /// Sends a batch, beside the budget of connections: whoever trains never waits for it, and a page that goes has no time
     /// to wait.
-    fn send(&self) -> Sent {
+    fn send(&self) -> Doing {
         faults::point("telemetry");
+        let mode = self.state.borrow().mode;
+        let kept = if mode == Mode::Open { None } else { self.keep() };
         let dropped = self.state.borrow().queue.dropped();
         let report = if dropped > 0 { self.written(&Event::Dropped(dropped)) } else { Vec::new() };
-        let (batch, mode) = {
-            let state = self.state.borrow();
-            (state.queue.batch(&report), state.mode)
-        };
+        let batch = self.state.borrow().queue.batch(&report);
         let mut call = Call::post("telemetry", Body::Json(batch.body.as_slice().into())).timeout(TIMEOUT);
         call.keepalive = mode != Mode::Open;
         let answer = self.transport.attempt(&call, 0, None);
-        (batch, answer)
-    }
-
-    fn keep_if_leaving(&self) -> Option<Kept> {
-        let mode = self.state.borrow().mode;
-        if mode == Mode::Open { None } else { self.keep() }
+        Doing::Sending { batch, answer, kept }
     }
 
     /// Writes down what waits, or deletes what was written of it. Begins at once. A session that somebody else has taken is

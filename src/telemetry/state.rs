@@ -28,8 +28,8 @@ pub struct State {
     /// Of the latest session: where it is written what waits.
     pub journal: Option<Journal>,
     record: InStore,
-    /// Records of others, whose events are in the queue: to be deleted when those are written down.
-    taken: Vec<String>,
+    /// Deletes the records of others, whose events are in the queue, when those are written down.
+    taken: Vec<Op>,
     /// When the next batch is sent; none while nothing waits, and once all was tried at the end.
     due: Option<Duration>,
     /// Batches in a row that the server did not take.
@@ -161,7 +161,7 @@ impl State {
                 Err(Unreadable::Damaged) => {}
                 Err(Unreadable::TooNew(_)) => continue,
             }
-            self.taken.push(key);
+            self.taken.push(Op::Delete(key));
         }
         self.record = if self.taken.is_empty() { InStore::Nothing } else { InStore::Stale };
         self.queue.prepend(left);
@@ -169,20 +169,13 @@ impl State {
 
     /// What makes the record, under this key, what waits.
     pub fn keep(&mut self, own: &str) -> Vec<Op> {
-        let mut ops = Vec::new();
-        for key in self.taken.drain(..) {
-            ops.push(Op::Delete(key));
-        }
-        self.record = match self.queue.is_empty() {
-            true => {
-                ops.push(Op::Delete(own.to_owned()));
-                InStore::Nothing
-            }
-            false => {
-                ops.push(put(own.to_owned(), &self.queue.record()));
-                InStore::Everything
-            }
+        let mut ops = std::mem::take(&mut self.taken);
+        let (op, record) = match self.queue.is_empty() {
+            true => (Op::Delete(own.to_owned()), InStore::Nothing),
+            false => (put(own.to_owned(), &self.queue.record()), InStore::Everything),
         };
+        ops.push(op);
+        self.record = record;
         ops
     }
 
