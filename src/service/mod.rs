@@ -322,22 +322,22 @@ impl Service {
     /// Says which models are served, when an error comes of one that isn't.
     fn explain_base_model(&self, error: Error, base_model: String) -> LocalBoxFuture<'static, Error> {
         let service = self.clone();
-        async move { service.explained(error, &base_model).await }.boxed_local()
-    }
-
-    async fn explained(&self, error: Error, base_model: &str) -> Error {
-        let refused = matches!(error.kind(), Kind::Api { status: 400..500, .. } | Kind::RequestFailed { .. });
-        if !refused || error.status() == Some(401) {
-            return error;
+        async move {
+            let refused =
+                matches!(error.kind(), Kind::Api { status: 400..500, .. } | Kind::RequestFailed { .. });
+            if !refused || error.status() == Some(401) {
+                return error;
+            }
+            let Ok(served) = service.server_capabilities().await else { return error };
+            let served = served.supported_models.iter().filter_map(|model| model.model_name.as_deref());
+            let names: Vec<&str> = served.collect();
+            if names.contains(&&*base_model) {
+                return error;
+            }
+            let message = format!("\"{base_model}\" isn't served here; take one of: {}", names.join(", "));
+            Error::invalid("baseModel", message).with_outcome(Outcome::Refused)
         }
-        let Ok(served) = self.server_capabilities().await else { return error };
-        let names: Vec<String> =
-            served.supported_models.into_iter().filter_map(|model| model.model_name).collect();
-        if names.iter().any(|name| name == base_model) {
-            return error;
-        }
-        let message = format!("\"{base_model}\" isn't served here; take one of: {}", names.join(", "));
-        Error::invalid("baseModel", message).with_outcome(Outcome::Refused)
+        .boxed_local()
     }
 }
 

@@ -3,13 +3,14 @@
 use std::cell::Cell;
 
 use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use tinkex_journal::lane::{FIRST, Lane};
 use tinkex_journal::recovery::Recovered;
 use tinkex_protocol::chunking::ChunkLimits;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::managing::{WeightsInfo, WeightsInfoResponse};
 use tinkex_protocol::json::training::{CreateModel, CreateModelResult, LoadWeights, OptimizerConfig};
-use tinkex_protocol::{Map, ModelId, ModelSeqId, SessionId};
+use tinkex_protocol::{Map, ModelId, ModelSeqId, RequestId, SessionId};
 use tinkex_supervise::{
     AutoShutdown, ChildSpec, Exit, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox,
 };
@@ -30,12 +31,6 @@ use crate::transport::{Body, Call, read_result};
 enum Source {
     Base(Lora),
     State { path: String, optimizer: bool, user_metadata: Option<Map<String>> },
-}
-
-/// What a model is a variant of: a checkpoint's is for the server to say.
-enum BaseModel {
-    Known(String),
-    Asked(Call),
 }
 
 impl Service {
@@ -59,22 +54,28 @@ impl Service {
         let (service, progress) = (self.clone(), progress.clone());
         let nth = self.0.session.nth_model();
         async move {
-            let about = source.about()?;
+            if let Source::State { path, .. } = &source {
+                check_path(path)?;
+            }
             let journal = service.0.session.journal().await?;
-            let base_model = match about {
-                BaseModel::Asked(about) => {
-                    let about: WeightsInfoResponse = service.transport().fetch(about).await?.read()?;
-                    about.base_model
+            let base_model = match &source {
+                Source::Base(lora) => lora.base_model.clone(),
+                // A checkpoint's is for the server to say.
+                Source::State { path, .. } => {
+                    let ask = WeightsInfo { tinker_path: path.clone() };
+                    let about = service.transport().fetch(Call::post_json("weights_info", &ask)).await?;
+                    about.read::<WeightsInfoResponse>()?.base_model
                 }
-                BaseModel::Known(base_model) => base_model,
             };
-            let number = journal.model_number(nth).await?;
+            let (number, reservation) = journal.model_number(nth);
+            if let Some(op) = reservation {
+                journal.commit(Durability::Strict, vec![op]).await?;
+            }
             let ask = source.ask(journal.session(), number, base_model.clone());
             progress.sent();
-            let taken = service.transport().fetch(ask.call()).await;
-            let made = match taken.and_then(|taken| taken.read::<Submitted>()) {
+            let made = match service.submit(&ask).await {
                 Ok(taken) => {
-                    let made = retrieve_or_fail(service.transport(), &taken.request_id, ask.kind).await;
+                    let made = retrieve_or_fail(service.transport(), &taken, ask.kind).await;
                     made.map(|payload| (taken, payload))
                 }
                 Err(error) => Err(error),
@@ -89,9 +90,8 @@ impl Service {
             let model = ask.model(journal.session(), number, &payload)?;
             if journal.exactly_once().is_none() {
                 // Nothing was done with the model yet, so a server that takes this for another one does no harm.
-                let again = service.transport().fetch(ask.call()).await;
-                if let Ok(again) = again.and_then(|again| again.read::<Submitted>()) {
-                    service.learn_exactly_once(&journal, again.request_id == taken.request_id);
+                if let Ok(again) = service.submit(&ask).await {
+                    service.learn_exactly_once(&journal, again == taken);
                 }
             }
             let first = vec![journal.model_op(&model, FIRST), journal.session_op()];
@@ -99,6 +99,12 @@ impl Service {
             service.start_training_client(model, journal, None).await
         }
         .boxed_local()
+    }
+
+    /// Asks for a model; gives the request that the server took it as.
+    fn submit(&self, ask: &Ask) -> LocalBoxFuture<'static, Result<RequestId, Error>> {
+        let taken = self.transport().fetch(ask.call());
+        async move { Ok(taken.await?.read::<Submitted>()?.request_id) }.boxed_local()
     }
 
     fn learn_exactly_once(&self, journal: &Journal, exactly_once: bool) {
@@ -198,16 +204,6 @@ impl Service {
 }
 
 impl Source {
-    /// How its base model is asked for, or what it is.
-    fn about(&self) -> Result<BaseModel, Error> {
-        let path = match self {
-            Source::Base(lora) => return Ok(BaseModel::Known(lora.base_model.clone())),
-            Source::State { path, .. } => path,
-        };
-        check_path(path)?;
-        Ok(BaseModel::Asked(Call::post_json("weights_info", &WeightsInfo { tinker_path: path.clone() })))
-    }
-
     /// How the model is asked for.
     fn ask(self, session_id: &SessionId, model_seq_id: ModelSeqId, base_model: String) -> Ask {
         let session_id = session_id.clone();

@@ -9,7 +9,7 @@ use tinkex_journal::record::{self, MODELS, Place, Record, model_key, session_key
 use tinkex_journal::recovery::{Found, Recovered, aside, recover};
 use tinkex_protocol::{ModelId, ModelSeqId, SamplingSessionSeqId, SessionId};
 
-use super::{Durability, Fence, Op};
+use super::{Durability, Fence, Op, Store, StoreError};
 use crate::error::Error;
 
 /// Samplers are numbered without a write for each: so many numbers are written down ahead.
@@ -51,25 +51,23 @@ impl Journal {
         created: Option<u64>,
     ) -> Result<Journal, Error> {
         let key = session_key(session.as_str());
-        // Read when it is ours: until then its last owner may have written it.
-        let known = match created {
-            Some(_) => None,
-            None => fence.store().load(&key).await?.into_iter().find(|(found, _)| *found == key),
-        };
-        let record = match (known, created) {
-            (Some((key, bytes)), _) => {
-                let read = record::Session::from_bytes(&key, &bytes);
-                read.map_err(|why| Error::unreadable_record(&key, why))?
-            }
-            (None, created) => record::Session {
+        let mut record = match created {
+            Some(created) => record::Session {
                 owner: String::new(),
-                created: created.ok_or_else(|| Error::no_such_session(&session))?,
+                created,
                 next_model: 0,
                 next_sampler: 0,
                 exactly_once: None,
             },
+            None => {
+                // Read when it is ours: until then its last owner may have written it.
+                let known = load_one(fence.store(), &key).await?;
+                let known = known.ok_or_else(|| Error::no_such_session(&session))?;
+                let read = record::Session::from_bytes(&key, &known);
+                read.map_err(|why| Error::unreadable_record(&key, why))?
+            }
         };
-        let record = record::Session { owner, ..record };
+        record.owner = owner;
         let journal = Journal(Rc::new(Inner {
             fence,
             session,
@@ -110,32 +108,29 @@ impl Journal {
         .boxed_local()
     }
 
-    /// The number of this service's nth model, written down before it is used.
-    pub async fn model_number(&self, nth: u64) -> Result<ModelSeqId, Error> {
+    /// The number of this service's nth model, and what must be written down before it is used.
+    pub fn model_number(&self, nth: u64) -> (ModelSeqId, Option<Op>) {
         let number = self.0.first_model + nth;
-        let beyond = {
-            let mut record = self.0.record.borrow_mut();
-            let beyond = record.next_model <= number;
-            record.next_model = record.next_model.max(number + 1);
-            beyond
-        };
-        if beyond || self.0.unsure.take() {
-            self.commit(Durability::Strict, vec![self.session_op()]).await?;
-        }
-        Ok(ModelSeqId::new(number))
+        (ModelSeqId::new(number), self.reserve(|record| &mut record.next_model, number, 1))
     }
 
     /// The number of this service's nth sampler, and what must be written down before it is used.
     pub fn sampler_number(&self, nth: u64) -> (SamplingSessionSeqId, Option<Op>) {
         let number = self.0.first_sampler + nth;
+        let op = self.reserve(|record| &mut record.next_sampler, number, SAMPLERS_AHEAD);
+        (SamplingSessionSeqId::new(number), op)
+    }
+
+    /// Counts `next` up, where it has come to this number, by as many as are written down at a time.
+    fn reserve(&self, next: fn(&mut record::Session) -> &mut u64, number: u64, many: u64) -> Option<Op> {
         let mut record = self.0.record.borrow_mut();
-        let beyond = record.next_sampler <= number;
+        let next = next(&mut record);
+        let beyond = *next <= number;
         if beyond {
-            record.next_sampler = number + SAMPLERS_AHEAD;
+            *next = number + many;
         }
         drop(record);
-        let op = (beyond || self.0.unsure.take()).then(|| self.session_op());
-        (SamplingSessionSeqId::new(number), op)
+        (beyond || self.0.unsure.take()).then(|| self.session_op())
     }
 
     pub fn exactly_once(&self) -> Option<bool> {
@@ -158,8 +153,7 @@ impl Journal {
         let store = fence.store();
         let id = model.as_str();
         let key = model_key(id);
-        let record = store.load(&key).await?.into_iter().find(|(found, _)| *found == key);
-        let Some((_, record)) = record else { return Ok(None) };
+        let Some(record) = load_one(store, &key).await? else { return Ok(None) };
         match record::Model::from_bytes(&key, &record) {
             Ok(known) if known.session != session.as_str() => {
                 return Err(Error::of_another_session(model, &known.session));
@@ -230,6 +224,19 @@ pub fn words(kept: &[Kept]) -> String {
         words.push_str(&format!("{} of {model} ({})", calls.len(), calls.join(", ")));
     }
     if words.is_empty() { "no calls".into() } else { words }
+}
+
+/// The record of this very key.
+fn load_one(
+    store: &Rc<dyn Store>,
+    key: &str,
+) -> LocalBoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
+    let (loaded, key) = (store.load(key), key.to_owned());
+    async move {
+        let mut found = loaded.await?.into_iter();
+        Ok(found.find(|(found, _)| *found == key).map(|(_, record)| record))
+    }
+    .boxed_local()
 }
 
 /// An op that writes a record.

@@ -137,28 +137,29 @@ impl Method {
     pub fn read(self, mut results: Results) -> Result<Output, Error> {
         match self {
             Method::Forward | Method::ForwardBackward => passes(results).map(Output::Forward),
-            Method::TrainStep => {
-                let step = results.pop();
-                let mut metrics = json::<OptimStepResult>(step)?.metrics.unwrap_or_default();
-                for (name, value) in passes(results)?.metrics.iter() {
-                    metrics.insert(name.clone(), *value);
+            Method::TrainStep | Method::OptimStep => {
+                let mut metrics = last::<OptimStepResult>(&mut results)?.metrics.unwrap_or_default();
+                if self == Method::TrainStep {
+                    for (name, value) in passes(results)?.metrics.iter() {
+                        metrics.insert(name.clone(), *value);
+                    }
                 }
                 Ok(Output::Step(metrics))
             }
-            Method::OptimStep => {
-                Ok(Output::Step(json::<OptimStepResult>(results)?.metrics.unwrap_or_default()))
-            }
-            Method::SaveState => Ok(Output::Path(json::<SaveWeightsResult>(results)?.path)),
+            Method::SaveState => Ok(Output::Path(last::<SaveWeightsResult>(&mut results)?.path)),
             Method::LoadState => Ok(Output::Loaded),
-            Method::SaveWeightsForSampler => {
-                let saved: SaveWeightsForSamplerResult = json(results)?;
-                let path = saved.path.map(Output::Path);
-                path.ok_or_else(|| Error::protocol("the server saved the weights and gave no path"))
-            }
-            Method::SaveWeightsAndGetSamplingClient => {
-                let saved: SaveWeightsForSamplerResult = json(results)?;
-                let id = saved.sampling_session_id.map(Output::Sampler);
-                id.ok_or_else(|| Error::protocol("the server made a sampler and gave no id"))
+            Method::SaveWeightsForSampler | Method::SaveWeightsAndGetSamplingClient => {
+                let saved: SaveWeightsForSamplerResult = last(&mut results)?;
+                let (output, missing) = match self {
+                    Method::SaveWeightsForSampler => {
+                        (saved.path.map(Output::Path), "the server saved the weights and gave no path")
+                    }
+                    _ => {
+                        let id = saved.sampling_session_id;
+                        (id.map(Output::Sampler), "the server made a sampler and gave no id")
+                    }
+                };
+                output.ok_or_else(|| Error::protocol(missing))
             }
         }
     }
@@ -287,8 +288,9 @@ fn passes(results: Results) -> Result<ForwardBackwardOutput, Error> {
     combine(outputs).map_err(|error| unreadable_result(&error))
 }
 
-fn json<T: Answer>(results: impl IntoIterator<Item = (Payload, u32)>) -> Result<T, Error> {
-    match results.into_iter().next() {
+/// The result of a call's last part, or only one.
+fn last<T: Answer>(results: &mut Results) -> Result<T, Error> {
+    match results.pop() {
         Some((Payload::Json(bytes), _)) => read_result(&bytes),
         _ => Err(Error::protocol("the server sent protobuf where a JSON result belongs")),
     }
