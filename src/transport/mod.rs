@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use tinkex_supervise::waiting_for;
+use tinkex_supervise::{CancelledFuture, waiting_for};
 
 use crate::error::Error;
 use crate::platform::{HttpRequest, HttpResponse, Level, Platform};
@@ -115,6 +115,16 @@ impl Transport {
         self.0.on_answer.borrow_mut().retain(|hear| hear());
     }
 
+    /// Where the last try had no answer, or the server could give none: what happened, in words.
+    pub fn trouble(&self) -> String {
+        self.0.network.trouble()
+    }
+
+    /// Resolves when [`trouble`](Self::trouble) is another.
+    pub fn until_trouble_changes(&self) -> CancelledFuture {
+        self.0.network.until_noted()
+    }
+
     /// Waits until a next try, and shows it as `why`: at most so long, and less when the network has changed.
     pub fn pause(&self, why: &'static str, pause: Duration) -> LocalBoxFuture<'static, ()> {
         let over = self.until_next_try(pause);
@@ -144,16 +154,22 @@ impl Transport {
         let mut timeout = platform.timer(call.timeout.unwrap_or(settings.timeout));
         let mut slice = (call.class == Class::Poll).then(|| platform.timer(SLICE));
         let transport = self.clone();
+        // Telemetry's way is its own.
+        let counts = permit.is_some();
         let attempt = poll_fn(move |cx| {
-            if let Poll::Ready(answer) = answer.poll_unpin(cx) {
-                if answer.is_ok() {
+            let come = match answer.poll_unpin(cx) {
+                Poll::Ready(answer) => Some(answer.map_err(Silence::Failed)),
+                Poll::Pending => timeout.poll_unpin(cx).is_ready().then_some(Err(Silence::TimedOut)),
+            };
+            if let Some(attempt) = come {
+                if attempt.is_ok() {
                     transport.0.reached.set(true);
                     transport.stir();
                 }
-                return Poll::Ready(Some(answer.map_err(Silence::Failed)));
-            }
-            if timeout.poll_unpin(cx).is_ready() {
-                return Poll::Ready(Some(Err(Silence::TimedOut)));
+                if counts {
+                    transport.note(&attempt);
+                }
+                return Poll::Ready(Some(attempt));
             }
             while let Some(timer) = &mut slice
                 && timer.poll_unpin(cx).is_ready()
@@ -166,6 +182,13 @@ impl Transport {
             Poll::Pending
         });
         Box::pin(attempt)
+    }
+
+    fn note(&self, attempt: &Attempt) {
+        self.0.network.note(match attempt {
+            Ok(answer) if answer.status < 500 => String::new(),
+            _ => self.final_error(attempt).message().to_owned(),
+        });
     }
 
     fn request(&self, call: &Call, tries: u32) -> HttpRequest {

@@ -1,11 +1,11 @@
-//! The network beneath all requests, as the page knows it: whether there is one, and the waits for a next try, which end
-//! when something about it has changed.
+//! The network beneath all requests, as the page knows it: whether there is one, what the last try came to, and the waits for
+//! a next try, which end when something about it has changed.
 
 use std::cell::{Cell, RefCell};
 
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, select};
-use tinkex_supervise::CancelToken;
+use tinkex_supervise::{CancelToken, CancelledFuture};
 
 /// What a wait for the next try is for, while the page says that there is no network. Tries are made all the same: what a
 /// page knows of it is a guess, and a server on its own machine is there without one.
@@ -16,6 +16,10 @@ pub struct Network {
     offline: Cell<bool>,
     /// Given, and replaced, when it is time to try again.
     changed: RefCell<CancelToken>,
+    /// Why the last try had no answer, in words; empty where it had one.
+    trouble: RefCell<String>,
+    /// Given, and replaced, when that is another.
+    noted: RefCell<CancelToken>,
 }
 
 impl Network {
@@ -33,5 +37,21 @@ impl Network {
     pub fn change(&self, online: bool) {
         self.offline.set(!online);
         self.changed.take().cancel();
+    }
+
+    pub fn trouble(&self) -> String {
+        self.trouble.borrow().clone()
+    }
+
+    /// What a try has come to.
+    pub fn note(&self, trouble: String) {
+        if self.trouble.replace(trouble) != *self.trouble.borrow() {
+            self.noted.take().cancel();
+        }
+    }
+
+    /// Resolves when [`trouble`](Self::trouble) is another.
+    pub fn until_noted(&self) -> CancelledFuture {
+        self.noted.borrow().cancelled()
     }
 }

@@ -78,6 +78,8 @@ pub(super) struct Driver {
     pace: Option<Duration>,
     /// What it waits for, since when (ms since 1970), and more of it in words.
     waits: (Cause, u64, String),
+    /// Ends when the way to the server is another: the status may say so.
+    way: Pin<Box<CancelledFuture>>,
     /// As its status was told last.
     told: Option<telling::Changing>,
 }
@@ -168,6 +170,8 @@ enum Wake {
     Beside(Beside),
     FunctionEnded(Result<Told, Failure>),
     FunctionTimedOut,
+    /// The way to the server is another.
+    Way,
 }
 
 /// How a stage ended.
@@ -198,8 +202,9 @@ impl Driver {
             0 => Next::New { reason: String::new(), path: None },
             _ => Next::Same,
         };
-        let now = shared.service.transport.platform().now();
-        let since = shared.now();
+        let transport = &shared.service.transport;
+        let (now, since) = (transport.platform().now(), shared.now());
+        let way = Box::pin(transport.until_trouble_changes());
         Ok(Driver {
             supply: supply(&shared),
             behind: history.behind(control.incarnation),
@@ -227,6 +232,7 @@ impl Driver {
             step_began: now,
             pace: None,
             waits: (Cause::Starting, since, String::new()),
+            way,
             told: None,
         })
     }
@@ -305,6 +311,10 @@ impl Driver {
             if let Poll::Ready(Some(beside)) = self.beside.poll_next_unpin(cx) {
                 return Poll::Ready(Wake::Beside(beside));
             }
+            if self.way.as_mut().poll(cx).is_ready() {
+                self.way = Box::pin(shared.service.transport.until_trouble_changes());
+                return Poll::Ready(Wake::Way);
+            }
             match timeout.as_mut().map(|timeout| timeout.poll_unpin(cx)) {
                 Some(Poll::Ready(())) => Poll::Ready(Wake::FunctionTimedOut),
                 _ => Poll::Pending,
@@ -350,6 +360,7 @@ impl Driver {
                 let message = "its function had no call under way for longer than stepTimeoutMs";
                 self.pause(Cause::StepTimedOut, message.into());
             }
+            Wake::Way => {}
         }
         self.close_barred();
         self.close_step();

@@ -42,7 +42,12 @@ impl Driver {
             step: self.history.step,
             submitted: asked.step - 1,
             checkpoints: self.history.checkpoints.len(),
-            waits: self.waits.clone(),
+            waits: match &self.waits {
+                (Cause::WaitingForServer, since, message) if message.is_empty() => {
+                    (Cause::WaitingForServer, *since, self.shared.service.transport.trouble())
+                }
+                waits => waits.clone(),
+            },
         };
         if self.told.as_ref() == Some(&changing) {
             return;

@@ -272,6 +272,27 @@ fn runs_are_listed_read_and_opened_without_a_server() {
 }
 
 #[test]
+fn a_run_that_waits_for_a_server_says_why_it_has_no_answer() {
+    let world = World::patient(3);
+    with_run(&world, &spec(6, |plain| checkpoints(plain, 0)), 2, async |_, page, run| {
+        let words = || page::message(&run.status());
+        assert_eq!(words(), "");
+        world.set_up(false);
+        world.runtime_timer(Duration::from_secs(60)).await;
+        assert_eq!(page.status(), "running waiting_for_server");
+        assert!(words().starts_with("no answer from "), "{}", words());
+        let told = page.statuses.borrow().len();
+        world.runtime_timer(Duration::from_secs(60)).await;
+        assert_eq!(page.statuses.borrow().len(), told, "what is known is told once");
+        world.set_up(true);
+        while page.events.borrow().len() < 4 {
+            world.runtime_timer(Duration::from_millis(1)).await;
+        }
+        assert_eq!(words(), "");
+    });
+}
+
+#[test]
 fn the_model_is_evaluated_and_sampled_before_its_first_step_and_after_its_last() {
     let world = World::new(0);
     let (service, runs) = world.runs_of("page");

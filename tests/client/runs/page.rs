@@ -131,3 +131,10 @@ impl Set {
         }
     }
 }
+
+/// What a status says of its cause.
+pub fn message(status: &[u8]) -> String {
+    let wrong = Wrong::default();
+    let cause = Given::new(status, &wrong).get("cause").map(|cause| Given::of(cause, &wrong).text("message"));
+    cause.unwrap_or_default()
+}
