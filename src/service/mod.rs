@@ -34,7 +34,7 @@ use crate::error::{Error, Kind, Outcome};
 use crate::platform::Platform;
 use crate::request::Progress;
 use crate::sampling::SamplingClient;
-use crate::session::{Choice, Labels, Session};
+use crate::session::{Choice, Heartbeats, Labels, Session};
 use crate::store::{Durability, Fence, Store, words};
 use crate::telemetry::Telemetry;
 use crate::training::TrainingClient;
@@ -152,7 +152,7 @@ impl Service {
             models: RefCell::default(),
             root: RefCell::new(None),
         }));
-        let heartbeats = ChildSpec::new("session", move |ctx| session.clone().heartbeats(ctx));
+        let heartbeats = ChildSpec::new("session", move |ctx| Heartbeats::new(session.clone(), ctx));
         let mut root = Supervisor::new(name).intensity(RESTARTS, RESTART_PERIOD);
         if let Some(first) = first {
             root = root.with(first);

@@ -6,14 +6,13 @@
 //! before it is used.
 
 mod gate;
+mod heartbeat;
 mod kept;
 mod leftovers;
 
 use std::cell::{Cell, RefCell};
-use std::future::{poll_fn, ready};
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -26,7 +25,6 @@ use tinkex_protocol::json::session::{
     ClientConfig, CreateSession, CreateSessionResponse, FinishKind, FinishReason, FinishSession,
     SessionHeartbeat,
 };
-use tinkex_supervise::{Context, Exit, faults};
 
 use crate::error::{Error, Outcome};
 use crate::platform::{Level, uuid};
@@ -36,11 +34,11 @@ use crate::transport::connections::Class;
 use crate::transport::retry::Policy;
 use crate::transport::{Body, Call, SDK_VERSION, Transport};
 use gate::Gate;
+pub use heartbeat::Heartbeats;
 
 /// The service ends a session that is silent for a minute or two.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
-const WARN_AFTER_SILENCE: Duration = Duration::from_secs(120);
 
 /// What is written with a session.
 #[derive(Clone, Debug, Default)]
@@ -200,20 +198,33 @@ impl Session {
                 return known;
             }
             session.limits().await?;
-            let kept = kept::read(session.0.store.load(SESSIONS).await?);
-            let (journal, how) = match session.0.choice.among(&kept) {
-                Some((id, how)) => (session.resume(id).await?, how),
+            let Inner { transport, store, fence, choice, state, .. } = &*session.0;
+            let kept = kept::read(store.load(SESSIONS).await?);
+            let (id, how, created) = match choice.among(&kept) {
+                Some((id, how)) => (id, how, None),
                 None => {
-                    let journal = session.create().await?;
-                    // What can't be cleared now is found again.
-                    let _ = session.clear_one(kept).await;
-                    (journal, Opened::Made)
+                    let made: CreateSessionResponse = transport.fetch(session.creation()).await?.read()?;
+                    session.say(&made);
+                    let created = transport.platform().unix_time().as_millis() as u64;
+                    (made.session_id, Opened::Made, Some(created))
                 }
             };
-            let now = session.0.transport.platform().now();
+            let fence = match fence {
+                Some(fence) => fence.clone(),
+                None => Fence::claim(store.clone(), session_key(id.as_str())).await?,
+            };
+            let journal = Journal::open(fence, id, &choice.owner, created).await?;
+            if created.is_some() {
+                // What can't be cleared now is found again.
+                let _ = session.clear_one(kept).await;
+            } else if let Err(error) =
+                transport.fetch(beat(journal.session().clone()).policy(Policy::Plain)).await
+            {
+                return Err(session.why_not_resumed(&journal, error).await);
+            }
+            let last_success = transport.platform().now();
             session.beat();
-            let live = State::Live { journal: journal.clone(), last_success: now, warned: false };
-            *session.0.state.borrow_mut() = live;
+            *state.borrow_mut() = State::Live { journal: journal.clone(), last_success, warned: false };
             session.0.telemetry.opened(&journal, how);
             Ok(journal)
         }
@@ -243,50 +254,25 @@ impl Session {
         self.known()?.err()
     }
 
-    /// Takes a session over from whoever had it, if the server still has it.
-    fn resume(&self, id: SessionId) -> LocalBoxFuture<'static, Result<Journal, Error>> {
-        let session = self.clone();
-        async move {
-            let Inner { transport, .. } = &*session.0;
-            let journal = session.open(id.clone(), None).await?;
-            let Err(error) = transport.fetch(beat(id.clone()).policy(Policy::Plain)).await else {
-                return Ok(journal);
-            };
-            if !matches!(error.status(), Some(404 | 410)) {
-                return Err(error);
-            }
-            let kept = words(&journal.inventory().await?);
-            let error = error.context(&format!("session {id} has ended; kept of it: {kept}"));
-            *session.0.state.borrow_mut() = State::Ended(error.clone());
-            Err(error)
+    /// What it means that a session which was taken over from whoever had it can't be kept alive.
+    async fn why_not_resumed(&self, journal: &Journal, error: Error) -> Error {
+        if !matches!(error.status(), Some(404 | 410)) {
+            return error;
         }
-        .boxed_local()
+        let kept = match journal.inventory().await {
+            Ok(kept) => words(&kept),
+            Err(error) => return error,
+        };
+        let error = error.context(&format!("session {} has ended; kept of it: {kept}", journal.session()));
+        *self.0.state.borrow_mut() = State::Ended(error.clone());
+        error
     }
 
-    fn create(&self) -> LocalBoxFuture<'static, Result<Journal, Error>> {
-        let session = self.clone();
+    fn creation(&self) -> Call {
         let call = Call::post("create_session", self.0.creation.clone());
         let mut call = call.class(Class::Control).policy(Policy::Plain);
         call.idempotency_key = Some(self.0.creation_key.clone());
-        async move {
-            let transport = &session.0.transport;
-            let made: CreateSessionResponse = transport.fetch(call).await?.read()?;
-            session.say(&made);
-            let created = transport.platform().unix_time().as_millis() as u64;
-            session.open(made.session_id, Some(created)).await
-        }
-        .boxed_local()
-    }
-
-    /// The journal of a session, from now on under the fence that is this one's.
-    fn open(&self, id: SessionId, created: Option<u64>) -> LocalBoxFuture<'static, Result<Journal, Error>> {
-        let Inner { store, fence, choice, .. } = &*self.0;
-        let owner = choice.owner.clone();
-        let claimed = match fence {
-            Some(fence) => ready(Ok(fence.clone())).boxed_local(),
-            None => Fence::claim(store.clone(), session_key(id.as_str())),
-        };
-        async move { Journal::open(claimed.await?, id, &owner, created).await }.boxed_local()
+        call
     }
 
     /// What the server has to say to whoever makes a session.
@@ -327,86 +313,10 @@ impl Session {
         Ok(())
     }
 
-    /// Something happened: a heartbeat that is due is sent, however late timers are.
-    pub fn wake(&self) {
-        if self.until_next_beat().is_zero()
-            && let Some(waker) = self.0.sleeping.borrow_mut().take()
-        {
-            waker.wake();
-        }
-    }
-
     /// One is sent now, or what counts as one.
     fn beat(&self) {
         let platform = self.0.transport.platform();
         self.0.last_beat.set(Beat { at: platform.now(), unix_time: platform.unix_time() });
-    }
-
-    fn until_next_beat(&self) -> Duration {
-        let (platform, last) = (self.0.transport.platform(), self.0.last_beat.get());
-        let left = (last.at + HEARTBEAT_EVERY).saturating_sub(platform.now());
-        // Set back, the other clock says nothing.
-        left.min((last.unix_time + HEARTBEAT_EVERY).saturating_sub(platform.unix_time()))
-    }
-
-    /// The process that keeps the session alive.
-    pub async fn heartbeats(self, ctx: Context) -> Result<(), Exit> {
-        ctx.ready();
-        loop {
-            let waiting = ctx.waiting_for("the next heartbeat");
-            let pause = self.until_next_beat();
-            // Without a session nothing is due, and what opens one counts as its first.
-            let pause = if pause.is_zero() { HEARTBEAT_EVERY } else { pause };
-            let mut timer = pin!(ctx.sleep(pause).fuse());
-            let woken = poll_fn(|cx| {
-                if let Poll::Ready(slept) = timer.as_mut().poll_unpin(cx) {
-                    return Poll::Ready(slept);
-                }
-                *self.0.sleeping.borrow_mut() = Some(cx.waker().clone());
-                if self.is_live() && self.until_next_beat().is_zero() {
-                    Poll::Ready(Ok(()))
-                } else {
-                    Poll::Pending
-                }
-            });
-            woken.await?;
-            drop(waiting);
-            faults::point("heartbeat");
-            self.beat();
-            let Some(id) = self.id() else { continue };
-            let call = beat(id).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT);
-            let _waiting = ctx.waiting_for("the answer to a heartbeat");
-            let answer = ctx.until_shutdown(self.0.transport.fetch(call)).await?;
-            self.beaten(answer.err());
-        }
-    }
-
-    fn is_live(&self) -> bool {
-        matches!(&*self.0.state.borrow(), State::Live { journal, .. } if journal.lost().is_none())
-    }
-
-    /// A heartbeat was sent, and failed for this, or got through.
-    fn beaten(&self, failure: Option<Error>) {
-        let platform = self.0.transport.platform();
-        let mut state = self.0.state.borrow_mut();
-        let State::Live { journal, last_success, warned } = &mut *state else { return };
-        let Some(error) = failure else {
-            *last_success = platform.now();
-            *warned = false;
-            return;
-        };
-        if error.status() == Some(410) {
-            platform.log(Level::Warn, &format!("the session has ended: {error}"));
-            self.0.telemetry.lost(journal.session());
-            *state = State::Ended(error.context("the session has ended"));
-            return;
-        }
-        let silence = platform.now().saturating_sub(*last_success);
-        if silence >= WARN_AFTER_SILENCE && !std::mem::replace(warned, true) {
-            let seconds = silence.as_secs();
-            let message = format!("no heartbeat got through for {seconds} s; the session may end: {error}");
-            platform.log(Level::Warn, &message);
-        }
     }
 }
 
