@@ -123,25 +123,28 @@ impl Dispatcher {
         }
         while let Some(message) = inbox.next().now_or_never().flatten() {
             match message {
-                Message::Call(_, incoming) => incoming.caller.settle(Err(self.ending(Outcome::NotSent))),
-                Message::Await { caller, .. } => caller.settle(Err(self.ending(Outcome::Journaled))),
+                Message::Call(_, incoming) => self.turn_away(incoming.caller, Outcome::NotSent),
+                Message::Await { caller, .. } => self.turn_away(caller, Outcome::Journaled),
                 Message::Seen(key, with) => self.seen(key, with),
                 _ => {}
             }
         }
         // Begun is enough: the store outlives this.
         self.relaxed(Vec::new());
-        for caller in std::mem::take(&mut self.calls).into_iter().filter_map(|held| held.caller) {
-            let outcome = caller.progress().outcome();
-            caller.settle(Err(self.ending(outcome)));
+        for mut held in std::mem::take(&mut self.calls) {
+            if let Some(caller) = held.caller.take() {
+                let outcome = caller.progress().outcome();
+                self.turn_away(caller, outcome);
+            }
         }
         Ok(())
     }
 
-    /// What a call is told that meets the end of this client.
-    fn ending(&self, outcome: Outcome) -> Error {
+    /// A call meets the end of this client.
+    fn turn_away(&self, caller: Caller, outcome: Outcome) {
         let lost = self.journal.lost();
-        lost.unwrap_or_else(|| Error::closed("the training client", outcome)).with_outcome(outcome)
+        let error = lost.unwrap_or_else(|| Error::closed("the training client", outcome));
+        caller.settle(Err(error.with_outcome(outcome)));
     }
 
     fn hear(&mut self, message: Message) {

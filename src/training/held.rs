@@ -178,6 +178,15 @@ impl Held {
     /// The ops that write the call down under its numbers. Bodies were made.
     pub fn written(&self, model: &str, caller: &str, again: bool) -> Vec<Op> {
         let mut ops = Vec::with_capacity(2 * self.parts.len() + 2);
+        let mut head = Head {
+            method: self.method.name().into(),
+            label: self.label.clone(),
+            caller: caller.to_owned(),
+            key: self.key,
+            parts: self.parts.len() as u32,
+            again,
+            ..Head::default()
+        };
         for (i, part) in self.parts.iter().enumerate() {
             let number = self.number(i);
             let (encoding, bytes) = match &part.body {
@@ -186,21 +195,13 @@ impl Held {
                 Some(Body::None) | None => (Encoding::Json, Rc::default()),
             };
             let body_key = Place::Body.key(model, number);
-            let head = Head {
-                method: self.method.name().into(),
-                path: part.path.to_string(),
-                label: self.label.clone(),
-                caller: caller.to_owned(),
-                key: self.key,
-                part: i as u32,
-                parts: self.parts.len() as u32,
-                data: part.data,
-                again,
-                encoding,
-                idempotency_key: part.idempotency_key.clone(),
-                body_length: bytes.len() as u32,
-                body_check: check(&body_key, &bytes),
-            };
+            head.path = part.path.to_string();
+            head.part = i as u32;
+            head.data = part.data;
+            head.encoding = encoding;
+            head.idempotency_key = part.idempotency_key.clone();
+            head.body_length = bytes.len() as u32;
+            head.body_check = check(&body_key, &bytes);
             ops.push(put(Place::Request.key(model, number), &head));
             ops.push(Op::Put(body_key, bytes));
         }
@@ -209,12 +210,16 @@ impl Held {
 
     /// The ops that delete everything of it.
     pub fn deleted(&self, model: &str) -> Vec<Op> {
+        let mut ops = Vec::new();
         if self.first == 0 {
-            return Vec::new();
+            return ops;
         }
-        let numbers = (0..self.parts.len()).map(|part| self.number(part));
-        let places = [Place::Request, Place::Body, Place::Answer];
-        numbers.flat_map(|number| places.map(|place| Op::Delete(place.key(model, number)))).collect()
+        for part in 0..self.parts.len() {
+            for place in [Place::Request, Place::Body, Place::Answer] {
+                ops.push(Op::Delete(place.key(model, self.number(part))));
+            }
+        }
+        ops
     }
 
     /// The ops that keep what the server said of a part.
@@ -229,9 +234,12 @@ impl Held {
 
     /// The ops that give it up, since the server refused a part.
     pub fn given_up(&self, model: &str, part: usize, why: &Error) -> Vec<Op> {
-        let bodies = (0..self.parts.len()).map(|part| Op::Delete(Place::Body.key(model, self.number(part))));
         let why = put(Place::Answer.key(model, self.number(part)), &Answer::Refused(Failed::from(why)));
-        bodies.chain([why]).collect()
+        let mut ops = vec![why];
+        for part in 0..self.parts.len() {
+            ops.push(Op::Delete(Place::Body.key(model, self.number(part))));
+        }
+        ops
     }
 
     /// Tells the caller, or keeps it for one who comes.

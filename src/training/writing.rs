@@ -44,7 +44,9 @@ impl Dispatcher {
         if let Ask::NewSampler(nth) = ask {
             let (number, op) = self.journal.sampler_number(*nth);
             sampler = Some(number);
-            ops.extend(op);
+            if let Some(op) = op {
+                ops.push(op);
+            }
         }
         for (i, part) in held.parts.iter_mut().enumerate() {
             let number = SeqId::new(first + i as u64);

@@ -60,7 +60,7 @@ pub struct Model {
 }
 
 /// A request that has its number. It is sent as it was, so its head has all that a body lacks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// The method as its caller knows it.
     pub method: String,
@@ -84,8 +84,9 @@ pub struct Head {
     pub body_check: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
+    #[default]
     Json,
     Protobuf,
 }
