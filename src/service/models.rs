@@ -170,7 +170,7 @@ impl Service {
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let tree = Supervisor::new(format!("training client {model}"));
         let (address, inbox) = mailbox();
-        let lane = recovered.as_ref().map_or_else(|| Lane::new(FIRST, false, Vec::new()), Recovered::lane);
+        let lane = recovered.as_ref().map_or_else(|| Lane::new(FIRST, false), Recovered::lane);
         let (pending, held) =
             recovered.map_or_else(Default::default, |recovered| resume(recovered, &journal.owner()));
         let dispatcher = Dispatcher {

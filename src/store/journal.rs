@@ -188,11 +188,15 @@ impl Journal {
                 continue;
             }
             let heads = self.0.fence.store().load(&Place::Request.prefix(&model)).await?;
-            let calls = heads.into_iter().filter_map(|(key, bytes)| {
-                let head = record::Head::from_bytes(&key, &bytes).ok()?;
-                (head.part == 0).then_some(head.method)
-            });
-            kept.push(Kept { calls: calls.collect(), model });
+            let mut calls = Vec::new();
+            for (key, bytes) in heads {
+                if let Ok(head) = record::Head::from_bytes(&key, &bytes)
+                    && head.part == 0
+                {
+                    calls.push(head.method);
+                }
+            }
+            kept.push(Kept { calls, model });
         }
         Ok(kept)
     }

@@ -78,11 +78,14 @@ impl Held {
     pub fn new(ticket: Ticket, Incoming { ask, name, caller }: Incoming) -> Held {
         let Name { key, label, with, written } = name;
         let method = ask.method();
-        let part = |(path, data)| Part { path: Rc::from(path), data, ..Part::default() };
+        let mut parts = Vec::new();
+        for (path, data) in ask.parts() {
+            parts.push(Part { path: path.into(), data, ..Part::default() });
+        }
         Held {
             ticket,
             method,
-            parts: ask.parts().into_iter().map(part).collect(),
+            parts,
             ask: Some(ask),
             label,
             key,
@@ -270,7 +273,13 @@ impl Held {
     }
 
     fn results(&mut self) -> Results {
-        self.parts.iter_mut().filter_map(|part| Some((part.result.take()?, part.data))).collect()
+        let mut results = Vec::with_capacity(self.parts.len());
+        for part in &mut self.parts {
+            if let Some(result) = part.result.take() {
+                results.push((result, part.data));
+            }
+        }
+        results
     }
 }
 

@@ -183,11 +183,14 @@ impl Ask {
     pub fn parts(&self) -> Vec<(&'static str, u32)> {
         let path = self.method().path();
         let Ask::Data { parts, .. } = self else { return vec![(path, 0)] };
-        let each = parts.iter().map(|part| match part {
-            Part::Pass(_, data) => (path, *data),
-            Part::Step(_) => (Method::OptimStep.path(), 0),
-        });
-        each.collect()
+        let mut each = Vec::with_capacity(parts.len());
+        for part in parts {
+            each.push(match part {
+                Part::Pass(_, data) => (path, *data),
+                Part::Step(_) => (Method::OptimStep.path(), 0),
+            });
+        }
+        each
     }
 
     /// The exact bytes of a part, for its model and number. `sampler`: the number of the sampler that is made.

@@ -55,7 +55,7 @@ impl Dispatcher {
             part.sent = false;
         }
         held.first = first;
-        ops.extend(held.written(model, &self.journal.owner(), again));
+        ops.append(&mut held.written(model, &self.journal.owner(), again));
         ops.push(self.journal.model_op(&self.model, first + held.parts.len() as u64));
         ops.append(&mut held.with);
         if let Some(caller) = &held.caller {
@@ -149,13 +149,13 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn later(&mut self, ops: Vec<Op>) {
+    pub(super) fn later(&mut self, mut ops: Vec<Op>) {
         if self.later.is_empty() && !ops.is_empty() {
             let late = self.transport.platform().timer(LATER);
             let of = self.flushes;
             self.running.push(late.map(move |()| Message::Late(of)).boxed_local());
         }
-        self.later.extend(ops);
+        self.later.append(&mut ops);
     }
 
     fn take_later(&mut self) -> Vec<Op> {
@@ -171,9 +171,9 @@ impl Dispatcher {
     }
 
     /// Writes without waiting, and with it what was to be written later.
-    pub(super) fn relaxed(&mut self, ops: Vec<Op>) {
+    pub(super) fn relaxed(&mut self, mut ops: Vec<Op>) {
         let mut all = self.take_later();
-        all.extend(ops);
+        all.append(&mut ops);
         if !all.is_empty() {
             self.commit(Durability::Relaxed, all, Writing::Relaxed);
         }
@@ -219,7 +219,7 @@ impl Dispatcher {
         self.calls.retain_mut(|held| {
             let over = held.done && held.seen;
             if over {
-                ops.extend(held.deleted(model));
+                ops.append(&mut held.deleted(model));
                 ops.append(&mut held.at_end);
             }
             let left = held.done && !held.resumed && held.key == 0;
@@ -231,11 +231,11 @@ impl Dispatcher {
     }
 
     /// `with` goes with the deletion of its records.
-    pub(super) fn seen(&mut self, key: u32, with: Vec<Op>) {
+    pub(super) fn seen(&mut self, key: u32, mut with: Vec<Op>) {
         match self.calls.iter_mut().find(|held| held.key == key) {
             Some(held) => {
                 held.seen = true;
-                held.at_end.extend(with);
+                held.at_end.append(&mut with);
                 self.sweep();
             }
             None => self.later(with),

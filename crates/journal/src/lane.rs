@@ -209,10 +209,39 @@ enum State {
 
 impl<E: Clone> Lane<E> {
     /// A lane whose next request gets the number `next` ([`FIRST`] for a new model). `again`: the one before was refused and
-    /// is among `calls`, written anew. Ask [`begin`](Lane::begin) what is to be done.
-    pub fn new(next: Number, again: bool, calls: Vec<(Number, Resumed)>) -> Lane<E> {
-        let calls = calls.into_iter().map(|(first, resumed)| Call::resumed(first, resumed)).collect();
-        Lane { next_number: next, number_may_be_used: again, calls, broken: None, effects: Vec::new() }
+    /// is [resumed](Lane::resume), written anew. Ask [`begin`](Lane::begin) what is to be done.
+    pub fn new(next: Number, again: bool) -> Lane<E> {
+        Lane {
+            next_number: next,
+            number_may_be_used: again,
+            calls: Vec::new(),
+            broken: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes in a call from an earlier life, behind those before it.
+    pub fn resume(&mut self, first: Number, resumed: Resumed) {
+        let Resumed { ticket, parts: answers, ends_apart, spoiled } = resumed;
+        let mut parts = Vec::with_capacity(answers.len());
+        for answer in answers {
+            parts.push(match answer {
+                ResumedPart::ToSend => Part::new(State::ToSend),
+                ResumedPart::Answered(request) if !spoiled => Part { state: State::Answered, request },
+                ResumedPart::Answered(_) | ResumedPart::Done => Part::new(State::Done),
+            });
+        }
+        self.calls.push(Call {
+            ticket,
+            phase: Phase::Written,
+            first,
+            parts,
+            awaited: true,
+            aim: if spoiled { Aim::Numbers(None) } else { Aim::Whole },
+            ends_apart,
+            taken: true,
+            crashes: 0,
+        });
     }
 
     /// What there is to do before anything has happened.
@@ -478,8 +507,8 @@ impl<E: Clone> Lane<E> {
 
     /// The oldest request that the server has and whose result is not here.
     fn poll(&mut self) {
-        let mut parts = self.calls.iter().flat_map(|call| &call.parts);
-        if parts.any(|part| part.state == State::Polling) {
+        let polls = |call: &Call<E>| call.parts.iter().any(|part| part.state == State::Polling);
+        if self.calls.iter().any(polls) {
             return;
         }
         for call in &mut self.calls {
@@ -494,26 +523,6 @@ impl<E: Clone> Lane<E> {
 }
 
 impl<E> Call<E> {
-    /// One from an earlier life.
-    fn resumed(first: Number, Resumed { ticket, parts, ends_apart, spoiled }: Resumed) -> Call<E> {
-        let part = |part| match part {
-            ResumedPart::ToSend => Part::new(State::ToSend),
-            ResumedPart::Answered(request) if !spoiled => Part { state: State::Answered, request },
-            ResumedPart::Answered(_) | ResumedPart::Done => Part::new(State::Done),
-        };
-        Call {
-            ticket,
-            phase: Phase::Written,
-            first,
-            parts: parts.into_iter().map(part).collect(),
-            awaited: true,
-            aim: if spoiled { Aim::Numbers(None) } else { Aim::Whole },
-            ends_apart,
-            taken: true,
-            crashes: 0,
-        }
-    }
-
     fn is_whole(&self) -> bool {
         matches!(self.aim, Aim::Whole)
     }

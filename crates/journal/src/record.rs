@@ -256,11 +256,11 @@ pub struct Writer(Vec<u8>);
 
 impl Writer {
     pub fn number(&mut self, number: u64) {
-        self.0.extend(number.to_le_bytes());
+        self.0.extend_from_slice(&number.to_le_bytes());
     }
 
     pub fn count(&mut self, count: u32) {
-        self.0.extend(count.to_le_bytes());
+        self.0.extend_from_slice(&count.to_le_bytes());
     }
 
     pub fn byte(&mut self, byte: u8) {

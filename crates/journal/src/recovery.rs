@@ -118,14 +118,16 @@ pub fn aside(key: &str) -> String {
 impl Recovered {
     /// The lane that goes on with them. Tickets are the places in `calls`; what is finished has no part in it.
     pub fn lane<E: Clone>(&self) -> Lane<E> {
-        let going_on = self.calls.iter().enumerate().filter(|(_, call)| !call.is_finished());
-        let resumed = |(at, call): (usize, &Call)| {
-            let parts = call.parts.iter().map(Part::resumed).collect();
-            let (ends_apart, spoiled) = (call.ends_apart(), call.is_lost());
-            (call.first, Resumed { ticket: Ticket(at as u64), parts, ends_apart, spoiled })
-        };
         let again = self.calls.last().and_then(|call| call.head()).is_some_and(|head| head.again);
-        Lane::new(self.next, again, going_on.map(resumed).collect())
+        let mut lane = Lane::new(self.next, again);
+        for (at, call) in self.calls.iter().enumerate() {
+            if !call.is_finished() {
+                let parts = call.parts.iter().map(Part::resumed).collect();
+                let (ends_apart, spoiled) = (call.ends_apart(), call.is_lost());
+                lane.resume(call.first, Resumed { ticket: Ticket(at as u64), parts, ends_apart, spoiled });
+            }
+        }
+        lane
     }
 }
 

@@ -124,7 +124,11 @@ impl System {
     }
 
     pub(crate) fn processes(&self) -> Vec<Rc<Process>> {
-        self.0.processes.borrow().values().cloned().collect()
+        let mut processes = Vec::new();
+        for process in self.0.processes.borrow().values() {
+            processes.push(process.clone());
+        }
+        processes
     }
 
     /// Something of the tree is not what it was.

@@ -315,7 +315,13 @@ impl Tasks {
     }
 
     fn pids(&self) -> Vec<Pid> {
-        self.state.borrow().running.values().filter_map(|ticket| ticket.pid.get().cloned()).collect()
+        let mut pids = Vec::new();
+        for ticket in self.state.borrow().running.values() {
+            if let Some(pid) = ticket.pid.get() {
+                pids.push(pid.clone());
+            }
+        }
+        pids
     }
 }
 

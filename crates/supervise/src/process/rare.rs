@@ -53,9 +53,13 @@ impl Process {
     }
 
     pub(crate) fn queues(&self) -> Vec<(&'static str, usize)> {
-        let rare = self.rare.borrow();
-        let queues = rare.iter().flat_map(|rare| &rare.queues);
-        queues.map(|(name, length)| (*name, length())).collect()
+        let mut queues = Vec::new();
+        if let Some(rare) = &*self.rare.borrow() {
+            for (name, length) in &rare.queues {
+                queues.push((*name, length()));
+            }
+        }
+        queues
     }
 
     /// Has this called when it ends, before anybody hears of it.

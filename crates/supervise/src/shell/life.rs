@@ -10,8 +10,8 @@ use std::{
 
 use super::Shell;
 use crate::{
-    cancel::CancelledFuture, exit::Exit, machine::Event, panics, pid::Pid, report::Report,
-    runtime::LocalBoxFuture, seat::Vacate,
+    cancel::CancelledFuture, exit::Exit, machine::Event, panics, report::Report, runtime::LocalBoxFuture,
+    seat::Vacate,
 };
 
 /// So many events are handled before everything else that is ready gets its turn.
@@ -83,8 +83,13 @@ struct Reaper(Rc<Shell>);
 impl Drop for Reaper {
     fn drop(&mut self) {
         let desk = &self.0.desk;
-        let left: Vec<Pid> = desk.borrow().slots.values().rev().filter_map(|slot| slot.pid.clone()).collect();
-        for pid in left {
+        let mut left = Vec::new();
+        for slot in desk.borrow().slots.values() {
+            if let Some(pid) = &slot.pid {
+                left.push(pid.clone());
+            }
+        }
+        while let Some(pid) = left.pop() {
             pid.kill(Exit::Killed);
         }
         let (callers, slots) = {
