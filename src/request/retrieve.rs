@@ -14,7 +14,7 @@ use tinkex_protocol::retrieved::{QueueState, Retrieved, TryAgain, is_protobuf};
 use crate::error::{Error, Outcome};
 use crate::platform::{HttpResponse, Level};
 use crate::transport::connections::Class;
-use crate::transport::delivery::{Course, Verdict};
+use crate::transport::delivery::Course;
 use crate::transport::retry::{Attempt, PATIENCE};
 use crate::transport::{Call, PAUSE_FOR_BILLING, Transport, unreadable_result};
 
@@ -111,13 +111,25 @@ struct Polls {
 }
 
 impl Course for Polls {
-    fn judge(&mut self, attempt: Attempt) -> Verdict {
+    fn is_answer(&mut self, answer: &HttpResponse) -> Result<bool, Error> {
+        self.failures = 0;
+        self.last_contact = self.transport.platform().now();
+        match Retrieved::read(content_type(answer), &answer.body) {
+            Ok(Retrieved::TryAgain(again)) => {
+                self.warn_of_pause(again);
+                Ok(false)
+            }
+            Ok(Retrieved::Complete(_)) => Ok(false),
+            Ok(Retrieved::Failed(failed)) => {
+                Err(Error::request_failed(failed.category.as_str(), failed.error))
+            }
+            Ok(Retrieved::Json(_) | Retrieved::Protobuf(_)) => Ok(true),
+            Err(error) => Err(unreadable_result(&error)),
+        }
+    }
+
+    fn failed(&mut self, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
         let now = self.transport.platform().now();
-        let status = match attempt {
-            Ok(answer) if answer.is_success() => return self.read(answer, now),
-            Ok(ref answer) => answer.status,
-            Err(_) => 0,
-        };
         let pause = match status {
             408 => Duration::ZERO,
             402 if self.transport.may_pause_for_billing() => PAUSE_FOR_BILLING,
@@ -133,7 +145,7 @@ impl Course for Polls {
                 self.failures += 1;
                 Duration::from_secs(1 << self.failures.min(5)).min(LONGEST_PAUSE)
             }
-            _ => return Verdict::Done(Err(self.why_no_result(&attempt))),
+            _ => return Err(self.why_no_result(attempt)),
         };
         if (1..500).contains(&status) {
             self.failures = 0;
@@ -141,36 +153,22 @@ impl Course for Polls {
         }
         if now.saturating_sub(self.last_contact) >= PATIENCE {
             match std::mem::replace(&mut self.impatience, Impatience::Told) {
-                Impatience::Tells(impatient) => impatient(self.why_no_result(&attempt)),
+                Impatience::Tells(impatient) => impatient(self.why_no_result(attempt)),
                 Impatience::Told => {}
-                Impatience::Ends => return Verdict::Done(Err(self.why_no_result(&attempt))),
+                Impatience::Ends => return Err(self.why_no_result(attempt)),
             }
         }
-        if pause.is_zero() { Verdict::Again } else { Verdict::After(pause) }
+        Ok(pause)
     }
 }
 
 impl Polls {
-    fn read(&mut self, answer: HttpResponse, now: Duration) -> Verdict {
-        self.failures = 0;
-        self.last_contact = now;
-        match Retrieved::read(content_type(&answer), &answer.body) {
-            Ok(Retrieved::TryAgain(again)) => self.warn_of_pause(again, now),
-            Ok(Retrieved::Complete(_)) => {}
-            Ok(Retrieved::Failed(failed)) => {
-                return Verdict::Done(Err(Error::request_failed(failed.category.as_str(), failed.error)));
-            }
-            Ok(Retrieved::Json(_) | Retrieved::Protobuf(_)) => return Verdict::Done(Ok(answer)),
-            Err(error) => return Verdict::Done(Err(unreadable_result(&error))),
-        }
-        Verdict::Again
-    }
-
     fn why_no_result(&self, attempt: &Attempt) -> Error {
         self.transport.final_error(attempt).with_outcome(Outcome::Unknown)
     }
 
-    fn warn_of_pause(&mut self, again: TryAgain, now: Duration) {
+    fn warn_of_pause(&mut self, again: TryAgain) {
+        let now = self.last_contact;
         let paused =
             matches!(again.queue_state, Some(QueueState::PausedRateLimit | QueueState::PausedCapacity));
         let lately = self.last_warned.is_some_and(|at| now.saturating_sub(at) < PAUSE_WARNING_EVERY);

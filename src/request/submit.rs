@@ -9,7 +9,7 @@ use tinkex_protocol::json::futures::Submitted;
 
 use crate::error::{Error, Kind, Outcome};
 use crate::platform::Level;
-use crate::transport::delivery::{Course, Verdict};
+use crate::transport::delivery::Course;
 use crate::transport::retry::{Attempt, PATIENCE, is_number_conflict};
 use crate::transport::{Call, PAUSE_FOR_BILLING, Transport};
 
@@ -70,19 +70,14 @@ struct Submission {
 }
 
 impl Course for Submission {
-    fn judge(&mut self, attempt: Attempt) -> Verdict {
+    fn failed(&mut self, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
         let transport = &self.transport;
-        let status = match attempt {
-            Ok(answer) if answer.is_success() => return Verdict::Done(Ok(answer)),
-            Ok(ref answer) => answer.status,
-            Err(_) => 0,
-        };
+        let error = transport.final_error(attempt);
         let pause = match status {
             402 if transport.may_pause_for_billing() => Some(PAUSE_FOR_BILLING),
-            _ => transport.pause_until_answered(&attempt, self.retries),
+            _ => transport.pause_until_answered(attempt, self.retries),
         };
-        let error = transport.final_error(&attempt);
-        let Some(pause) = pause else { return Verdict::Done(Err(error)) };
+        let Some(pause) = pause else { return Err(error) };
         self.retries += 1;
         if matches!(status, 0 | 408 | 500..) {
             self.unclear.set(true);
@@ -94,6 +89,6 @@ impl Course for Submission {
             transport.platform().log(Level::Warn, &message);
             impatient(error);
         }
-        Verdict::After(pause)
+        Ok(pause)
     }
 }

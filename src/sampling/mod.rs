@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::platform::uuid;
 use crate::request::Progress;
 use crate::request::retrieve::{Payload, retrieve_or_fail};
-use crate::transport::delivery::{Course, Verdict};
+use crate::transport::delivery::Course;
 use crate::transport::retry::{Attempt, PATIENCE};
 use crate::transport::{Call, Fetched, PAUSE_FOR_BILLING, Transport};
 
@@ -185,26 +185,21 @@ impl Course for Submission {
         self.progress.sent();
     }
 
-    fn judge(&mut self, attempt: Attempt) -> Verdict {
+    fn failed(&mut self, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
         let Inner { transport, paused_until, .. } = &*self.client.0;
         let now = transport.platform().now();
-        let status = match attempt {
-            Ok(answer) if answer.is_success() => return Verdict::Done(Ok(answer)),
-            Ok(ref answer) => answer.status,
-            Err(_) => 0,
-        };
         if status == 429 {
             paused_until.set(paused_until.get().max(now + self.pause_after_429));
-            return Verdict::Again;
+            return Ok(Duration::ZERO);
         }
         if status == 402 && transport.may_pause_for_billing() {
-            return Verdict::After(PAUSE_FOR_BILLING);
+            return Ok(PAUSE_FOR_BILLING);
         }
         self.retries += 1;
-        match transport.pause_until_answered(&attempt, self.retries - 1) {
-            Some(pause) if now.saturating_sub(self.started) < PATIENCE => Verdict::After(pause),
-            _ => Verdict::Done(Err(transport.final_error(&attempt))),
-        }
+        transport
+            .pause_until_answered(attempt, self.retries - 1)
+            .filter(|_| now.saturating_sub(self.started) < PATIENCE)
+            .ok_or_else(|| transport.final_error(attempt))
     }
 }
 

@@ -1,8 +1,12 @@
 //! Lets one through at a time: whoever comes meanwhile waits.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use tinkex_supervise::{Reply, reply};
+use futures_util::FutureExt;
+use tinkex_supervise::{Answer, Reply, reply};
 
 #[derive(Default)]
 pub struct Gate {
@@ -13,15 +17,33 @@ pub struct Gate {
 /// Whoever holds it is through; the next may pass when it is dropped.
 pub struct Through<'a>(&'a Gate);
 
+pub struct Passing<'a> {
+    gate: &'a Gate,
+    /// Never answered, only dropped: all look again then, in their order, since any of them may have gone away.
+    free: Option<Answer<()>>,
+}
+
 impl Gate {
-    pub async fn pass(&self) -> Through<'_> {
-        while self.taken.replace(true) {
+    pub fn pass(&self) -> Passing<'_> {
+        Passing { gate: self, free: None }
+    }
+}
+
+impl<'a> Future for Passing<'a> {
+    type Output = Through<'a>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<Through<'a>> {
+        loop {
+            if self.free.as_mut().is_some_and(|free| free.poll_unpin(cx).is_pending()) {
+                return Poll::Pending;
+            }
+            if !self.gate.taken.replace(true) {
+                return Poll::Ready(Through(self.gate));
+            }
             let (reply, free) = reply();
-            self.waiting.borrow_mut().push(reply);
-            // Never answered, only dropped: all look again then, in their order, since any of them may have gone away.
-            let _ = free.await;
+            self.gate.waiting.borrow_mut().push(reply);
+            self.free = Some(free);
         }
-        Through(self)
     }
 }
 
@@ -36,7 +58,6 @@ impl Drop for Through<'_> {
 mod tests {
     use std::rc::Rc;
 
-    use futures_util::FutureExt;
     use tinkex_supervise::virtual_time::VirtualTime;
 
     use super::*;

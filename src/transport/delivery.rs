@@ -23,17 +23,14 @@ pub trait Course {
     /// It is sent now.
     fn sent(&self) {}
 
-    /// What is made of a try.
-    fn judge(&mut self, attempt: Attempt) -> Verdict;
-}
+    /// A try was answered with a 2xx: whether that is the answer, or is to be asked for again at once.
+    fn is_answer(&mut self, answer: &HttpResponse) -> Result<bool, Error> {
+        let _ = answer;
+        Ok(true)
+    }
 
-pub enum Verdict {
-    /// It was the last one.
-    Done(Result<HttpResponse, Error>),
-    /// The next one comes at once.
-    Again,
-    /// The next one comes after this pause.
-    After(Duration),
+    /// A try has failed, with this status, or 0 where no answer came: the pause before the next one, or why there is none.
+    fn failed(&mut self, attempt: &Attempt, status: u16) -> Result<Duration, Error>;
 }
 
 impl Class {
@@ -69,16 +66,22 @@ impl Transport {
                         let attempt = transport.attempt(&call, tries, Some(permit)).await;
                         drop(waiting);
                         tries += 1;
-                        match attempt.map(|attempt| course.judge(attempt)) {
-                            None | Some(Verdict::Again) => continue,
-                            Some(Verdict::Done(answer)) => {
-                                return Ok(Fetched { path: call.path, answer: answer? });
+                        let Some(attempt) = attempt else { continue };
+                        let status = attempt.as_ref().map_or(0, |answer| answer.status);
+                        let pause = match attempt {
+                            Ok(answer) if answer.is_success() => {
+                                if course.is_answer(&answer)? {
+                                    return Ok(Fetched { path: call.path, answer });
+                                }
+                                continue;
                             }
-                            Some(Verdict::After(pause)) => {
-                                transport.tell_of_pause(&call, pause);
-                                (next, pause)
-                            }
+                            failed => course.failed(&failed, status)?,
+                        };
+                        if pause.is_zero() {
+                            continue;
                         }
+                        transport.tell_of_pause(&call, pause);
+                        (next, pause)
                     }
                 };
                 transport.pause(why, pause).await;
@@ -113,15 +116,10 @@ struct ByPolicy {
 }
 
 impl Course for ByPolicy {
-    fn judge(&mut self, attempt: Attempt) -> Verdict {
+    fn failed(&mut self, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
         let transport = &self.transport;
-        let status = match attempt {
-            Ok(answer) if answer.is_success() => return Verdict::Done(Ok(answer)),
-            Ok(ref answer) => answer.status,
-            Err(_) => 0,
-        };
         if status == 402 && self.policy == Policy::Patient && transport.may_pause_for_billing() {
-            return Verdict::After(PAUSE_FOR_BILLING);
+            return Ok(PAUSE_FOR_BILLING);
         }
         let policy = match self.policy {
             // Before the first contact an unreachable server is likelier a wrong address than a passing fault.
@@ -129,9 +127,7 @@ impl Course for ByPolicy {
             policy => policy,
         };
         self.retries += 1;
-        match transport.pause_before(policy, &attempt, self.retries - 1, self.started) {
-            Some(pause) => Verdict::After(pause),
-            None => Verdict::Done(Err(transport.final_error(&attempt))),
-        }
+        let pause = transport.pause_before(policy, attempt, self.retries - 1, self.started);
+        pause.ok_or_else(|| transport.final_error(attempt))
     }
 }
