@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use tinkex_supervise::{Kind, System, TaskHandle};
+use tinkex_supervise::{Kind, Node, System, TaskHandle};
 use wasm_bindgen::JsValue;
 
 use super::host::supervision;
@@ -12,24 +12,58 @@ use crate::service::Service;
 /// A console that draws more often shows nothing more; whatever happens in between, the latest state wins.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// One object of plain fields: a process, as `SupervisionRow` in `js/boundary.ts` has it, or one of its queues.
-struct Row<'a, const N: usize>([(&'static str, Field<'a>); N]);
+/// A process at some time, as `SupervisionRow` in `js/boundary.ts` has it.
+struct Row<'a>(&'a Node, Duration);
 
-/// One shape for all fields, so that writing one is compiled once and not for each type.
+struct Queue(&'static str, usize);
+
+/// One shape for all plain fields, so that writing one is compiled once and not for each type.
+#[derive(Clone, Copy)]
 enum Field<'a> {
     Absent,
     Number(f64),
     Text(&'a str),
-    Queues(Vec<Row<'a, 2>>),
 }
 
-impl<const N: usize> Serialize for Row<'_, N> {
+impl Serialize for Row<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_map(None)?;
-        for (name, field) in &self.0 {
-            fields.serialize_entry(name, field)?;
+        let &Row(node, now) = self;
+        let ms = |since: Duration| Field::Number(now.saturating_sub(since).as_micros() as f64 / 1000.0);
+        let kind = match node.kind {
+            Kind::Worker => "worker",
+            Kind::Supervisor => "supervisor",
+            Kind::TaskSupervisor => "taskSupervisor",
+            Kind::Task => "task",
+        };
+        let waits = node.waits.as_ref();
+        let mut row = serializer.serialize_map(None)?;
+        for (name, field) in [
+            ("id", Field::Number(node.id as f64)),
+            ("parent", node.parent.map_or(Field::Absent, |id| Field::Number(id as f64))),
+            ("name", Field::Text(&node.name)),
+            ("kind", Field::Text(kind)),
+            ("state", Field::Text(node.state.as_str())),
+            ("restarts", Field::Number(node.restarts.into())),
+            ("uptimeMs", ms(node.started)),
+            ("waitsFor", waits.map_or(Field::Absent, |(what, _)| Field::Text(what))),
+            ("waitsMs", waits.map_or(Field::Absent, |(_, since)| ms(*since))),
+        ] {
+            row.serialize_entry(name, &field)?;
         }
-        fields.end()
+        let queues: Vec<Queue> = node.queues.iter().map(|&(name, length)| Queue(name, length)).collect();
+        row.serialize_entry("queues", &queues)?;
+        row.end()
+    }
+}
+
+impl Serialize for Queue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let &Queue(name, length) = self;
+        let mut queue = serializer.serialize_map(None)?;
+        for (name, field) in [("name", Field::Text(name)), ("length", Field::Number(length as f64))] {
+            queue.serialize_entry(name, &field)?;
+        }
+        queue.end()
     }
 }
 
@@ -39,7 +73,6 @@ impl Serialize for Field<'_> {
             Field::Absent => serializer.serialize_none(),
             Field::Number(number) => serializer.serialize_f64(*number),
             Field::Text(text) => serializer.serialize_str(text),
-            Field::Queues(queues) => serializer.collect_seq(queues),
         }
     }
 }
@@ -47,38 +80,9 @@ impl Serialize for Field<'_> {
 /// All processes of a tree, each after its supervisor.
 pub fn rows(system: &System) -> JsValue {
     let now = system.now();
-    let ms = |since: Duration| Field::Number(now.saturating_sub(since).as_micros() as f64 / 1000.0);
     let nodes = system.snapshot();
-    let mut rows = Vec::with_capacity(nodes.len());
-    for node in &nodes {
-        let kind = match node.kind {
-            Kind::Worker => "worker",
-            Kind::Supervisor => "supervisor",
-            Kind::TaskSupervisor => "taskSupervisor",
-            Kind::Task => "task",
-        };
-        let (waits_for, waits) = match &node.waits {
-            Some((what, since)) => (Field::Text(what), ms(*since)),
-            None => (Field::Absent, Field::Absent),
-        };
-        let queue = |&(name, length): &(&'static str, usize)| {
-            Row([("name", Field::Text(name)), ("length", Field::Number(length as f64))])
-        };
-        rows.push(Row([
-            ("id", Field::Number(node.id as f64)),
-            ("parent", node.parent.map_or(Field::Absent, |id| Field::Number(id as f64))),
-            ("name", Field::Text(&node.name)),
-            ("kind", Field::Text(kind)),
-            ("state", Field::Text(node.state.as_str())),
-            ("restarts", Field::Number(node.restarts.into())),
-            ("uptimeMs", ms(node.started)),
-            ("waitsFor", waits_for),
-            ("waitsMs", waits),
-            ("queues", Field::Queues(node.queues.iter().map(queue).collect())),
-        ]));
-    }
     let objects = serde_wasm_bindgen::Serializer::new().serialize_maps_as_objects(true);
-    rows.serialize(&objects).unwrap_or_default()
+    objects.collect_seq(nodes.iter().map(|node| Row(node, now))).unwrap_or_default()
 }
 
 /// Starts the task that tells the host how the tree of the service of this number is now, and each time when it has changed.
