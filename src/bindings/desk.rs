@@ -8,15 +8,15 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context as Task, Poll, ready};
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tinkex_supervise::{
-    Address, CancelToken, ChildSpec, Context, Exit, Mailbox, TaskHandle, faults, mailbox,
+    Address, CancelToken, CancelledFuture, ChildSpec, Context, Exit, Mailbox, TaskHandle, faults, mailbox,
 };
 
 use super::commands::{Clients, begin};
@@ -82,10 +82,13 @@ pub struct OnPage {
     pub failure: RefCell<Option<String>>,
 }
 
-enum Wake {
-    Stop,
-    Message(Message),
-    Answered(u32),
+/// The desk's process: serves until it is asked to stop, and then until every call has ended.
+struct Serving {
+    desk: Rc<Desk>,
+    service: Service,
+    runs: Runs,
+    /// None once it was asked.
+    stop: Option<CancelledFuture>,
 }
 
 impl Desk {
@@ -103,56 +106,39 @@ impl Desk {
     /// The desk as a child of its service.
     pub fn spec(self: Rc<Self>, service: &Service, runs: Runs) -> ChildSpec {
         let service = service.clone();
-        ChildSpec::new("desk", move |ctx| self.clone().run(service.clone(), runs.clone(), ctx))
+        ChildSpec::new("desk", move |ctx| self.clone().serve(service.clone(), runs.clone(), ctx))
     }
 
-    async fn run(self: Rc<Self>, service: Service, runs: Runs, ctx: Context) -> Result<(), Exit> {
+    fn serve(self: Rc<Self>, service: Service, runs: Runs, ctx: Context) -> Serving {
         if let Some(inbox) = &*self.inbox.borrow() {
             ctx.show_queue("messages", inbox.length());
         }
         let open = self.clone();
         ctx.show_queue("open calls", move || open.open.borrow().calls.len());
         ctx.ready();
-        let mut stop = pin!(ctx.shutdown());
-        loop {
-            let wake = poll_fn(|cx| {
-                if let Some(inbox) = &mut *self.inbox.borrow_mut()
-                    && let Poll::Ready(Some(message)) = pin!(inbox.next()).poll(cx)
-                {
-                    return Poll::Ready(Wake::Message(message));
-                }
-                if let Poll::Ready(Some(key)) = self.open.borrow_mut().waiting.poll_next_unpin(cx) {
-                    return Poll::Ready(Wake::Answered(key));
-                }
-                stop.as_mut().poll(cx).map(|()| Wake::Stop)
-            })
-            .await;
-            match wake {
-                Wake::Stop => break,
-                Wake::Message(Message::Call { promise, client: 0, method, .. }) if method == "close" => {
-                    self.closing.borrow_mut().push(promise);
-                    service.close();
-                }
-                Wake::Message(Message::Call { promise, client, method, args }) => {
-                    self.take(&service, &runs, promise, (client, &method, &args));
-                }
-                Wake::Message(Message::Cancel(key)) => self.give_up(key),
-                Wake::Message(Message::Ended(key, failure)) => self.ended(key, failure),
-                Wake::Message(Message::Seen(key)) => self.clients.seen(key),
-                Wake::Message(Message::ToRun(key, message)) => self.to_run(key, &message),
-                Wake::Answered(key) => {
-                    self.open.borrow_mut().forget(key);
-                }
-            }
+        Serving { desk: self, service, runs, stop: Some(ctx.shutdown()) }
+    }
+
+    fn next(&self, cx: &mut Task) -> Poll<Option<Message>> {
+        match &mut *self.inbox.borrow_mut() {
+            Some(inbox) => inbox.poll_next(cx),
+            None => Poll::Pending,
         }
+    }
+
+    /// Forgets a call that was answered, if there is one; `None` when there is no call any more.
+    fn forget_answered(&self, cx: &mut Task) -> Poll<Option<()>> {
+        let open = &mut *self.open.borrow_mut();
+        let answered = open.waiting.poll_next_unpin(cx);
+        answered.map(|key| key.map(|key| open.forget(key)))
+    }
+
+    fn cancel_all(&self) {
         for call in &self.open.borrow().calls {
             if let Some(task) = &*call.task.borrow() {
                 task.cancel();
             }
         }
-        while poll_fn(|cx| self.open.borrow_mut().waiting.poll_next_unpin(cx)).await.is_some() {}
-        self.end("this service");
-        Ok(())
     }
 
     /// Answers whatever is left, and takes no more calls.
@@ -237,6 +223,51 @@ impl Desk {
                 task.cancel();
             }
         }
+    }
+}
+
+impl Serving {
+    fn hear(&self, message: Message) {
+        let Serving { desk, service, runs, .. } = self;
+        match message {
+            Message::Call { promise, client: 0, method, .. } if method == "close" => {
+                desk.closing.borrow_mut().push(promise);
+                service.close();
+            }
+            Message::Call { promise, client, method, args } => {
+                desk.take(service, runs, promise, (client, &method, &args));
+            }
+            Message::Cancel(key) => desk.give_up(key),
+            Message::Ended(key, failure) => desk.ended(key, failure),
+            Message::Seen(key) => desk.clients.seen(key),
+            Message::ToRun(key, message) => desk.to_run(key, &message),
+        }
+    }
+}
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Task) -> Poll<()> {
+        let this = &mut *self;
+        while let Some(stop) = &mut this.stop {
+            if let Poll::Ready(Some(message)) = this.desk.next(cx) {
+                this.hear(message);
+                continue;
+            }
+            // What has come is heard, and what has ended forgotten, before it is asked to stop.
+            if matches!(this.desk.forget_answered(cx), Poll::Ready(Some(()))) {
+                continue;
+            }
+            if stop.poll_unpin(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.stop = None;
+            this.desk.cancel_all();
+        }
+        while ready!(this.desk.forget_answered(cx)).is_some() {}
+        this.desk.end("this service");
+        Poll::Ready(())
     }
 }
 
