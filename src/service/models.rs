@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use tinkex_journal::lane::{FIRST, Lane};
+use tinkex_journal::lane::FIRST;
 use tinkex_journal::recovery::Recovered;
 use tinkex_protocol::chunking::ChunkLimits;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
@@ -96,7 +96,7 @@ impl Service {
             }
             let first = vec![journal.model_op(&model, FIRST), journal.session_op()];
             journal.commit(Durability::Strict, first).await?;
-            service.start_training_client(model, journal, None).await
+            service.start_training_client(model, journal, Recovered::nothing()).await
         }
         .boxed_local()
     }
@@ -132,7 +132,7 @@ impl Service {
                 let message = format!("the record {key} is damaged; it was set aside");
                 service.transport().platform().log(Level::Error, &message);
             }
-            service.start_training_client(model, journal, Some(recovered)).await
+            service.start_training_client(model, journal, recovered).await
         }
         .boxed_local()
     }
@@ -141,7 +141,7 @@ impl Service {
         &self,
         model: ModelId,
         journal: Journal,
-        recovered: Option<Recovered>,
+        recovered: Recovered,
     ) -> Making<TrainingClient> {
         let service = self.clone();
         async move {
@@ -163,16 +163,15 @@ impl Service {
         model: ModelId,
         limits: ChunkLimits,
         journal: Journal,
-        recovered: Option<Recovered>,
+        recovered: Recovered,
     ) -> (TrainingClient, Supervisor) {
         // When they are stopped, the dispatcher has told every caller: dropping a request aborts it.
         let requests = TaskSupervisor::new("requests").shutdown(Shutdown::BrutalKill);
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let tree = Supervisor::new(format!("training client {model}"));
         let (address, inbox) = mailbox();
-        let lane = recovered.as_ref().map_or_else(|| Lane::new(FIRST, false), Recovered::lane);
-        let (pending, held) =
-            recovered.map_or_else(Default::default, |recovered| resume(recovered, &journal.owner()));
+        let lane = recovered.lane();
+        let (pending, held) = resume(recovered, &journal.owner());
         let dispatcher = Dispatcher {
             transport: self.transport().clone(),
             journal,

@@ -116,6 +116,11 @@ pub fn aside(key: &str) -> String {
 }
 
 impl Recovered {
+    /// Of a model that is new.
+    pub fn nothing() -> Recovered {
+        Recovered { next: FIRST, calls: Vec::new(), damaged: Vec::new() }
+    }
+
     /// The lane that goes on with them. Tickets are the places in `calls`; what is finished has no part in it.
     pub fn lane<E: Clone>(&self) -> Lane<E> {
         let again = self.calls.last().and_then(|call| call.head()).is_some_and(|head| head.again);

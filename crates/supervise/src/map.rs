@@ -64,15 +64,26 @@ impl<K: Ord, V> Map<K, V> {
         let value = self.rows[at].1.take()?;
         self.gaps += 1;
         if self.gaps == self.rows.len() || (self.rows.len() > SHORT && self.gaps * 2 > self.rows.len()) {
-            self.rows.retain(|(_, value)| value.is_some());
-            // What held a hundred thousand need not keep their room.
-            self.rows.shrink_to(self.rows.len() * 2);
-            (self.first, self.gaps) = (0, 0);
+            self.draw_together();
         }
         while self.rows.get(self.first).is_some_and(|(_, value)| value.is_none()) {
             self.first += 1;
         }
         Some(value)
+    }
+
+    fn draw_together(&mut self) {
+        let mut kept = 0;
+        for at in 0..self.rows.len() {
+            if self.rows[at].1.is_some() {
+                self.rows.swap(kept, at);
+                kept += 1;
+            }
+        }
+        self.rows.truncate(kept);
+        // What held a hundred thousand need not keep their room.
+        self.rows.shrink_to(kept * 2);
+        (self.first, self.gaps) = (0, 0);
     }
 
     pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
@@ -88,13 +99,6 @@ impl<K: Ord, V> Map<K, V> {
     {
         let at = self.place(key).ok()?;
         self.rows[at].1.as_mut()
-    }
-
-    pub(crate) fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-    {
-        self.get(key).is_some()
     }
 
     pub(crate) fn first_key_value(&self) -> Option<(&K, &V)> {
@@ -156,7 +160,7 @@ mod tests {
             }
             assert_eq!(map.len(), tree.len());
             assert_eq!(map.is_empty(), tree.is_empty());
-            assert_eq!(map.contains_key(&key), tree.contains_key(&key));
+            assert_eq!(map.get(&key), tree.get(&key));
             assert_eq!(map.first_key_value(), tree.first_key_value());
             assert!(map.rows.len() <= SHORT.max(2 * map.len()), "more gaps than entries");
             if round % 100 == 0 {

@@ -4,7 +4,6 @@ use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use crate::{
     exit::Exit,
-    map::Map,
     pid::{Kind, State},
     process::Process,
     system::System,
@@ -56,28 +55,48 @@ pub struct Changes {
     system: System,
     seen: u64,
     key: Option<Key>,
-    known: Map<u64, (Node, Option<Rc<Process>>)>,
+    known: Vec<Row>,
+}
+
+/// A node, and its process if that runs.
+type Row = (Node, Option<Rc<Process>>);
+
+/// Where a node is among rows in the order of their ids, or where it would be.
+fn place(rows: &[Row], id: u64) -> Result<usize, usize> {
+    rows.binary_search_by_key(&id, |(node, _)| node.id)
+}
+
+fn add(rows: &mut Vec<Row>, row: Row) {
+    match place(rows, row.0.id) {
+        Ok(at) => rows[at] = row,
+        Err(at) => rows.insert(at, row),
+    }
 }
 
 impl System {
     /// All processes, and the children that don't run just now, each after its supervisor.
     pub fn snapshot(&self) -> Vec<Node> {
-        self.rows().into_values().map(|(node, _)| node).collect()
+        let mut nodes = Vec::new();
+        for (node, _) in self.rows() {
+            nodes.push(node);
+        }
+        nodes
     }
 
     /// What changes from now on; the first call gives everything that there is.
     pub fn changes(&self) -> Changes {
-        Changes { system: self.clone(), seen: 0, key: None, known: Map::new() }
+        Changes { system: self.clone(), seen: 0, key: None, known: Vec::new() }
     }
 
-    fn rows(&self) -> Map<u64, (Node, Option<Rc<Process>>)> {
-        let mut rows = Map::new();
+    /// In the order of their ids.
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
         for process in self.processes() {
             for node in process.absent_children() {
-                rows.insert(node.id, (node, None));
+                add(&mut rows, (node, None));
             }
             let node = Node::of(&process, process.state());
-            rows.insert(node.id, (node, Some(process)));
+            add(&mut rows, (node, Some(process)));
         }
         rows
     }
@@ -132,14 +151,14 @@ impl Changes {
         self.seen = self.system.version();
         let rows = self.system.rows();
         let mut changes = Vec::new();
-        for (id, (_, process)) in self.known.iter() {
-            if !rows.contains_key(id) {
+        for (Node { id, .. }, process) in &self.known {
+            if place(&rows, *id).is_err() {
                 let exit = process.as_ref().and_then(|process| process.exit_reason());
                 changes.push(Change::Gone { id: *id, exit });
             }
         }
-        for (id, (node, _)) in rows.iter() {
-            if self.known.get(id).is_none_or(|(known, _)| known != node) {
+        for (node, _) in &rows {
+            if !place(&self.known, node.id).is_ok_and(|at| self.known[at].0 == *node) {
                 changes.push(Change::Set(node.clone()));
             }
         }
