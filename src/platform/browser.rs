@@ -65,13 +65,16 @@ impl<O: Outside + 'static> Runtime for Browser<O> {
     fn timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
         async move {
             let mut left = after;
-            while left > LONGEST_TIMEOUT {
-                TimeoutFuture::new(LONGEST_TIMEOUT.as_millis() as u32).await;
-                left -= LONGEST_TIMEOUT;
+            loop {
+                let part = left.min(LONGEST_TIMEOUT);
+                // Up to the next millisecond: a timer may be late, and must not be early.
+                let whole = Duration::from_millis(part.as_millis() as u64);
+                TimeoutFuture::new(whole.as_millis() as u32 + u32::from(whole < part)).await;
+                left -= part;
+                if left.is_zero() {
+                    break;
+                }
             }
-            // Up to the next millisecond: a timer may be late, and must not be early.
-            let whole = Duration::from_millis(left.as_millis() as u64);
-            TimeoutFuture::new(whole.as_millis() as u32 + u32::from(whole < left)).await;
         }
         .boxed_local()
     }

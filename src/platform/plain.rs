@@ -251,7 +251,7 @@ impl<'a> Given<'a> {
                 None => self.wrong.must_be(name, "an object of strings"),
             }
         }
-        texts.into_iter().collect()
+        Map::from_entries(texts)
     }
 
     pub fn optional_texts(self, name: &str) -> Option<Map<String>> {

@@ -124,7 +124,7 @@ impl Course for Polls {
                 Err(Error::request_failed(failed.category.as_str(), failed.error))
             }
             Ok(Retrieved::Json(_) | Retrieved::Protobuf(_)) => Ok(true),
-            Err(error) => Err(unreadable_result(&error)),
+            Err(error) => Err(unreadable_result(error)),
         }
     }
 

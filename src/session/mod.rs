@@ -305,7 +305,7 @@ impl Session {
         let Some(known) = self.known() else { return Ok(()) };
         let session = known?.session().clone();
         let ask = FinishSession { reason: FinishReason { kind: FinishKind::Success }, detail: None };
-        let call = Call::post_json(format!("sessions/{session}/finish"), &ask).class(Class::Control);
+        let call = Call::post_json(&format!("sessions/{session}/finish"), &ask).class(Class::Control);
         self.0.transport.fetch(call).await?;
         let error = Error::closed("the session, which was finished,", Outcome::NotSent);
         *self.0.state.borrow_mut() = State::Ended(error);

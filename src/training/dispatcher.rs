@@ -285,7 +285,7 @@ impl Dispatcher {
         let unclear = std::mem::replace(&mut written.sent, true) || filler || parts > 1;
         let (call, key) = match &written.body {
             Some(body) if !filler => {
-                (Call::post(written.path.to_string(), body.clone()), written.idempotency_key.clone())
+                (Call::post(&written.path, body.clone()), written.idempotency_key.clone())
             }
             _ => match nothing(&self.model, number) {
                 Ok(body) => (Call::post("forward_backward", body), uuid(&**self.transport.platform())),

@@ -283,12 +283,9 @@ fn passes(results: Results) -> Result<ForwardBackwardOutput, Error> {
         let Payload::Protobuf(bytes) = payload else {
             return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
         };
-        outputs.push(
-            ForwardBackwardOutput::decode(&bytes, data as usize)
-                .map_err(|error| unreadable_result(&error))?,
-        );
+        outputs.push(ForwardBackwardOutput::decode(&bytes, data as usize).map_err(unreadable_result)?);
     }
-    combine(outputs).map_err(|error| unreadable_result(&error))
+    combine(outputs).map_err(unreadable_result)
 }
 
 /// The result of a call's last part, or only one.

@@ -13,6 +13,7 @@ use tinkex_protocol::json::training::{
     CreateModelResult, ModelData, ModelInfo, OptimStepResult, OptimizerConfig, SaveWeightsForSamplerResult,
     SaveWeightsResult,
 };
+use tinkex_protocol::metrics::Metrics;
 
 use crate::platform::numbers;
 
@@ -245,7 +246,7 @@ impl Answer for OptimStepResult {
                 None => return Err(expected(&name, "a number").within("metrics")),
             }
         }
-        Ok(OptimStepResult { metrics: Some(read.into_iter().collect()) })
+        Ok(OptimStepResult { metrics: Some(Metrics::from_entries(read)) })
     }
 }
 

@@ -37,10 +37,10 @@ pub enum Body {
 }
 
 impl Call {
-    pub fn get(path: impl Into<String>) -> Call {
+    pub fn get(path: &str) -> Call {
         Call {
             method: "GET",
-            path: path.into(),
+            path: path.to_owned(),
             class: Class::Submission,
             policy: Policy::Patient,
             body: Body::None,
@@ -53,12 +53,12 @@ impl Call {
         }
     }
 
-    pub fn post(path: impl Into<String>, body: Body) -> Call {
+    pub fn post(path: &str, body: Body) -> Call {
         Call { method: "POST", body, ..Call::get(path) }
     }
 
     /// A POST of a message of the protocol.
-    pub fn post_json(path: impl Into<String>, message: &impl Serialize) -> Call {
+    pub fn post_json(path: &str, message: &impl Serialize) -> Call {
         Call::post(path, Body::json(message))
     }
 

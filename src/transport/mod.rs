@@ -299,23 +299,28 @@ pub struct Fetched {
 impl Fetched {
     /// The answer as a message of the protocol.
     pub fn read<T: Answer>(&self) -> Result<T, Error> {
-        answer::read(&self.answer.body)
-            .map_err(|error| unreadable(&["answer to ", &self.path].concat(), &error))
+        answer::read(&self.answer.body).map_err(|error| self.unreadable(error))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unreadable(&self, error: tinkex_protocol::Error) -> Error {
+        unreadable(&["answer to ", &self.path].concat(), error)
     }
 }
 
 /// The result of a request as a message of the protocol.
 pub fn read_result<T: Answer>(body: &[u8]) -> Result<T, Error> {
-    answer::read(body).map_err(|error| unreadable_result(&error))
-}
-
-pub fn unreadable_result(error: &tinkex_protocol::Error) -> Error {
-    unreadable("result", error)
+    answer::read(body).map_err(unreadable_result)
 }
 
 #[cold]
 #[inline(never)]
-fn unreadable(what: &str, error: &tinkex_protocol::Error) -> Error {
+pub fn unreadable_result(error: tinkex_protocol::Error) -> Error {
+    unreadable("result", error)
+}
+
+fn unreadable(what: &str, error: tinkex_protocol::Error) -> Error {
     Error::protocol(format!("the server's {what} can't be read: {error}"))
 }
 

@@ -227,7 +227,7 @@ impl ForwardBackwardOutput {
         Ok(ForwardBackwardOutput {
             loss_fn_output_type: name.to_owned(),
             loss_fn_outputs: outputs,
-            metrics: metrics.into_iter().collect(),
+            metrics: Map::from_entries(metrics),
         })
     }
 

@@ -64,7 +64,8 @@ impl<T> Map<T> {
     }
 
     /// Entries in any order. Only their moving is compiled for each type.
-    fn from_entries(mut entries: Vec<(String, T)>) -> Map<T> {
+    #[inline(never)]
+    pub fn from_entries(mut entries: Vec<(String, T)>) -> Map<T> {
         let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
         let (swaps, kept) = sorting(&names);
         for (one, other) in swaps {

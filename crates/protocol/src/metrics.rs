@@ -50,15 +50,20 @@ pub fn combine_metrics(chunks: &[ChunkMetrics]) -> Result<Metrics, Error> {
     let Some(first) = chunks.first() else {
         return Ok(Metrics::new());
     };
-    let mut combined = Metrics::new();
-    for name in first.metrics.keys() {
+    let mut combined = Vec::new();
+    'metrics: for name in first.metrics.keys() {
         let wrong = |problem: &str| Error::field(format!("metrics.{name}"), problem);
         let (_, suffix) = name
             .split_once(':')
             .filter(|(_, suffix)| !suffix.contains(':'))
             .ok_or_else(|| wrong("a metric's name must have exactly one colon, before its suffix"))?;
-        let values: Option<Vec<f64>> = chunks.iter().map(|chunk| chunk.metrics.get(name).copied()).collect();
-        let Some(values) = values else { continue };
+        let mut values = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            match chunk.metrics.get(name) {
+                Some(value) => values.push(*value),
+                None => continue 'metrics,
+            }
+        }
         let mean = || weighted_mean(&values, chunks).ok_or_else(|| wrong("has no outputs to weigh it by"));
         let value = match suffix {
             "mean" => mean()?,
@@ -69,15 +74,15 @@ pub fn combine_metrics(chunks: &[ChunkMetrics]) -> Result<Metrics, Error> {
             "hash2" => hash(&values).ok_or_else(|| wrong("is not finite"))?,
             "unique" => {
                 for (index, &value) in values.iter().enumerate().skip(1) {
-                    combined.insert(format!("{name}_{index}"), value);
+                    combined.push((format!("{name}_{index}"), value));
                 }
                 values[0]
             }
             _ => continue,
         };
-        combined.insert(name.clone(), value);
+        combined.push((name.clone(), value));
     }
-    Ok(combined)
+    Ok(Metrics::from_entries(combined))
 }
 
 fn weighted_mean(values: &[f64], chunks: &[ChunkMetrics]) -> Option<f64> {
