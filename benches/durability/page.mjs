@@ -1,5 +1,6 @@
 // Times a commit as the journal makes it beside a bare strict put of as many bytes, and a training run whose calls are
 // on the disk beside one whose calls are in memory.
+import { datum, timed } from "../measured.mjs";
 import { init, ServiceClient } from "tinkex";
 import { IndexedDbStore } from "../../js/store/indexeddb.ts";
 import { MemoryStore } from "../../js/store/memory.ts";
@@ -60,17 +61,6 @@ globalThis.steps = async (baseURL, times) => {
   return runs.map(({ persistence, took }) => ({ persistence, took }));
 };
 document.title = "ready";
-
-function datum(length) {
-  const tokens = Array.from({ length: length + 1 }, () => 1 + Math.floor(Math.random() * 200));
-  return { modelInput: tokens.slice(0, -1), lossFnInputs: { targetTokens: tokens.slice(1) } };
-}
-
-async function timed(work) {
-  const began = performance.now();
-  await work();
-  return performance.now() - began;
-}
 
 function opened() {
   const request = indexedDB.open("bare", 1);

@@ -1,4 +1,5 @@
 // Times a training run beside a script that submits all its steps ahead and keeps nothing, on the same data.
+import { datum, timed } from "../measured.mjs";
 import { init, ServiceClient } from "tinkex";
 import { MemoryStore } from "../../js/store/memory.ts";
 
@@ -59,15 +60,4 @@ function first(run) {
       resolve(at - ms);
     });
   });
-}
-
-function datum(length) {
-  const tokens = Array.from({ length: length + 1 }, () => 1 + Math.floor(Math.random() * 200));
-  return { modelInput: tokens.slice(0, -1), lossFnInputs: { targetTokens: tokens.slice(1) } };
-}
-
-async function timed(work) {
-  const began = performance.now();
-  await work();
-  return performance.now() - began;
 }
