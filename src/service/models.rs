@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{Either, LocalBoxFuture, ready};
 use tinkex_journal::lane::FIRST;
 use tinkex_journal::recovery::Recovered;
 use tinkex_protocol::chunking::ChunkLimits;
@@ -24,6 +24,7 @@ use crate::store::{Durability, Journal};
 use crate::training::TrainingClient;
 use crate::training::dispatcher::Dispatcher;
 use crate::training::held::resume;
+use crate::training::serving::Serving;
 use crate::transport::retry::Policy;
 use crate::transport::{Body, Call, read_result};
 
@@ -189,12 +190,9 @@ impl Service {
         let client = TrainingClient::new(model, session, limits, address, calls.clone(), pending);
         // Taken by the first start; there is no second, since what it knew died with it.
         let parts = Cell::new(Some((Box::new(dispatcher), inbox)));
-        let dispatcher = ChildSpec::new("dispatcher", move |ctx| {
-            let parts = parts.take();
-            async move {
-                let (dispatcher, inbox) = parts.ok_or(Exit::Normal)?;
-                dispatcher.run(ctx, inbox).await
-            }
+        let dispatcher = ChildSpec::new("dispatcher", move |ctx| match parts.take() {
+            Some((dispatcher, inbox)) => Either::Left(Serving::new(dispatcher, inbox, ctx)),
+            None => Either::Right(ready(Err(Exit::Normal))),
         });
         let dispatcher = dispatcher.restart(Restart::Temporary).significant(true);
         let tree = tree.auto_shutdown(AutoShutdown::AnySignificant);

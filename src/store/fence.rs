@@ -36,6 +36,10 @@ impl Fence {
         &self.0.store
     }
 
+    pub fn is_lost(&self) -> bool {
+        self.0.lost.borrow().is_some()
+    }
+
     /// Why nothing can be written under it any more.
     pub fn lost(&self) -> Option<Error> {
         self.0.lost.borrow().clone()

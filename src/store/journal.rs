@@ -89,6 +89,10 @@ impl Journal {
         self.0.record.borrow().owner.clone()
     }
 
+    pub fn is_lost(&self) -> bool {
+        self.0.fence.is_lost()
+    }
+
     /// Why nothing of this session can be written here any more.
     pub fn lost(&self) -> Option<Error> {
         self.0.fence.lost()

@@ -3,17 +3,13 @@
 //! What is sent was written before (`writing`). Each request that is sent or polled is a task; the dispatcher holds its
 //! handle, so a panic in one becomes an event of the lane, and the lane decides what follows.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
-
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Refusal, Ticket};
 use tinkex_journal::record::{ANSWERS, Answer, Encoding, Failed};
 use tinkex_protocol::{ModelId, RequestId, SeqId};
-use tinkex_supervise::{Address, Context, Exit, Mailbox, Reply, TaskSupervisor, faults};
+use tinkex_supervise::{Address, Exit, Reply, TaskSupervisor};
 
 use super::Name;
 use super::held::Held;
@@ -84,70 +80,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// The process: runs until it is asked to stop or somebody else holds the session, and then settles every caller.
-    pub async fn run(mut self: Box<Self>, ctx: Context, mut inbox: Mailbox<Message>) -> Result<(), Exit> {
-        ctx.show_queue("messages", inbox.length());
-        ctx.ready();
-        let mut stop = pin!(ctx.shutdown());
-        let effects = self.lane.begin();
-        self.perform(effects);
-        while self.journal.lost().is_none() {
-            self.take_news();
-            let waiting = ctx.waiting_for(match self.lane.lengths() {
-                (0, 0) => "a call",
-                (_, 0) => "the server to take a request",
-                _ => "a result",
-            });
-            let message = poll_fn(|cx| {
-                if stop.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(None);
-                }
-                if let Poll::Ready(Some(message)) = inbox.poll_next(cx) {
-                    return Poll::Ready(Some(message));
-                }
-                match self.running.poll_next_unpin(cx) {
-                    Poll::Ready(Some(message)) => Poll::Ready(Some(message)),
-                    _ => Poll::Pending,
-                }
-            })
-            .await;
-            drop(waiting);
-            faults::point("dispatcher");
-            match message {
-                Some(message) => self.hear(message),
-                None => break,
-            }
-        }
-        if self.journal.lost().is_some() {
-            self.hear_what_was_written().await;
-        }
-        while let Some(message) = inbox.next().now_or_never().flatten() {
-            match message {
-                Message::Call(_, incoming) => self.turn_away(incoming.caller, Outcome::NotSent),
-                Message::Await { caller, .. } => self.turn_away(caller, Outcome::Journaled),
-                Message::Seen(key, with) => self.seen(key, with),
-                _ => {}
-            }
-        }
-        // Begun is enough: the store outlives this.
-        self.relaxed(Vec::new());
-        for mut held in std::mem::take(&mut self.calls) {
-            if let Some(caller) = held.caller.take() {
-                let outcome = caller.progress().outcome();
-                self.turn_away(caller, outcome);
-            }
-        }
-        Ok(())
-    }
-
-    /// A call meets the end of this client.
-    fn turn_away(&self, caller: Caller, outcome: Outcome) {
-        let lost = self.journal.lost();
-        let error = lost.unwrap_or_else(|| Error::closed("the training client", outcome));
-        caller.settle(Err(error.with_outcome(outcome)));
-    }
-
-    fn hear(&mut self, message: Message) {
+    pub(super) fn hear(&mut self, message: Message) {
         match message {
             Message::Call(ticket, incoming) => {
                 let held = Held::new(ticket, *incoming);
@@ -187,12 +120,18 @@ impl Dispatcher {
         }
     }
 
-    fn take_news(&mut self) {
+    /// Says what it waits for then.
+    pub(super) fn take_news(&mut self) -> &'static str {
         while !self.news.is_empty() {
             for event in std::mem::take(&mut self.news) {
                 let effects = self.lane.step(event);
                 self.perform(effects);
             }
+        }
+        match self.lane.lengths() {
+            (0, 0) => "a call",
+            (_, 0) => "the server to take a request",
+            _ => "a result",
         }
     }
 
@@ -242,7 +181,7 @@ impl Dispatcher {
         self.news.push(event);
     }
 
-    fn perform(&mut self, effects: Vec<Effect<Error>>) {
+    pub(super) fn perform(&mut self, effects: Vec<Effect<Error>>) {
         for effect in effects {
             match effect {
                 Effect::Write { ticket, first, again } => {

@@ -16,7 +16,6 @@ use tinkex_protocol::{
 use crate::error::Error;
 use crate::request::Results;
 use crate::request::retrieve::Payload;
-use crate::transport::answer::Answer;
 use crate::transport::{Body, read_result, unreadable_result};
 
 /// The methods that have a place in a model's order.
@@ -135,21 +134,18 @@ impl Method {
 
     /// Reads the results of a call's parts.
     pub fn read(self, mut results: Results) -> Result<Output, Error> {
+        let last = match self {
+            Method::Forward | Method::ForwardBackward => return passes(results).map(Output::Forward),
+            Method::LoadState => return Ok(Output::Loaded),
+            _ => results.pop(),
+        };
+        let Some((Payload::Json(last), _)) = last else {
+            return Err(Error::protocol("the server sent protobuf where a JSON result belongs"));
+        };
         match self {
-            Method::Forward | Method::ForwardBackward => passes(results).map(Output::Forward),
-            Method::TrainStep | Method::OptimStep => {
-                let mut metrics = last::<OptimStepResult>(&mut results)?.metrics.unwrap_or_default();
-                if self == Method::TrainStep {
-                    for (name, value) in passes(results)?.metrics.iter() {
-                        metrics.insert(name.clone(), *value);
-                    }
-                }
-                Ok(Output::Step(metrics))
-            }
-            Method::SaveState => Ok(Output::Path(last::<SaveWeightsResult>(&mut results)?.path)),
-            Method::LoadState => Ok(Output::Loaded),
+            Method::SaveState => read_result(&last).map(|saved: SaveWeightsResult| Output::Path(saved.path)),
             Method::SaveWeightsForSampler | Method::SaveWeightsAndGetSamplingClient => {
-                let saved: SaveWeightsForSamplerResult = last(&mut results)?;
+                let saved: SaveWeightsForSamplerResult = read_result(&last)?;
                 let (output, missing) = match self {
                     Method::SaveWeightsForSampler => {
                         (saved.path.map(Output::Path), "the server saved the weights and gave no path")
@@ -160,6 +156,16 @@ impl Method {
                     }
                 };
                 output.ok_or_else(|| Error::protocol(missing))
+            }
+            _ => {
+                let step: OptimStepResult = read_result(&last)?;
+                let mut metrics = step.metrics.unwrap_or_default();
+                if self == Method::TrainStep {
+                    for (name, value) in passes(results)?.metrics.iter() {
+                        metrics.insert(name.clone(), *value);
+                    }
+                }
+                Ok(Output::Step(metrics))
             }
         }
     }
@@ -286,12 +292,4 @@ fn passes(results: Results) -> Result<ForwardBackwardOutput, Error> {
         outputs.push(ForwardBackwardOutput::decode(&bytes, data as usize).map_err(unreadable_result)?);
     }
     combine(outputs).map_err(unreadable_result)
-}
-
-/// The result of a call's last part, or only one.
-fn last<T: Answer>(results: &mut Results) -> Result<T, Error> {
-    match results.pop() {
-        Some((Payload::Json(bytes), _)) => read_result(&bytes),
-        _ => Err(Error::protocol("the server sent protobuf where a JSON result belongs")),
-    }
 }

@@ -3,6 +3,7 @@
 pub mod dispatcher;
 pub mod held;
 pub mod method;
+pub mod serving;
 mod writing;
 
 use std::cell::Cell;

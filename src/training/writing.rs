@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use tinkex_journal::lane::{Event, Number, Records, Ticket};
 use tinkex_journal::record::Answer;
 use tinkex_protocol::SeqId;
 
 use super::dispatcher::{Dispatcher, Message, is_answer};
-use super::held::Held;
 use super::method::{Ask, Method};
 use crate::error::{Error, Outcome};
 use crate::platform::{Level, uuid};
@@ -105,20 +104,6 @@ impl Dispatcher {
             held.come_to(Outcome::NotSent);
         }
         self.news.push(Event::NotWritten(ticket, error));
-    }
-
-    /// Somebody else holds the session: the store knows at once which of the calls that are being written it has refused.
-    pub(super) async fn hear_what_was_written(&mut self) {
-        let is_being_written = |held: &Held| {
-            held.caller.as_ref().is_some_and(|caller| caller.progress().outcome() == Outcome::Unknown)
-        };
-        while self.calls.iter().any(is_being_written)
-            && let Some(done) = self.running.next().await
-        {
-            if let Message::Committed(call @ Writing::Call(..), committed) = done {
-                self.committed(call, committed);
-            }
-        }
     }
 
     /// Writes down that a call goes on no more, since the server refused a part. After a crash nothing of it is sent as it
