@@ -16,8 +16,8 @@ use web_sys::{AbortController, AbortSignal};
 use super::plain::{Given, Plain, Wrong};
 use super::{HttpFailure, HttpRequest, HttpResponse, Level, Platform};
 
-/// `setTimeout` takes a signed 32-bit number of milliseconds.
-const LONGEST_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+/// In milliseconds: `setTimeout` takes a signed 32-bit number.
+const LONGEST_TIMEOUT: u64 = i32::MAX as u64;
 
 #[wasm_bindgen]
 extern "C" {
@@ -64,14 +64,13 @@ impl<O: Outside + 'static> Runtime for Browser<O> {
 
     fn timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
         async move {
-            let mut left = after;
+            // Up to the next millisecond: a timer may be late, and must not be early.
+            let mut left = after.as_secs() * 1_000 + u64::from(after.subsec_nanos().div_ceil(1_000_000));
             loop {
                 let part = left.min(LONGEST_TIMEOUT);
-                // Up to the next millisecond: a timer may be late, and must not be early.
-                let whole = Duration::from_millis(part.as_millis() as u64);
-                TimeoutFuture::new(whole.as_millis() as u32 + u32::from(whole < part)).await;
+                TimeoutFuture::new(part as u32).await;
                 left -= part;
-                if left.is_zero() {
+                if left == 0 {
                     break;
                 }
             }

@@ -22,14 +22,14 @@ use tinkex_protocol::Map;
 use tinkex_protocol::SessionId;
 use tinkex_protocol::chunking::ChunkLimits;
 use tinkex_protocol::json::session::{
-    ClientConfig, CreateSession, CreateSessionResponse, FinishKind, FinishReason, FinishSession,
-    SessionHeartbeat,
+    ClientConfig, CreateSession, FinishKind, FinishReason, FinishSession, SessionHeartbeat,
 };
 
 use crate::error::{Error, Outcome};
 use crate::platform::{Level, uuid};
 use crate::store::{Fence, Journal, Store, words};
 use crate::telemetry::{Opened, Telemetry};
+use crate::transport::answer::{Answer, Fields};
 use crate::transport::connections::Class;
 use crate::transport::retry::Policy;
 use crate::transport::{Body, Call, SDK_VERSION, Transport};
@@ -203,10 +203,10 @@ impl Session {
             let (id, how, created) = match choice.among(&kept) {
                 Some((id, how)) => (id, how, None),
                 None => {
-                    let made: CreateSessionResponse = transport.fetch(session.creation()).await?.read()?;
+                    let made: Made = transport.fetch(session.creation()).await?.read()?;
                     session.say(&made);
                     let created = transport.platform().unix_time().as_millis() as u64;
-                    (made.session_id, Opened::Made, Some(created))
+                    (made.id, Opened::Made, Some(created))
                 }
             };
             let fence = match fence {
@@ -276,16 +276,9 @@ impl Session {
     }
 
     /// What the server has to say to whoever makes a session.
-    fn say(&self, made: &CreateSessionResponse) {
-        let messages = [
-            (Level::Info, &made.info_message),
-            (Level::Warn, &made.warning_message),
-            (Level::Error, &made.error_message),
-        ];
-        for (level, message) in messages {
-            if let Some(message) = message {
-                self.0.transport.platform().log(level, message);
-            }
+    fn say(&self, made: &Made) {
+        for (level, message) in &made.messages {
+            self.0.transport.platform().log(*level, message);
         }
     }
 
@@ -317,6 +310,28 @@ impl Session {
     fn beat(&self) {
         let platform = self.0.transport.platform();
         self.0.last_beat.set(Beat { at: platform.now(), unix_time: platform.unix_time() });
+    }
+}
+
+/// The answer to `create_session`.
+struct Made {
+    id: SessionId,
+    messages: Vec<(Level, String)>,
+}
+
+impl Answer for Made {
+    const TYPE: Option<&'static str> = Some("create_session");
+
+    fn of(fields: &Fields) -> Result<Made, tinkex_protocol::Error> {
+        let mut messages = Vec::new();
+        for (level, name) in
+            [(Level::Info, "info_message"), (Level::Warn, "warning_message"), (Level::Error, "error_message")]
+        {
+            if let Some(message) = fields.optional_text(name)? {
+                messages.push((level, message));
+            }
+        }
+        Ok(Made { id: fields.text("session_id")?.into(), messages })
     }
 }
 

@@ -51,51 +51,49 @@ impl Event<'_> {
 
     /// The event as JSON.
     pub fn written(&self, head: &Head) -> Vec<u8> {
-        let (kind, severity, name) = match self {
-            Event::SessionStart => ("SESSION_START", "INFO", ""),
-            Event::SessionEnd { .. } => ("SESSION_END", "INFO", ""),
-            Event::SessionResumed => ("GENERIC_EVENT", "INFO", "session_resumed"),
-            Event::SessionLost => ("GENERIC_EVENT", "WARNING", "session_lost"),
-            Event::Dropped(_) => ("GENERIC_EVENT", "WARNING", "telemetry_dropped"),
-            Event::ServiceFailed => ("GENERIC_EVENT", "CRITICAL", "service_failed"),
-            Event::InstanceLost => ("UNHANDLED_EXCEPTION", "CRITICAL", ""),
-            Event::Panicked(_) => ("UNHANDLED_EXCEPTION", "ERROR", ""),
-        };
-        let mut duration = String::new();
-        let (mut error, mut message, mut place) = ("", "", "");
+        let mut fields = Fields(self.fixed().into());
+        fields.texts(&[("event_id", head.id), ("timestamp", &timestamp(head.at))]);
+        fields.number("event_session_index", head.index);
         match self {
-            Event::SessionEnd { after } => duration = duration_of(*after),
-            Event::InstanceLost => {
-                error = "InstanceLost";
-                message = "the WebAssembly instance died, and another one goes on";
-            }
+            Event::SessionEnd { after } => fields.texts(&[("duration", &duration_of(*after))]),
             Event::Panicked(panic) => {
-                error = "Panic";
                 // Words that were made at the time may have a user's in them; the place says as much.
-                message = if panic.literal { &panic.message } else { "(made at the time, and not sent)" };
-                place = &panic.place;
+                let message = if panic.literal { &panic.message } else { "(made at the time, and not sent)" };
+                fields.texts(&[("error_message", message), ("traceback", &panic.place)]);
+            }
+            Event::Dropped(count) => {
+                let mut data = Fields::default();
+                data.number("count", *count);
+                fields.raw("event_data", &data.closed());
             }
             _ => {}
         }
-        let mut fields = Fields::default();
-        fields.texts(&[
-            ("event", kind),
-            ("event_id", head.id),
-            ("severity", severity),
-            ("timestamp", &timestamp(head.at)),
-            ("event_name", name),
-            ("duration", &duration),
-            ("error_type", error),
-            ("error_message", message),
-            ("traceback", place),
-        ]);
-        fields.number("event_session_index", head.index);
-        if let Event::Dropped(count) = self {
-            let mut data = Fields::default();
-            data.number("count", *count);
-            fields.raw("event_data", &data.closed());
-        }
         fields.closed()
+    }
+
+    /// What is the same in all of its kind.
+    fn fixed(&self) -> &'static str {
+        match self {
+            Event::SessionStart => r#"{"event":"SESSION_START","severity":"INFO""#,
+            Event::SessionEnd { .. } => r#"{"event":"SESSION_END","severity":"INFO""#,
+            Event::SessionResumed => {
+                r#"{"event":"GENERIC_EVENT","severity":"INFO","event_name":"session_resumed""#
+            }
+            Event::SessionLost => {
+                r#"{"event":"GENERIC_EVENT","severity":"WARNING","event_name":"session_lost""#
+            }
+            Event::Dropped(_) => {
+                r#"{"event":"GENERIC_EVENT","severity":"WARNING","event_name":"telemetry_dropped""#
+            }
+            Event::ServiceFailed => {
+                r#"{"event":"GENERIC_EVENT","severity":"CRITICAL","event_name":"service_failed""#
+            }
+            Event::InstanceLost => concat!(
+                r#"{"event":"UNHANDLED_EXCEPTION","severity":"CRITICAL","error_type":"InstanceLost","#,
+                r#""error_message":"the WebAssembly instance died, and another one goes on""#,
+            ),
+            Event::Panicked(_) => r#"{"event":"UNHANDLED_EXCEPTION","severity":"ERROR","error_type":"Panic""#,
+        }
     }
 }
 
@@ -122,7 +120,7 @@ pub fn batch(events: &[Rc<Untold>], one_more: &[u8]) -> Vec<u8> {
     fields.closed()
 }
 
-/// The fields of a JSON object.
+/// A JSON object, as far as it is written.
 #[derive(Default)]
 struct Fields(Vec<u8>);
 

@@ -6,9 +6,7 @@ use tinkex_protocol::chunking::ChunkLimits;
 use tinkex_protocol::json::Json;
 use tinkex_protocol::json::futures::Submitted;
 use tinkex_protocol::json::managing::WeightsInfoResponse;
-use tinkex_protocol::json::session::{
-    CreateSamplingSessionResponse, CreateSessionResponse, ServerCapabilities, SupportedModel,
-};
+use tinkex_protocol::json::session::{CreateSamplingSessionResponse, ServerCapabilities, SupportedModel};
 use tinkex_protocol::json::training::{
     CreateModelResult, ModelData, ModelInfo, OptimStepResult, OptimizerConfig, SaveWeightsForSamplerResult,
     SaveWeightsResult,
@@ -71,11 +69,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn optional_text(&self, name: &str) -> Result<Option<String>, Error> {
+    pub fn optional_text(&self, name: &str) -> Result<Option<String>, Error> {
         self.optional(name, "a string", Json::text)
     }
 
-    fn text(&self, name: &str) -> Result<String, Error> {
+    pub fn text(&self, name: &str) -> Result<String, Error> {
         self.optional_text(name)?.ok_or_else(|| missing(name))
     }
 
@@ -141,20 +139,6 @@ impl Answer for ChunkLimits {
         Ok(ChunkLimits {
             data: limit("fwdbwd_max_chunk_len", ChunkLimits::DEFAULT.data)?,
             bytes: limit("fwdbwd_max_chunk_bytes_count", ChunkLimits::DEFAULT.bytes)?,
-        })
-    }
-}
-
-impl Answer for CreateSessionResponse {
-    const TYPE: Option<&'static str> = Some("create_session");
-
-    fn of(fields: &Fields) -> Result<CreateSessionResponse, Error> {
-        Ok(CreateSessionResponse {
-            session_id: fields.text("session_id")?.into(),
-            info_message: fields.optional_text("info_message")?,
-            warning_message: fields.optional_text("warning_message")?,
-            error_message: fields.optional_text("error_message")?,
-            tag: Default::default(),
         })
     }
 }

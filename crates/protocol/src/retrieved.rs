@@ -106,25 +106,23 @@ impl<'a> Retrieved<'a> {
             return Err(Error::field("", "is not a JSON object"));
         }
         // A result may use the same names for something else: values are taken as they come.
-        let said = |name| answer.get(name).filter(|value| !value.is_null());
-        let says = |name, expected: &str| said(name).is_some_and(|value| text(value) == expected);
-        if says("type", "try_again") {
+        let said = |name| said(answer, name);
+        if said("type").as_deref() == Some("try_again") {
             return Ok(Retrieved::TryAgain(TryAgain {
-                request_id: said("request_id").map(|id| text(id).into()),
-                queue_state: said("queue_state").and_then(|state| QueueState::named(&text(state))),
-                queue_state_reason: said("queue_state_reason").map(text),
+                request_id: said("request_id").map(Into::into),
+                queue_state: said("queue_state").and_then(|state| QueueState::named(&state)),
+                queue_state_reason: said("queue_state_reason"),
             }));
         }
-        if says("status", "complete_metadata") {
-            let size = said("response_payload_size").and_then(Json::count);
+        if said("status").as_deref() == Some("complete_metadata") {
+            let size = answer.get("response_payload_size").and_then(Json::count);
             let missing = || Error::field("response_payload_size", "must be a size in bytes");
             return Ok(Retrieved::Complete(CompleteMetadata {
                 response_payload_size: size.ok_or_else(missing)?,
             }));
         }
         if let Some(error) = answer.get("error") {
-            let category =
-                said("category").map_or(Category::Unknown, |category| Category::named(&text(category)));
+            let category = said("category").map_or(Category::Unknown, |category| Category::named(&category));
             return Ok(Retrieved::Failed(Failed { error: text(error), category }));
         }
         Ok(Retrieved::Json(body))
@@ -135,6 +133,11 @@ impl<'a> Retrieved<'a> {
 pub fn is_protobuf(content_type: &str) -> bool {
     let mut parts = content_type.as_bytes().split(|&byte| byte == b';');
     parts.next().is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(PROTOBUF.as_bytes()))
+}
+
+#[inline(never)]
+fn said(answer: Json, name: &str) -> Option<String> {
+    answer.get(name).filter(|value| !value.is_null()).map(text)
 }
 
 /// The text of a value that should be one; of another its JSON.

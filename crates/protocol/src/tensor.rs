@@ -199,8 +199,14 @@ pub(crate) fn sizes(field: &str, shape: &[i64]) -> Result<Vec<usize>, Error> {
 
 /// A shape for an error's text.
 pub(crate) fn listed(shape: &[usize]) -> String {
-    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-    format!("[{}]", sizes.join(", "))
+    let mut sizes = String::from("[");
+    for (index, size) in shape.iter().enumerate() {
+        if index > 0 {
+            sizes.push_str(", ");
+        }
+        sizes.push_str(&size.to_string());
+    }
+    sizes + "]"
 }
 
 /// The type, and whether its values must be widened from int32.
