@@ -5,7 +5,6 @@
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use futures_util::stream::FuturesUnordered;
 use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Refusal, Ticket};
 use tinkex_journal::record::{ANSWERS, Answer, Encoding, Failed};
 use tinkex_protocol::{ModelId, RequestId, SeqId};
@@ -70,7 +69,8 @@ pub struct Dispatcher {
     pub lane: Lane<Error>,
     /// In the order in which they were made.
     pub calls: Vec<Held>,
-    pub running: FuturesUnordered<LocalBoxFuture<'static, Message>>,
+    /// Requests, commits and timers. There are few at a time: a call's parts, and the one poll.
+    pub running: Vec<LocalBoxFuture<'static, Message>>,
     /// What happened and is not yet taken in.
     pub news: Vec<Event<Error>>,
     /// What is to be written with whatever is written next, or soon by itself.

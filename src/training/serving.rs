@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context as Task, Poll, ready};
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use tinkex_supervise::{CancelledFuture, Context, Exit, Mailbox, Waiting, faults};
 
 use super::dispatcher::{Dispatcher, Message};
@@ -34,12 +34,9 @@ impl Serving {
     }
 
     fn next(&mut self, cx: &mut Task) -> Poll<Message> {
-        if let Poll::Ready(Some(message)) = self.inbox.poll_next(cx) {
-            return Poll::Ready(message);
-        }
-        match self.dispatcher.running.poll_next_unpin(cx) {
+        match self.inbox.poll_next(cx) {
             Poll::Ready(Some(message)) => Poll::Ready(message),
-            _ => Poll::Pending,
+            _ => self.dispatcher.poll_running(cx),
         }
     }
 
@@ -86,12 +83,9 @@ impl Future for Serving {
             (this.stop, this.waiting) = (None, None);
         }
         while this.dispatcher.journal.is_lost() && this.dispatcher.writes_a_call() {
-            match ready!(this.dispatcher.running.poll_next_unpin(cx)) {
-                Some(Message::Committed(call @ Writing::Call(..), committed)) => {
-                    this.dispatcher.committed(call, committed);
-                }
-                Some(_) => {}
-                None => break,
+            let done = ready!(this.dispatcher.poll_running(cx));
+            if let Message::Committed(call @ Writing::Call(..), committed) = done {
+                this.dispatcher.committed(call, committed);
             }
         }
         this.settle_all(cx);
@@ -100,13 +94,23 @@ impl Future for Serving {
 }
 
 impl Dispatcher {
+    fn poll_running(&mut self, cx: &mut Task) -> Poll<Message> {
+        for at in 0..self.running.len() {
+            if let Poll::Ready(message) = self.running[at].poll_unpin(cx) {
+                drop(self.running.remove(at));
+                return Poll::Ready(message);
+            }
+        }
+        Poll::Pending
+    }
+
     /// Where somebody else holds the session, the store knows at once which of the calls that are being written it has
     /// refused.
     fn writes_a_call(&self) -> bool {
         let is_being_written = |held: &Held| {
             held.caller.as_ref().is_some_and(|caller| caller.progress().outcome() == Outcome::Unknown)
         };
-        self.calls.iter().any(is_being_written)
+        !self.running.is_empty() && self.calls.iter().any(is_being_written)
     }
 
     /// A call meets the end of this client.

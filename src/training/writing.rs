@@ -67,7 +67,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn commit(&self, durability: Durability, ops: Vec<Op>, writing: Writing) {
+    fn commit(&mut self, durability: Durability, ops: Vec<Op>, writing: Writing) {
         let committed = self.journal.commit(durability, ops);
         self.running.push(committed.map(|committed| Message::Committed(writing, committed)).boxed_local());
     }
