@@ -104,13 +104,13 @@ impl SamplingClient {
                 return Err(Error::invalid("prompt", "the prompt is empty: give at least one token"));
             }
             let transport = &client.0.transport;
-            let mut remakes = 0;
+            let (mut remakes, mut not_before) = (0, Duration::ZERO);
             loop {
-                let taken: Submitted = client.submit(&sample, &progress).await?.read()?;
+                let taken: Submitted = client.submit(&sample, not_before, &progress).await?.read()?;
                 match retrieve_or_fail(transport, &taken.request_id, RequestType::Sample).await {
                     Err(error) if error.status() == Some(410) && remakes < MAX_REMAKES => {
                         // Its future is gone, and nothing was changed: sample again, under a new number.
-                        transport.pause("the next try", transport.backoff(remakes)).await;
+                        not_before = transport.platform().now() + transport.backoff(remakes);
                         remakes += 1;
                     }
                     payload => return read(payload?, taken),
@@ -136,11 +136,12 @@ impl SamplingClient {
         }
     }
 
-    /// Sends a sample, under a new number, until the server takes it. 429 holds all samples of this client back, without a
+    /// Sends a sample, under a new number and not before this time, until the server takes it. 429 holds all samples of this client back, without a
     /// limit; other passing faults are tried again for [`PATIENCE`].
     fn submit(
         &self,
         sample: &Sample,
+        not_before: Duration,
         progress: &Progress,
     ) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
         let Inner { id, transport, next_sample, .. } = &*self.0;
@@ -157,6 +158,7 @@ impl SamplingClient {
         let course = Submission {
             client: self.clone(),
             progress: progress.clone(),
+            not_before,
             pause_after_429: if is_large { PAUSE_AFTER_429_LARGE } else { PAUSE_AFTER_429 },
             started: transport.platform().now(),
             retries: 0,
@@ -169,6 +171,7 @@ impl SamplingClient {
 struct Submission {
     client: SamplingClient,
     progress: Progress,
+    not_before: Duration,
     pause_after_429: Duration,
     started: Duration,
     retries: u32,
@@ -177,8 +180,12 @@ struct Submission {
 impl Course for Submission {
     fn held_back(&self) -> Option<(&'static str, Duration)> {
         let Inner { transport, paused_until, .. } = &*self.client.0;
-        let left = paused_until.get().saturating_sub(transport.platform().now());
-        (!left.is_zero()).then_some(("the server, which asked for a pause", left))
+        let (why, until) = match paused_until.get() {
+            asked if asked < self.not_before => ("the next try", self.not_before),
+            asked => ("the server, which asked for a pause", asked),
+        };
+        let left = until.saturating_sub(transport.platform().now());
+        (!left.is_zero()).then_some((why, left))
     }
 
     fn sent(&self) {

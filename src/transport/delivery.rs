@@ -1,13 +1,16 @@
 //! A call on its way: sent over the connections, again and again, until its course says that it is done. One loop for all
 //! that is sent, whatever becomes of it.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use tinkex_supervise::waiting_for;
+use tinkex_supervise::{Waiting, waiting_for};
 
-use super::connections::Class;
+use super::connections::{Asked, Class};
 use super::retry::{Attempt, Policy};
 use super::{Call, Fetched, PAUSE_FOR_BILLING, Transport};
 use crate::error::Error;
@@ -43,56 +46,109 @@ impl Class {
     }
 }
 
+/// A call with its course. It does one thing at a time.
+struct Delivery {
+    transport: Transport,
+    call: Call,
+    course: Box<dyn Course>,
+    tries: u32,
+    doing: Doing,
+    shown: Option<Waiting>,
+}
+
+enum Doing {
+    Nothing,
+    Asking(Asked),
+    Trying(LocalBoxFuture<'static, Option<Attempt>>),
+    Pausing(LocalBoxFuture<'static, ()>),
+}
+
+impl Delivery {
+    fn begin(&mut self, what: &'static str, doing: Doing) {
+        self.shown = None;
+        self.shown = waiting_for(what);
+        self.doing = doing;
+    }
+
+    fn pause(&mut self, why: &'static str, pause: Duration) {
+        let network = &self.transport.0.network;
+        self.begin(network.or_absent(why), Doing::Pausing(self.transport.until_next_try(pause)));
+    }
+
+    /// What is made of a try: the answer, where it was the last one.
+    fn judge(&mut self, attempt: Attempt, next: &'static str) -> Result<Option<Fetched>, Error> {
+        let status = attempt.as_ref().map_or(0, |answer| answer.status);
+        let failed = match attempt {
+            Ok(answer) if answer.is_success() => {
+                let is_last = self.course.is_answer(&answer)?;
+                return Ok(is_last.then(|| Fetched { path: std::mem::take(&mut self.call.path), answer }));
+            }
+            failed => failed,
+        };
+        let pause = self.course.failed(&failed, status)?;
+        if !pause.is_zero() {
+            let Call { method, path, .. } = &self.call;
+            let message = format!("{method} {path} again in {} ms", pause.as_millis() as u64);
+            self.transport.platform().log(Level::Debug, &message);
+            self.pause(next, pause);
+        }
+        Ok(None)
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<Fetched, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context) -> Poll<Result<Fetched, Error>> {
+        let this = &mut *self;
+        let [connection, answer, next] = this.call.class.waits();
+        loop {
+            match &mut this.doing {
+                Doing::Nothing => match this.course.held_back() {
+                    Some((why, pause)) => this.pause(why, pause),
+                    None => {
+                        let asked = this.transport.0.connections.acquire(this.call.class);
+                        this.begin(connection, Doing::Asking(asked));
+                    }
+                },
+                Doing::Asking(asked) => {
+                    let Poll::Ready(permit) = asked.poll_unpin(task) else { return Poll::Pending };
+                    this.course.sent();
+                    let attempt = this.transport.attempt(&this.call, this.tries, Some(permit));
+                    this.tries += 1;
+                    this.begin(answer, Doing::Trying(attempt));
+                }
+                Doing::Trying(attempt) => {
+                    let Poll::Ready(attempt) = attempt.poll_unpin(task) else { return Poll::Pending };
+                    this.shown = None;
+                    this.doing = Doing::Nothing;
+                    if let Some(attempt) = attempt
+                        && let Some(judged) = this.judge(attempt, next).transpose()
+                    {
+                        return Poll::Ready(judged);
+                    }
+                }
+                Doing::Pausing(pause) => {
+                    if pause.poll_unpin(task).is_pending() {
+                        return Poll::Pending;
+                    }
+                    this.shown = None;
+                    this.doing = Doing::Nothing;
+                }
+            }
+        }
+    }
+}
+
 impl Transport {
     /// Sends the call until its course is done. Dropping the future aborts what is under way.
     pub fn deliver(
         &self,
         call: Call,
-        mut course: Box<dyn Course>,
+        course: Box<dyn Course>,
     ) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
         let transport = self.clone();
-        async move {
-            let [connection, answer, next] = call.class.waits();
-            let mut tries = 0;
-            loop {
-                let (why, pause) = match course.held_back() {
-                    Some(held) => held,
-                    None => {
-                        let waiting = waiting_for(connection);
-                        let permit = transport.0.connections.acquire(call.class).await;
-                        drop(waiting);
-                        course.sent();
-                        let waiting = waiting_for(answer);
-                        let attempt = transport.attempt(&call, tries, Some(permit)).await;
-                        drop(waiting);
-                        tries += 1;
-                        let Some(attempt) = attempt else { continue };
-                        let status = attempt.as_ref().map_or(0, |answer| answer.status);
-                        let pause = match attempt {
-                            Ok(answer) if answer.is_success() => {
-                                if course.is_answer(&answer)? {
-                                    return Ok(Fetched { path: call.path, answer });
-                                }
-                                continue;
-                            }
-                            failed => course.failed(&failed, status)?,
-                        };
-                        if pause.is_zero() {
-                            continue;
-                        }
-                        transport.tell_of_pause(&call, pause);
-                        (next, pause)
-                    }
-                };
-                transport.pause(why, pause).await;
-            }
-        }
-        .boxed_local()
-    }
-
-    fn tell_of_pause(&self, call: &Call, pause: Duration) {
-        let message = format!("{} {} again in {} ms", call.method, call.path, pause.as_millis() as u64);
-        self.platform().log(Level::Debug, &message);
+        Box::pin(Delivery { transport, call, course, tries: 0, doing: Doing::Nothing, shown: None })
     }
 
     /// Sends the call, again where its policy says so, and gives the first answer that is final: a 2xx. Anything else is

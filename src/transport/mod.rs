@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use tinkex_supervise::{CancelledFuture, waiting_for};
+use tinkex_supervise::CancelledFuture;
 
 use crate::error::Error;
 use crate::platform::{HttpRequest, HttpResponse, Level, Platform};
@@ -125,18 +125,7 @@ impl Transport {
         self.0.network.until_noted()
     }
 
-    /// Waits until a next try, and shows it as `why`: at most so long, and less when the network has changed.
-    pub fn pause(&self, why: &'static str, pause: Duration) -> LocalBoxFuture<'static, ()> {
-        let over = self.until_next_try(pause);
-        let why = self.0.network.or_absent(why);
-        async move {
-            let _waiting = waiting_for(why);
-            over.await;
-        }
-        .boxed_local()
-    }
-
-    /// The same, for those who show it themselves.
+    /// Waits until a next try: at most so long, and less when the network has changed.
     pub fn until_next_try(&self, pause: Duration) -> LocalBoxFuture<'static, ()> {
         self.0.network.until_changed(self.0.platform.timer(pause))
     }
