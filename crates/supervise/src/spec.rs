@@ -1,6 +1,13 @@
 //! What a supervisor is told about a child and about itself, checked before anything starts.
 
-use std::{fmt, future::Future, rc::Rc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context as TaskContext, Poll, ready},
+    time::Duration,
+};
 
 use crate::{
     context::Context,
@@ -118,6 +125,35 @@ pub(crate) struct Meta {
     pub(crate) ready_at_once: bool,
 }
 
+/// A future of whatever type, that ends as a child may.
+trait Work {
+    fn poll_exit(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Exit>>;
+}
+
+impl<Fut: Future> Work for Fut
+where
+    Fut::Output: IntoExit,
+{
+    fn poll_exit(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Exit>> {
+        self.poll(cx).map(IntoExit::into_exit)
+    }
+}
+
+/// The life of a child.
+struct Worker {
+    work: Pin<Box<dyn Work>>,
+    ctx: Context,
+}
+
+impl Future for Worker {
+    type Output = Exit;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Exit> {
+        let exit = ready!(self.work.as_mut().poll_exit(cx));
+        Poll::Ready(exit.unwrap_or(if self.ctx.is_stopping() { Exit::Shutdown } else { Exit::Normal }))
+    }
+}
+
 impl ChildSpec {
     /// A child whose future `factory` makes, once for each start. It is started when it calls
     /// [`Context::ready`]; if it ends before, the start has failed with that exit, or, with [`Exit::Ignore`],
@@ -131,11 +167,8 @@ impl ChildSpec {
         Fut::Output: IntoExit,
     {
         let factory = move |ctx: Context| -> LocalBoxFuture<'static, Exit> {
-            let future = factory(ctx.clone());
-            Box::pin(async move {
-                let exit = future.await.into_exit();
-                exit.unwrap_or(if ctx.is_stopping() { Exit::Shutdown } else { Exit::Normal })
-            })
+            let work = Box::pin(factory(ctx.clone()));
+            Box::pin(Worker { work, ctx })
         };
         Self::from_factory(id.into(), Kind::Worker, Rc::new(factory))
     }

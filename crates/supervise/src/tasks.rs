@@ -6,8 +6,9 @@ use std::{
     any::Any,
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
+    pin::Pin,
     rc::Rc,
-    task::Poll,
+    task::{Context as TaskContext, Poll, ready},
 };
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     pid::{Kind, Pid},
     process::{self, Body, Owner, Process, Start},
     report::Report,
+    runtime::LocalBoxFuture,
     seat::start_root,
     spec::{ChildSpec, Shutdown},
     stream::TaskStream,
@@ -213,14 +215,24 @@ impl TaskSupervisor {
     {
         let value = Rc::new(Cell::new(None));
         let result = value.clone();
-        let body: Body = Box::new(move |ctx| {
-            let future = task(ctx);
-            Box::pin(async move {
-                result.set(Some(future.await));
-                Exit::Normal
-            })
-        });
+        let body: Body = Box::new(move |ctx| Box::pin(Task { future: Box::pin(task(ctx)), result }));
         TaskHandle { ticket: self.0.enqueue(name, linked, body), value, supervisor: self.clone() }
+    }
+}
+
+/// The life of a task.
+struct Task<T> {
+    future: LocalBoxFuture<'static, T>,
+    result: Rc<Cell<Option<T>>>,
+}
+
+impl<T> Future for Task<T> {
+    type Output = Exit;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Exit> {
+        let value = ready!(self.future.as_mut().poll(cx));
+        self.result.set(Some(value));
+        Poll::Ready(Exit::Normal)
     }
 }
 
