@@ -1,6 +1,7 @@
 //! The world outside, as a browser, Node, Deno, Bun and workerd offer it: `setTimeout`, `fetch`, `crypto`,
 //! `performance`. All of it is reached through the instance's own glue, whose owner can cut a dead instance off.
 
+use std::future::ready;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,12 +49,12 @@ pub trait Outside {
 
 /// The platform of one service.
 pub struct Browser<O> {
-    outside: Rc<O>,
+    outside: O,
 }
 
 impl<O: Outside + 'static> Browser<O> {
     pub fn new(outside: O) -> Rc<Browser<O>> {
-        Rc::new(Browser { outside: Rc::new(outside) })
+        Rc::new(Browser { outside })
     }
 }
 
@@ -86,8 +87,16 @@ impl<O: Outside + 'static> Runtime for Browser<O> {
 
 impl<O: Outside + 'static> Platform for Browser<O> {
     fn http(&self, request: HttpRequest) -> LocalBoxFuture<'static, Result<HttpResponse, HttpFailure>> {
-        let outside = self.outside.clone();
-        async move { exchange(&*outside, request).await }.boxed_local()
+        let Ok(abort) = AbortController::new() else {
+            return Box::pin(ready(Err(HttpFailure("this runtime has no AbortController".into()))));
+        };
+        let abort = AbortOnDrop(abort);
+        let answer = JsFuture::from(self.outside.fetch(&written(&request), &abort.0.signal()));
+        let answer = answer.map(move |answer| {
+            let _complete = abort;
+            read(&Uint8Array::new(&answer.unwrap_or_default()).to_vec())
+        });
+        answer.boxed_local()
     }
 
     fn random(&self) -> u64 {
@@ -113,12 +122,8 @@ fn milliseconds(ms: f64) -> Duration {
     Duration::from_micros((ms * 1000.0) as u64)
 }
 
-async fn exchange(outside: &dyn Outside, request: HttpRequest) -> Result<HttpResponse, HttpFailure> {
-    let Ok(abort) = AbortController::new() else {
-        return Err(HttpFailure("this runtime has no AbortController".into()));
-    };
-    let abort = AbortOnDrop(abort);
-    let asked = Plain::object(|plain| {
+fn written(request: &HttpRequest) -> Vec<u8> {
+    Plain::object(|plain| {
         plain.text("method", request.method);
         plain.text("url", &request.url);
         let headers = plain.inner("headers");
@@ -132,17 +137,20 @@ async fn exchange(outside: &dyn Outside, request: HttpRequest) -> Result<HttpRes
         if request.keepalive {
             plain.flag("keepalive", true);
         }
-    });
-    let answer = JsFuture::from(outside.fetch(&asked, &abort.0.signal())).await;
-    let answer = Uint8Array::new(&answer.unwrap_or_default()).to_vec();
+    })
+}
+
+fn read(answer: &[u8]) -> Result<HttpResponse, HttpFailure> {
     let wrong = Wrong::default();
-    let given = Given::new(&answer, &wrong);
+    let given = Given::new(answer, &wrong);
     if let Some(words) = given.optional_text("failure") {
         return Err(HttpFailure(words));
     }
     let mut headers = Vec::new();
     for (name, value) in given.entries("headers") {
-        headers.extend(value.as_text().map(|text| (name.to_owned(), text.to_owned())));
+        if let Some(text) = value.as_text() {
+            headers.push((name.to_owned(), text.to_owned()));
+        }
     }
     Ok(HttpResponse { status: given.count("status") as u16, headers, body: given.bytes("body") })
 }

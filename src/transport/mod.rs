@@ -182,28 +182,29 @@ impl Transport {
 
     fn request(&self, call: &Call, tries: u32) -> HttpRequest {
         let settings = &self.0.settings;
-        let mut headers = call.headers.clone();
-        headers.push(("accept", call.accept.to_owned()));
-        headers.push(("x-api-key", settings.api_key.clone()));
-        if let Some(key) = &call.idempotency_key {
-            headers.push(("x-idempotency-key", key.clone()));
-        }
-        if tries > 0 || call.class == Class::Poll {
-            headers.push((call.counter, tries.to_string()));
-        }
-        let body = match &call.body {
-            Body::None => None,
-            Body::Json(bytes) => Some(("application/json", bytes)),
-            Body::Protobuf(bytes) => Some(("application/x-protobuf", bytes)),
+        let (content_type, body) = match &call.body {
+            Body::None => (None, None),
+            Body::Json(bytes) => (Some("application/json"), Some(bytes.clone())),
+            Body::Protobuf(bytes) => (Some("application/x-protobuf"), Some(bytes.clone())),
         };
-        if let Some((content_type, _)) = body {
-            headers.push(("content-type", content_type.to_owned()));
+        let count = tries.to_string();
+        let mut headers = call.headers.clone();
+        for (name, value) in [
+            ("accept", Some(call.accept)),
+            ("x-api-key", Some(&*settings.api_key)),
+            ("x-idempotency-key", call.idempotency_key.as_deref()),
+            (call.counter, (tries > 0 || call.class == Class::Poll).then_some(&*count)),
+            ("content-type", content_type),
+        ] {
+            if let Some(value) = value {
+                headers.push((name, value.to_owned()));
+            }
         }
         HttpRequest {
             method: call.method,
             url: [&settings.base_url, "/api/v1/", &call.path].concat(),
             headers,
-            body: body.map(|(_, bytes)| bytes.clone()),
+            body,
             keepalive: call.keepalive,
         }
     }
