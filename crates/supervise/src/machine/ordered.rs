@@ -6,7 +6,7 @@
 
 mod job;
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::VecDeque, rc::Rc, time::Duration};
 
 use self::job::{Goal, Job};
 use super::{Answer, Children, Effect, Event, Key, Machine, Phase, Request, Token, Which, window::Window};
@@ -25,7 +25,7 @@ pub(crate) struct Ordered {
     by_id: Vec<Key>,
     job: Option<Job>,
     /// What came while a job was under way, in its order.
-    backlog: Vec<Event>,
+    backlog: VecDeque<Event>,
     /// The time of the step that is being done.
     now: Duration,
     /// Set once it stops: with which exit it will end.
@@ -47,7 +47,7 @@ impl Ordered {
             children: Children::default(),
             by_id: Vec::new(),
             job: None,
-            backlog: Vec::new(),
+            backlog: VecDeque::new(),
             now: Duration::ZERO,
             ending: None,
             ended: false,
@@ -243,7 +243,7 @@ impl Ordered {
                     self.proceed();
                 } else if self.job.is_some() {
                     self.children.set_phase(key, Phase::Dead);
-                    self.backlog.push(Event::Exited { key, generation, exit });
+                    self.backlog.push_back(Event::Exited { key, generation, exit });
                 } else {
                     self.exited(key, exit);
                 }
@@ -255,7 +255,7 @@ impl Ordered {
                 }
             }
             event if self.job.is_some() => match self.ends_a_start(&event) {
-                None => self.backlog.push(event),
+                None => self.backlog.push_back(event),
                 Some((token, key)) => {
                     if let Some(starter) = self.job.take().and_then(|job| job.token) {
                         self.children.answer(starter, Answer::Failed(Exit::Shutdown));

@@ -71,8 +71,8 @@ impl Ordered {
                 self.conclude(&job);
             }
         }
-        while self.job.is_none() && !self.ended && !self.backlog.is_empty() {
-            let event = self.backlog.remove(0);
+        while self.job.is_none() && !self.ended {
+            let Some(event) = self.backlog.pop_front() else { return };
             self.handle(event);
         }
     }
@@ -97,12 +97,17 @@ impl Ordered {
 
     /// Takes the exit of a dead child out of the backlog: there is one for each.
     fn unread_exit(&mut self, key: Key) -> Option<Exit> {
-        let of_it = |event: &Event| matches!(event, Event::Exited { key: of, .. } if *of == key);
-        let at = self.backlog.iter().rposition(of_it)?;
-        match self.backlog.remove(at) {
-            Event::Exited { exit, .. } => Some(exit),
-            _ => None,
+        for at in (0..self.backlog.len()).rev() {
+            if let Event::Exited { key: of, generation, exit } = &self.backlog[at]
+                && *of == key
+            {
+                let (generation, exit) = (*generation, exit.clone());
+                // In the backlog this says nothing.
+                self.backlog[at] = Event::Ready { key, generation };
+                return Some(exit);
+            }
         }
+        None
     }
 
     /// A child that the job stopped has ended.
@@ -160,7 +165,7 @@ impl Ordered {
 
     fn conclude_all(&mut self) {
         self.ended = true;
-        for event in std::mem::take(&mut self.backlog) {
+        while let Some(event) = self.backlog.pop_front() {
             self.refuse(event);
         }
         let exit = self.ending.take().unwrap_or(Exit::Shutdown);
