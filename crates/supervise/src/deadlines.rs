@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{report::Report, runtime::LocalBoxFuture, system::System};
+use crate::{map::Map, report::Report, runtime::LocalBoxFuture, system::System};
 
 /// A wait that took more than so many times its time was none: the device slept, or the page was held back.
 const SUSPENDED: u32 = 2;
@@ -19,12 +19,10 @@ pub(crate) struct TimerId {
     pub(crate) nth: u64,
 }
 
-/// Deadlines under the ids that their owner gave them, each of which is set once. Few run at a time: the earliest is
-/// looked for among all.
+/// Deadlines under the ids that their owner gave them. Few run at a time: the earliest is looked for among all.
 pub(crate) struct Deadlines {
     system: System,
-    /// Of those that end together the first is the first.
-    waits: Vec<(TimerId, Wait)>,
+    waits: Map<TimerId, Wait>,
     /// The runtime's timer, for the earliest. It may be early, for a deadline that was cleared.
     armed: Option<(Duration, LocalBoxFuture<'static, ()>)>,
 }
@@ -45,7 +43,7 @@ impl Wait {
 
 impl Deadlines {
     pub(crate) fn new(system: System) -> Self {
-        Self { system, waits: Vec::new(), armed: None }
+        Self { system, waits: Map::new(), armed: None }
     }
 
     pub(crate) fn set(&mut self, id: TimerId, after: Duration) {
@@ -53,7 +51,7 @@ impl Deadlines {
     }
 
     pub(crate) fn clear(&mut self, id: TimerId) {
-        self.waits.retain(|(known, _)| *known != id);
+        self.waits.remove(&id);
         if self.waits.is_empty() {
             self.armed = None;
         }
@@ -69,7 +67,7 @@ impl Deadlines {
                 self.armed = None;
             }
             let earliest = self.waits.iter().min_by_key(|(_, wait)| wait.due());
-            let Some(&(id, wait)) = earliest else { return Poll::Pending };
+            let Some((&id, &wait)) = earliest else { return Poll::Pending };
             let now = self.system.now();
             if wait.due() > now {
                 let left = wait.due().saturating_sub(now);
@@ -88,7 +86,7 @@ impl Deadlines {
 
     fn insert(&mut self, id: TimerId, wait: Wait) {
         self.armed.take_if(|(due, _)| *due > wait.due());
-        self.waits.push((id, wait));
+        self.waits.insert(id, wait);
     }
 }
 
