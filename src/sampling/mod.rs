@@ -136,8 +136,8 @@ impl SamplingClient {
         }
     }
 
-    /// Sends a sample, under a new number and not before this time, until the server takes it. 429 holds all samples of this client back, without a
-    /// limit; other passing faults are tried again for [`PATIENCE`].
+    /// Sends a sample, under a new number and not before this time, until the server takes it. 429 holds all samples of this
+    /// client back, without a limit; other passing faults are tried again for [`PATIENCE`].
     fn submit(
         &self,
         sample: &Sample,
