@@ -121,6 +121,8 @@ export class IndexedDbStore implements Store {
       epoch.onsuccess = () => {
         try {
           checkFence(batch, epoch.result);
+          // All is asked for: that it is done need not come back here first.
+          epoch.transaction?.commit();
         } catch (fenced) {
           refuse(fenced as StoreError);
         }
