@@ -143,3 +143,9 @@ fn ids_of_any_letters_make_keys_of_printable_ascii_that_do_not_meet() {
         assert_eq!(unescaped(odd), None, "{odd}");
     }
 }
+
+#[test]
+fn what_telemetry_keeps_is_kept_apart_for_each_owner() {
+    assert_eq!(telemetry_key("page"), "telemetry/page");
+    assert!(!telemetry_key("a/b")[TELEMETRY.len()..].contains('/'), "an owner is one part of the key");
+}
