@@ -20,8 +20,8 @@ export function oneOf(source: WasmSource, at = ""): WasmSource {
   const [second] = Object.keys(source).slice(1);
   if (second) {
     throw new InvalidArgumentError(
-      second,
-      `${at} takes one of \`module\`, \`url\` and \`bytes\`, not several`,
+      at ? `${at}.${second}` : second,
+      `${at || "init()"} takes one of \`module\`, \`url\` and \`bytes\`, not several`,
     );
   }
   return source;
@@ -86,7 +86,7 @@ async function compile(
       : new Uint8Array(source);
     const head = new TextDecoder().decode(whole.slice(0, 64));
     if (!head.startsWith("\0asm")) {
-      const fix = head.trimStart().startsWith("<") ? HTML : otherwise;
+      const fix = head.trimStart().startsWith("<") ? `${HTML}. ${otherwise}` : otherwise;
       throw new InitError(`${from} is not WebAssembly. ${fix}`);
     }
     return await WebAssembly.compile(source);
@@ -113,7 +113,7 @@ async function readFile(href: string, otherwise: string): Promise<BufferSource> 
 
 const HTML =
   "It is HTML: a server answers so for a file that it doesn't have. With Vite, add " +
-  'optimizeDeps: { exclude: ["tinkex"] } to vite.config; else say where the file is, with init({ url })';
+  'optimizeDeps: { exclude: ["tinkex"] } to vite.config';
 const CSP = "The page's Content-Security-Policy needs 'wasm-unsafe-eval' in script-src";
 
 function isWasm(contentType: string | null): boolean {

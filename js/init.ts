@@ -2,13 +2,13 @@
 
 import { choices, shown, workerLike } from "./checks.js";
 import { InitError, InvalidArgumentError, NotInitializedError } from "./errors.js";
+import { moduleFrom, oneOf, part, sourceChecks, type WasmFile, wasmSource } from "./files.js";
 import { createInstance } from "./instance.js";
 import { LocalLife, wordsOf } from "./life.js";
 import { type Begin, Owner } from "./owner.js";
 import { isOnline, watchPage } from "./page-life.js";
 import { Page } from "./page.js";
 import type { InitOptions, WasmSource } from "./types.js";
-import { moduleFrom, oneOf, part, sourceChecks, type WasmFile, wasmSource } from "./files.js";
 import { World } from "./world.js";
 
 let started: Promise<void> | undefined;
@@ -52,8 +52,8 @@ function refuseOther(options: InitOptions): Promise<never> | undefined {
 }
 
 /** Each option by its name. Two URLs are two objects, and may be the same. */
-function named({ runs = {}, ...options }: InitOptions): Record<string, unknown> {
-  const ofRuns = Object.entries(runs).map(([name, value]) => [`runs.${name}`, value] as const);
+function named({ runs, ...options }: InitOptions): Record<string, unknown> {
+  const ofRuns = Object.entries(runs ?? {}).map(([name, value]) => [`runs.${name}`, value] as const);
   const all = [...Object.entries(options), ...ofRuns];
   return Object.fromEntries(all.map(([name, value]) => [name, value instanceof URL ? value.href : value]));
 }

@@ -133,12 +133,14 @@ test("options that can't be are refused by name", async () => {
     [{ runs: new URL(origin) }, "runs"],
     [{ runs: {} }, "runs"],
     [{ runs: { wasm: RUNS } }, "runs.wasm"],
-    [{ runs: { url: "x", module: WASM } }, "runs.module"],
+    [{ runs: { module: WASM } }, "runs.module"],
+    [{ runs: { url: "x", bytes: RUNS } }, "runs.bytes"],
     ["x.wasm", "options"],
   ]) {
     await assert.rejects(copy.init(options), (error) => {
       assert.ok(error instanceof copy.InvalidArgumentError, String(error));
       assert.equal(error.field, field);
+      assert.match(error.message, /^\S/);
       return true;
     });
   }
