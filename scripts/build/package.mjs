@@ -18,6 +18,7 @@ export const wasmInputs = [
   "Cargo.toml",
   "Cargo.lock",
   "scripts/build/wasm.mjs",
+  "scripts/build/cleanups.mjs",
   "scripts/build/closures.mjs",
   "scripts/build/shrink.mjs",
   "scripts/build/split.mjs",

@@ -9,10 +9,12 @@ import { exportsOf, functionsOf, placesApart, split } from "./split.mjs";
  */
 export async function shrink(from, { first, second }) {
   const { default: binaryen } = await import("binaryen");
+  const { leaveMemory } = await import("./cleanups.mjs");
   const module = binaryen.readBinary(readFileSync(from));
   const apart = placesApart(binaryen, module);
   dropUnusedClosures(binaryen, module);
   trapOnOverflow(binaryen, module);
+  leaveMemory(module);
   binaryen.setOptimizeLevel(2);
   binaryen.setShrinkLevel(1);
   // Below 1024 is the end of the stack, whose overflow traps there: no field of an object is.

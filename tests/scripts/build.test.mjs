@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { test } from "node:test";
+import binaryen from "binaryen";
+import { leaveMemory } from "../../scripts/build/cleanups.mjs";
 import { forget, step } from "../../scripts/build/fresh.mjs";
 import { buildGlue, shadowed } from "../../scripts/build/glue.mjs";
 import { root } from "../../scripts/paths.mjs";
@@ -89,6 +91,33 @@ test("glue that would need eval is refused", async (t) => {
   const folder = temporary(t);
   writeFileSync(join(folder, "glue.js"), `export const run = (text) => new Function(text)();`);
   await assert.rejects(buildGlue(join(folder, "glue.js"), join(folder, "instance.mjs")), /new Function/);
+});
+
+test("a panic leaves memory behind, and still drops what does more than free it", () => {
+  const cleanup = (drops) => `(try $t (do (call $work)) (catch_all ${drops} (rethrow $t)))`;
+  const free = "(call $free (local.get 0))";
+  const module = binaryen.parseText(`(module
+    (import "js" "work" (func $work))
+    (memory 1)
+    (func $__rust_dealloc (param i32) (drop (call $__rust_dealloc_inner (local.get 0))))
+    (func $__rust_dealloc_inner (param i32) (result i32) (i32.store (i32.const 0) (local.get 0)) (i32.const 0))
+    (func $free (param i32) (if (local.get 0) (then (call $__rust_dealloc (local.get 0)))))
+    (func $tell (param i32) (i32.store (i32.const 8) (local.get 0)))
+    (func $memory (param i32) ${cleanup(free)})
+    (func $both (param i32) ${cleanup(`${free} (call $tell (local.get 0))`)})
+    (func $nested (param i32) (try $o (do ${cleanup(free)}) (catch_all ${free} (rethrow $o))))
+    (func $asked (param i32) (local i32)
+      (try $o (do ${cleanup("(local.set 1 (i32.const 1))")}) (catch_all (call $tell (local.get 1)) (rethrow $o))))
+    (func $no_panic (param i32) (call $work) ${free}))`);
+  module.setFeatures(binaryen.Features.All);
+  leaveMemory(module);
+  assert.ok(module.validate());
+  const text = (name) => binaryen.emitText(binaryen.getFunctionInfo(module.getFunction(name)).body);
+  for (const name of ["memory", "nested"]) assert.match(text(name), /^\(call \$work\)\s*$/);
+  assert.doesNotMatch(text("both"), /\$free/);
+  assert.match(text("both"), /catch_all[^]*\$tell/);
+  assert.equal(text("asked").match(/catch_all/g).length, 2, "what one cleanup sets, the next asks for");
+  assert.match(text("no_panic"), /\$free/);
 });
 
 function temporary(t) {
