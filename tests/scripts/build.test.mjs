@@ -1,6 +1,7 @@
-// The build's promises: it skips what is up to date and nothing else, and gives each instance a glue of its own.
+// The build's promises: it skips what is up to date and nothing else, gives each instance a glue of its own, and asks of the
+// source no more than that has.
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -55,6 +56,18 @@ test("a step that failed is run again", async (t) => {
   let isRun = false;
   await step(name, { inputs: [], outputs: [output] }, () => (isRun = true));
   assert.ok(isRun);
+});
+
+test("no panic leaves a destructor of the wasm, where it would end the instance", () => {
+  // Of what is compiled into it, only these have destructors that could panic; `virtual_time.rs` is for native tests.
+  const files = ["src", "crates/supervise/src", "crates/journal/src", "crates/protocol/src"].flatMap(
+    (folder) => readdirSync(join(root, folder), { recursive: true }).map((file) => join(root, folder, file)),
+  );
+  for (const file of files.filter((file) => file.endsWith(".rs") && !file.endsWith("virtual_time.rs")))
+    for (const [implementation, body] of readFileSync(file, "utf8").matchAll(
+      /^.* Drop for [^{]+\{\s*fn drop\(&mut self\) \{\s*(\w+)/gm,
+    ))
+      assert.equal(body, "destructor", `${file}: ${implementation}`);
 });
 
 test("each instance has a glue of its own, which takes its host and its timers from its owner", async (t) => {
