@@ -3,38 +3,12 @@
 // most, and what a few frames had in memory is less than the code that frees it. All else is dropped as ever: what counts, what
 // somebody waits for, and whatever a process has when it is dropped itself.
 import binaryen from "binaryen";
+import { inside } from "./expressions.mjs";
 import { functionsOf } from "./split.mjs";
 
 const { Block, If, Loop, Try, getExpressionId: idOf } = binaryen;
 const acting = kinds("CallIndirect", "Store", "Throw", "MemoryGrow", "MemoryCopy", "MemoryFill");
 const keptInCleanups = kinds("Call", "LocalSet", "Return");
-
-/** By its kind, what gives the parts of an expression. */
-const partsOf = new Map(
-  Object.entries({
-    Block: ["Children"],
-    If: ["Condition", "IfTrue", "IfFalse"],
-    Loop: ["Body"],
-    Try: ["Body", "CatchBodies"],
-    Break: ["Condition", "Value"],
-    Switch: ["Condition", "Value"],
-    Call: ["Operands"],
-    CallIndirect: ["Target", "Operands"],
-    LocalSet: ["Value"],
-    GlobalSet: ["Value"],
-    Load: ["Ptr"],
-    Store: ["Ptr", "Value"],
-    Unary: ["Value"],
-    Binary: ["Left", "Right"],
-    Select: ["Condition", "IfTrue", "IfFalse"],
-    Drop: ["Value"],
-    Return: ["Value"],
-    Throw: ["Operands"],
-    MemoryGrow: ["Delta"],
-    MemoryCopy: ["Dest", "Source", "Size"],
-    MemoryFill: ["Dest", "Value", "Size"],
-  }).map(([kind, parts]) => [binaryen[`${kind}Id`], parts.map((part) => binaryen[kind][`get${part}`])]),
-);
 
 /** Takes out of all cleanups what only frees memory, and the cleanups that have nothing else. */
 export function leaveMemory(module) {
@@ -125,18 +99,6 @@ function replaceStatements(expression, by) {
         replace(child, (other) => Try.setCatchBodyAt(expression, i, other)),
       );
   }
-}
-
-/** The expression and all in it, each before what is in it. */
-function inside(expression) {
-  const found = [];
-  const visit = (part) => {
-    found.push(part);
-    for (const get of partsOf.get(idOf(part)) ?? [])
-      for (const child of [get(part)].flat()) if (child) visit(child);
-  };
-  visit(expression);
-  return found;
 }
 
 /** Kinds of expressions, as binaryen numbers them. */

@@ -30,7 +30,7 @@ export async function shrink(from, { first, second }) {
     module.optimize();
   }
   const names = shorten(binaryen, module);
-  const files = split(binaryen, module, apart, (file) => group(binaryen, file));
+  const files = await split(binaryen, module, apart, (file) => group(binaryen, file));
   for (const [file, to] of [
     [files.first, first],
     [files.second, second],

@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url";
 import { test } from "node:test";
 import binaryen from "binaryen";
 import { leaveMemory } from "../../scripts/build/cleanups.mjs";
+import { partData } from "../../scripts/build/data.mjs";
 import { forget, step } from "../../scripts/build/fresh.mjs";
 import { buildGlue, shadowed } from "../../scripts/build/glue.mjs";
 import { root } from "../../scripts/paths.mjs";
@@ -131,6 +132,40 @@ test("a panic leaves memory behind, and still drops what does more than free it"
   assert.match(text("both"), /catch_all[^]*\$tell/);
   assert.equal(text("asked").match(/catch_all/g).length, 2, "what one cleanup sets, the next asks for");
   assert.match(text("no_panic"), /\$free/);
+});
+
+test("data go with the file whose code points to them, and stay where both do", () => {
+  const file = (body) => {
+    const module = binaryen.parseText(`(module
+      (memory $m 1)
+      (data (i32.const 1024) "shared  ")
+      (data (i32.const 1032) "\\18\\04\\00\\00")
+      (data (i32.const 1036) "hers")
+      (data (i32.const 1040) "its text")
+      (data (i32.const 1048) "pointed ")
+      (data (i32.const 1056) "nobody's")
+      (export "f" (func $f))
+      (func $f (result i32) ${body}))`);
+    module.setFeatures(binaryen.Features.All);
+    return module;
+  };
+  const first = file("(i32.add (i32.const 1026) (i32.load offset=1036 (i32.const 0)))");
+  const second = file(
+    "(i32.add (i32.const 1024) (i32.add (i32.const 1032) (i32.load8_u offset=1041 (i32.const 0))))",
+  );
+  partData(first, second, "m");
+  const dataOf = (module) => {
+    assert.ok(module.validate());
+    return Array.from({ length: module.getNumDataSegments() }, (_, i) => {
+      const { offset, data } = module.getDataSegmentInfo(module.getDataSegmentByIndex(i));
+      return [offset, String.fromCharCode(...new Uint8Array(data))];
+    });
+  };
+  assert.deepEqual(dataOf(first), [[1024, "shared  \0\0\0\0hers"]]);
+  assert.deepEqual(dataOf(second), [
+    [1032, "\x18\x04\0\0"],
+    [1040, "its textpointed "],
+  ]);
 });
 
 function temporary(t) {
