@@ -116,8 +116,10 @@ test("a panic leaves memory behind, and still drops what does more than free it"
     (func $__rust_dealloc (param i32) (drop (call $__rust_dealloc_inner (local.get 0))))
     (func $__rust_dealloc_inner (param i32) (result i32) (i32.store (i32.const 0) (local.get 0)) (i32.const 0))
     (func $free (param i32) (if (local.get 0) (then (call $__rust_dealloc (local.get 0)))))
+    (func $core::ptr::drop_glue::<alloc::rc::Rc<str>> (param i32) (i32.store (i32.const 4) (local.get 0)))
     (func $tell (param i32) (i32.store (i32.const 8) (local.get 0)))
     (func $memory (param i32) ${cleanup(free)})
+    (func $shared (param i32) ${cleanup("(call $core::ptr::drop_glue::<alloc::rc::Rc<str>> (local.get 0))")})
     (func $both (param i32) ${cleanup(`${free} (call $tell (local.get 0))`)})
     (func $nested (param i32) (try $o (do ${cleanup(free)}) (catch_all ${free} (rethrow $o))))
     (func $asked (param i32) (local i32)
@@ -127,7 +129,7 @@ test("a panic leaves memory behind, and still drops what does more than free it"
   leaveMemory(module);
   assert.ok(module.validate());
   const text = (name) => binaryen.emitText(binaryen.getFunctionInfo(module.getFunction(name)).body);
-  for (const name of ["memory", "nested"]) assert.match(text(name), /^\(call \$work\)\s*$/);
+  for (const name of ["memory", "shared", "nested"]) assert.match(text(name), /^\(call \$work\)\s*$/);
   assert.doesNotMatch(text("both"), /\$free/);
   assert.match(text("both"), /catch_all[^]*\$tell/);
   assert.equal(text("asked").match(/catch_all/g).length, 2, "what one cleanup sets, the next asks for");
