@@ -233,7 +233,8 @@ export interface Failure {
     | "pending"
     | "data_mismatch"
     | "step_mismatch"
-    | "instance_lost";
+    | "instance_lost"
+    | "init_failed";
   message: string;
   outcome: Outcome;
   retryable: boolean;
@@ -304,7 +305,7 @@ export type ToOwner =
   | { type: "away" }
   /** The page is back, or its network has come or gone. */
   | { type: "wake"; online: boolean }
-  /** The second file, of the same build: from now on there are training runs. */
+  /** The second file, of the same build. */
   | { type: "extend"; module: WebAssembly.Module }
   /** To the run that the call of this key has open. With `life` only to that instance, whose question it answers. */
   | { type: "toRun"; key: number; life?: number; message: ToRun };
@@ -326,6 +327,8 @@ export type FromOwner =
 export type FromLife =
   | Exclude<FromOwner, { type: "fromRun" }>
   | { type: "fromRun"; key: number; message: FromRun }
+  /** The second file is to come, and nobody waits for it. */
+  | { type: "bring" }
   | { type: "died" };
 
 /** The page's first word to a worker. */

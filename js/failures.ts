@@ -14,6 +14,7 @@ import {
   CrashedError,
   DataMismatchError,
   GoneError,
+  InitError,
   InstanceLostError,
   InternalServerError,
   InvalidArgumentError,
@@ -94,6 +95,8 @@ export function errorOf(failure: Failure, cause?: unknown): TinkexError {
       return new StorageError(message, failure.reason ?? "aborted", facts);
     case "crashed":
       return new CrashedError(message, failure.place ?? "", failure.callers ?? [], facts);
+    case "init_failed":
+      return new InitError(message);
     default:
       return new BY_KIND[failure.kind](message, facts);
   }

@@ -15,8 +15,7 @@ let started: Promise<void> | undefined;
 /** What it was started with. */
 let first: InitOptions = {};
 let page: Page | undefined;
-/** Lets the instance and its successors have the second file. */
-let bringRuns: (() => Promise<void>) | undefined;
+let owner: Owner | undefined;
 let runs: Promise<RunsCode> | undefined;
 
 type RunsCode = typeof import("./run.js");
@@ -52,9 +51,11 @@ function refuseOther(options: InitOptions): Promise<never> | undefined {
 }
 
 /** Each option by its name. Two URLs are two objects, and may be the same. */
-function named({ runs, ...options }: InitOptions): Record<string, unknown> {
-  const ofRuns = Object.entries(runs ?? {}).map(([name, value]) => [`runs.${name}`, value] as const);
-  const all = [...Object.entries(options), ...ofRuns];
+function named({ deferred, ...options }: InitOptions): Record<string, unknown> {
+  const ofSecond = Object.entries(deferred ?? {}).map(
+    ([name, value]) => [`deferred.${name}`, value] as const,
+  );
+  const all = [...Object.entries(options), ...ofSecond];
   return Object.fromEntries(all.map(([name, value]) => [name, value instanceof URL ? value.href : value]));
 }
 
@@ -63,9 +64,8 @@ function named({ runs, ...options }: InitOptions): Record<string, unknown> {
  * and with `NotInitializedError` before `init()` has resolved.
  */
 export async function loadRuns(method: string): Promise<RunsCode> {
-  const bring = bringRuns;
-  if (!bring) throw new NotInitializedError(method);
-  runs ??= Promise.all([part("run.js", () => import("./run.js")), bring()]).then(
+  if (!owner) throw new NotInitializedError(method);
+  runs ??= Promise.all([part("run.js", () => import("./run.js")), owner.bring()]).then(
     ([code]) => code,
     (reason: unknown) => {
       runs = undefined;
@@ -82,18 +82,24 @@ export function pageFor(method: string): Page {
 }
 
 async function start(given: InitOptions): Promise<void> {
-  const { worker, runs, ...source } = choices(given, {
+  const { worker, deferred, ...source } = choices(given, {
     worker: workerLike,
-    runs: wasmSource,
+    deferred: wasmSource,
     ...sourceChecks,
   });
   const module = await moduleFrom(oneOf(source), FIRST);
-  const made = new Page((message) => owner.post(message));
+  const second = async () => {
+    const second = await moduleFrom(deferred ?? besideOf(source), SECOND);
+    checkFit(module, second);
+    return second;
+  };
+  const made = new Page((message) => began.post(message));
   const begin = worker ? await inWorker(worker, module, made) : onPage(module, made);
-  let owner: Owner;
+  let began: Owner;
   try {
-    owner = new Owner(
+    began = new Owner(
       begin,
+      second,
       () => performance.now(),
       (message) => made.receive(message),
     );
@@ -104,18 +110,14 @@ async function start(given: InitOptions): Promise<void> {
     );
   }
   page = made;
-  bringRuns = async () => {
-    const second = await moduleFrom(runs ?? besideOf(source), SECOND);
-    checkFit(module, second);
-    owner.post({ type: "extend", module: second });
-  };
+  owner = began;
   // For as long as there is the page.
   const hidden = () => made.hidden();
   const away = (kept: boolean) => {
     hidden();
-    if (kept) owner.post({ type: "away" });
+    if (kept) began.post({ type: "away" });
   };
-  const wake = () => owner.post({ type: "wake", online: isOnline() });
+  const wake = () => began.post({ type: "wake", online: isOnline() });
   watchPage({ hidden, away, back: wake, network: wake });
   if (!isOnline()) wake();
 }
@@ -131,9 +133,9 @@ async function inWorker(worker: true | string | URL, module: WebAssembly.Module,
   return (hear) => workers.next(hear);
 }
 
-/** The runs' file is where the first one is said to be. */
+/** The second file is where the first one is said to be. */
 function besideOf({ url }: WasmSource): WasmSource {
-  return url === undefined ? {} : { url: String(url).replace(/[^/]*$/, "tinkex_runs_bg.wasm") };
+  return url === undefined ? {} : { url: String(url).replace(/[^/]*$/, "tinkex_deferred_bg.wasm") };
 }
 
 /** The second file imports the memory by a name that only the first file of its own build has. */
@@ -141,7 +143,7 @@ function checkFit(first: WebAssembly.Module, second: WebAssembly.Module): void {
   const memory = WebAssembly.Module.imports(second).find(({ kind }) => kind === "memory");
   if (memory && WebAssembly.Module.exports(first).some(({ name }) => name === memory.name)) return;
   throw new InitError(
-    "tinkex_runs_bg.wasm is not of the version of tinkex_bg.wasm that is running: take both from one version of the " +
+    "tinkex_deferred_bg.wasm is not of the version of tinkex_bg.wasm that is running: take both from one version of the " +
       "package. A page that was open while it was updated is right after a reload",
   );
 }
@@ -155,8 +157,8 @@ const FIRST: WasmFile = {
 };
 
 const SECOND: WasmFile = {
-  beside: () => new URL("./tinkex_runs_bg.wasm", import.meta.url),
+  beside: () => new URL("./tinkex_deferred_bg.wasm", import.meta.url),
   otherwise:
-    "Training runs need the package's tinkex_runs_bg.wasm: say where it is, with init({ runs: { url } }), or give it, with " +
-    "init({ runs: { bytes } }) or init({ runs: { module } })",
+    "What was asked for needs the package's tinkex_deferred_bg.wasm: say where it is, with init({ deferred: { url } }), or " +
+    "give it, with init({ deferred: { bytes } }) or init({ deferred: { module } })",
 };

@@ -25,6 +25,8 @@ export interface Host {
   fromRun(key: number, message: Uint8Array): void;
   /** The tree has changed, at most 10 times a second. The rows are objects, and copies. */
   supervision(service: number, rows: SupervisionRow[]): void;
+  /** Has the second file brought, for which nobody waits. */
+  bring(): void;
   /** Takes a `StoreOperation` and resolves with a `StoreAnswer`. */
   store(service: number, operation: Uint8Array): Promise<Uint8Array>;
   /** The instance is dying: the last thing that it says. */
@@ -36,8 +38,8 @@ export interface Instance {
   initSync(source: { module: WebAssembly.Module }): unknown;
   /** Once, after `initSync`. */
   start(): void;
-  /** The second file is there, of the same build: once, before the first method of a run. */
-  provide_runs(module: WebAssembly.Module): void;
+  /** The second file is there, of the same build: once, before anything of it is asked for. */
+  provide_deferred(module: WebAssembly.Module): void;
   /** Makes a service of this number. */
   open(service: number, options: Uint8Array): void;
   /** Starts a call, which is answered through the host by its key, exactly once. Client 0 is the service itself. */

@@ -117,7 +117,7 @@ export class LocalLife implements Life {
         this.#world.goOn();
         return instance.wake(message.online);
       case "extend":
-        return instance.provide_runs(message.module);
+        return instance.provide_deferred(message.module);
     }
   }
 
@@ -216,6 +216,7 @@ export class LocalLife implements Life {
       fromRun: (key, message) =>
         this.#alive && this.#hear({ type: "fromRun", key, message: decode(message) as FromRun }),
       supervision: (service, rows) => this.#alive && this.#hear({ type: "supervision", service, rows }),
+      bring: () => this.#alive && this.#hear({ type: "bring" }),
       store: (service, operation) =>
         this.#whileAlive(this.#world.store(service, decode(operation) as StoreOperation).then(encode)),
       aborted: () => this.#end(),

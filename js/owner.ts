@@ -3,17 +3,11 @@
 // call gets its answer. It stands on the page and speaks with the instance's life in messages, so that this one may be
 // lived there or in a Worker, and a Worker that dies is one more way for an instance to die.
 
-import type {
-  Failure,
-  FromLife,
-  FromOwner,
-  JournaledMethod,
-  MadeSamplingClient,
-  MadeTrainingClient,
-  ServiceMethods,
-  ToOwner,
-} from "./boundary.js";
+import type { Failure, FromLife, FromOwner, ToOwner } from "./boundary.js";
+import { Clients, type Made } from "./clients.js";
 import { type Life, wordsOf } from "./life.js";
+import { SecondFile } from "./second-file.js";
+import { CLIENT_LOST, closed, givenUp, JOURNALED, lost, REPEATED, without } from "./unanswered.js";
 
 /** More than this many new instances within the window, and something is wrong that a new one does not mend. */
 const MOST_RESTARTS = 3;
@@ -21,7 +15,6 @@ const RESTART_WINDOW = 5_000; // ms
 
 type Call = Extract<ToOwner, { type: "call" }>;
 type Open = Extract<ToOwner, { type: "open" }>;
-type Extend = Extract<ToOwner, { type: "extend" }>;
 
 /** Begins a life. Throws where that can't be. */
 export type Begin = (hear: (message: FromLife) => void) => Life;
@@ -34,18 +27,6 @@ interface Pending {
   lost?: string;
 }
 
-/** A client that the page has. `number`: the living instance's for it, once that has made it. */
-interface Client {
-  service: number;
-  number?: number;
-  /** How it is made again. */
-  method: "resumeTrainingClient" | "resumeSamplingClient";
-  args: object;
-}
-
-/** The owner's own calls have keys from here on down; the page's count from 1. */
-const OWN_KEYS = 2 ** 32 - 1;
-
 export class Owner {
   readonly #begin: Begin;
   readonly #now: () => number;
@@ -54,33 +35,39 @@ export class Owner {
   readonly #pending = new Map<number, Pending>();
   /** What each open service was opened with. */
   readonly #services = new Map<number, Open>();
+  /** Services that an earlier instance had: what they have at the server is to be taken up again. */
+  readonly #before = new Set<number>();
   /** Services whose tree somebody looks at. */
   readonly #watched = new Set<number>();
-  /**
-   * Clients of the live instance, by the number that the page has for them. Two instances may give the same number to
-   * two clients, so the page's are the owner's own.
-   */
-  readonly #clients = new Map<number, Client>();
-  #lastClient = 0;
+  readonly #clients = new Clients();
   /** Calls whose callers were told that they go on without them. */
   readonly #left = new Set<number>();
-  /** Clients that are being made again, by the keys of the owner's own calls. */
-  readonly #remaking = new Map<number, number>();
-  #nextOwnKey = OWN_KEYS;
   #life: Life;
   /** How many instances there were. */
   #lives = 0;
   #online = true;
-  /** What every instance gets first, once the page has it. */
-  #extension: Extend | undefined;
+  readonly #second: SecondFile;
+  /** Whose calls wait for the second file: clients, and services as less than 0. */
+  readonly #held = new Set<number>();
+  /** The number of the instance for which it is to come, and of the last one that has it. */
+  #bringing = 0;
+  #extended = 0;
   /** When the last restarts were. */
   #restarts: number[] = [];
   /** What happened, when no instance will be made any more. */
   #terminal: string | undefined;
 
-  /** Throws what `begin` throws. `now` is in milliseconds, from any start, never backwards. */
-  constructor(begin: Begin, now: () => number, reply: (message: FromOwner) => void) {
+  /**
+   * Throws what `begin` throws. `load` gives the second file. `now` is in milliseconds, from any start, never backwards.
+   */
+  constructor(
+    begin: Begin,
+    load: () => Promise<WebAssembly.Module>,
+    now: () => number,
+    reply: (message: FromOwner) => void,
+  ) {
     this.#begin = begin;
+    this.#second = new SecondFile(load);
     this.#now = now;
     this.#reply = reply;
     this.#life = this.#newLife();
@@ -108,14 +95,11 @@ export class Owner {
       case "watch":
         if (message.on) this.#watched.add(message.service);
         else this.#watched.delete(message.service);
-        this.#life.tell(message);
+        if (this.#second.here) this.#life.tell(message);
+        else if (message.on) this.#needed();
         break;
       case "wake":
         this.#online = message.online;
-        this.#life.tell(message);
-        break;
-      case "extend":
-        this.#extension = message;
         this.#life.tell(message);
         break;
       case "away":
@@ -129,6 +113,13 @@ export class Owner {
         this.#life.tell(message);
         break;
     }
+  }
+
+  /** Resolves when this instance has the second file, as all that follow will. Rejects with `InitError`. */
+  async bring(): Promise<void> {
+    if (this.#second.here) return;
+    await this.#second.bring();
+    this.#extend();
   }
 
   /** An answer to a dead instance's question is nothing to the next one, which asks for itself. */
@@ -149,18 +140,92 @@ export class Owner {
     if (client && !to) return this.#lost(pending.call, CLIENT_LOST, "not_sent");
     // It waits for its client.
     if (to && to.number === undefined) return;
+    if (this.#waits(pending.call)) return;
     if (method === "close") {
       // From here on nothing of it is made again, whatever becomes of this call.
-      if (!client) {
+      if (client) {
+        this.#clients.delete(client);
+      } else {
         this.#services.delete(service);
         this.#watched.delete(service);
+        this.#clients.deleteOf(service);
       }
-      for (const [number, of] of this.#clients) {
-        if (number === client || (!client && of.service === service)) this.#clients.delete(number);
-      }
+      this.#closeWaiting(pending.call);
     }
     pending.life = this.#life;
     this.#life.tell({ ...pending.call, client: to?.number ?? 0 });
+  }
+
+  /** Calls that no instance has don't wait any more, since this one closes their client or service. */
+  #closeWaiting({ key, service, client }: Call): void {
+    for (const { call, life, lost } of [...this.#pending.values()]) {
+      const its = client ? call.client === client : call.service === service;
+      if (!its || life || call.key === key) continue;
+      if (lost !== undefined) this.#lost(call, lost, "unknown");
+      else this.#closed(call);
+    }
+  }
+
+  /** Whether a call can't be made without the second file, which is not here. */
+  #needsMore({ service, client, method }: Call): boolean {
+    if (this.#second.here || method === "close" || method === "forget") return false;
+    const resumes = this.#before.has(service) || this.#services.get(service)?.options.session !== undefined;
+    return this.#second.has(method) || (!client && resumes);
+  }
+
+  /** Whether a call waits for the second file: it needs that, or stands behind one of the same client that does. */
+  #waits(call: Call): boolean {
+    const of = call.client || -call.service;
+    if (!this.#needsMore(call)) return this.#held.has(of) && call.method !== "close";
+    this.#held.add(of);
+    this.#needed();
+    return true;
+  }
+
+  /** Has the second file come for those that wait. After a death nothing goes on without it. */
+  #needed(): void {
+    const life = this.#lives;
+    if (this.#bringing === life) return;
+    this.#bringing = life;
+    const coming = this.#before.size ? this.#second.insist() : this.#second.bring();
+    coming.then(
+      () => this.#extend(),
+      (reason: unknown) => this.#bringing === life && this.#without(wordsOf(reason)),
+    );
+  }
+
+  /** The second file is here: this instance gets it, and then what waited for it. */
+  #extend(): void {
+    const module = this.#second.here;
+    if (!module || this.#extended === this.#lives) return;
+    this.#extended = this.#lives;
+    this.#life.tell({ type: "extend", module });
+    this.#goOn();
+  }
+
+  #without(why: string): void {
+    this.#bringing = 0;
+    for (const [number] of this.#clients.missing()) this.#gone(number, why);
+    for (const service of this.#watched) {
+      this.#reply({ type: "log", service, level: "error", message: `supervision is not told: ${why}` });
+    }
+    for (const { call, life } of [...this.#pending.values()]) {
+      if (!life && this.#needsMore(call)) this.#fail(call.key, without(why));
+    }
+    this.#goOn();
+  }
+
+  /** Hands on what waited. */
+  #goOn(): void {
+    this.#held.clear();
+    if (this.#second.here && this.#life.alive) {
+      for (const service of this.#watched) this.#life.tell({ type: "watch", service, on: true });
+      for (const [number, { service, method, args }] of this.#clients.missing()) {
+        const key = this.#clients.remake(number);
+        this.#life.tell({ type: "call", key, service, client: 0, method, args });
+      }
+    }
+    for (const [key, { life }] of [...this.#pending]) if (!life) this.#pass(key);
   }
 
   #cancel(key: number): void {
@@ -168,18 +233,12 @@ export class Owner {
     if (pending?.life) {
       this.#life.tell({ type: "cancel", key });
     } else if (pending) {
-      this.#fail(key, {
-        kind: "aborted",
-        message: `${pending.call.method} was given up while no instance had it`,
-        // The journal may know it, and then it goes on.
-        outcome: pending.lost === undefined ? "not_sent" : "unknown",
-        retryable: pending.lost === undefined,
-      });
+      this.#fail(key, givenUp(pending.call.method, pending.lost !== undefined));
     }
   }
 
   #settle(key: number, value: unknown): void {
-    if (this.#remaking.has(key)) return this.#remade(key, value as MadeTrainingClient | MadeSamplingClient);
+    if (this.#clients.isRemaking(key)) return this.#remade(key, value as Made);
     const call = this.#pending.get(key)?.call;
     if (!call) return;
     this.#answered(key);
@@ -187,7 +246,7 @@ export class Owner {
   }
 
   #fail(key: number, failure: Failure): void {
-    if (this.#remaking.has(key)) return this.#notRemade(key, failure);
+    if (this.#clients.isRemaking(key)) return this.#notRemade(key, failure);
     if (!this.#pending.has(key)) return;
     if (failure.outcome === "journaled") this.#left.add(key);
     this.#answered(key);
@@ -201,29 +260,14 @@ export class Owner {
 
   /** An answer that names a new client, with the page's number for it. */
   #ofThePage(service: number, value: unknown): unknown {
-    const made = value as MadeTrainingClient | MadeSamplingClient | undefined;
+    const made = value as Made | undefined;
     if (typeof made?.client !== "number") return value;
-    const client = ++this.#lastClient;
-    if (this.#services.has(service)) {
-      const again: Pick<Client, "method" | "args"> =
-        "modelId" in made
-          ? { method: "resumeTrainingClient", args: { modelId: made.modelId } }
-          : { method: "resumeSamplingClient", args: { samplingSessionId: made.samplingSessionId } };
-      this.#clients.set(client, { service, number: made.client, ...again });
-    }
-    return { ...made, client };
-  }
-
-  /** Asks the new instance for a client that the page has. */
-  #remake(client: number, { service, method, args }: Client): void {
-    const key = this.#nextOwnKey--;
-    this.#remaking.set(key, client);
-    this.#life.tell({ type: "call", key, service, client: 0, method, args });
+    return { ...made, client: this.#clients.add(service, made, this.#services.has(service)) };
   }
 
   /** The calls that the journal knows go on and settle the same promises; the others were not sent, or are unknown. */
-  #remade(key: number, made: MadeTrainingClient | MadeSamplingClient): void {
-    const number = this.#takeRemaking(key);
+  #remade(key: number, made: Made): void {
+    const number = this.#clients.remade(key);
     const client = this.#clients.get(number);
     // It was closed meanwhile.
     if (!client) return;
@@ -250,22 +294,19 @@ export class Owner {
 
   /** Why is for whoever calls it: the session may have ended. */
   #notRemade(key: number, { message }: Failure): void {
-    const number = this.#takeRemaking(key);
+    this.#gone(this.#clients.remade(key), message);
+  }
+
+  #gone(number: number, why: string): void {
     this.#clients.delete(number);
     for (const { call, lost } of this.#of(number)) {
       const sent = lost !== undefined;
       this.#lost(
         call,
-        `${lost ?? CLIENT_LOST}, and can't be made again: ${message}`,
+        `${lost ?? CLIENT_LOST}, and can't be made again: ${why}`,
         sent ? "unknown" : "not_sent",
       );
     }
-  }
-
-  #takeRemaking(key: number): number {
-    const number = this.#remaking.get(key) ?? 0;
-    this.#remaking.delete(key);
-    return number;
   }
 
   /** The open calls of a client, in their order. */
@@ -274,31 +315,17 @@ export class Owner {
   }
 
   /** Closing what is closed or lost is done already; anything else says so. */
-  #closed({ key, method }: Call): void {
-    if (method === "close") return this.#settle(key, undefined);
-    this.#fail(key, {
-      kind: "closed",
-      message: `${method} was called after its service was closed: make a new ServiceClient`,
-      outcome: "not_sent",
-      retryable: false,
-    });
+  #closed(call: Call): void {
+    if (call.method === "close") return this.#settle(call.key, undefined);
+    this.#fail(call.key, closed(call));
   }
 
   /** Rejects a call with what happened, what that means for the server, and what to do. */
   #lost({ key, client, method }: Call, happened: string, outcome: "not_sent" | "unknown"): void {
     if (method === "close") return this.#settle(key, undefined);
-    const ended = this.#terminal !== undefined;
-    const sent = outcome === "unknown" ? "The server may have got this call" : "This call was not sent";
-    const works = !ended && (!client || this.#clients.has(client));
-    const next = ended ? LAST : works ? "Call it again" : NEW_CLIENT;
-    this.#fail(key, {
-      kind: "instance_lost",
-      message: `${method}: ${happened}. ${sent}. ${next}`,
-      outcome,
-      // What a service is asked for itself may be asked again: it reads, or makes something that is in nobody's way. Of a
-      // client that works on, what the journal does not know was not sent, or changes nothing.
-      retryable: works,
-    });
+    const works = !client || this.#clients.has(client);
+    const left = this.#terminal !== undefined ? "nothing" : works ? "works on" : "client lost";
+    this.#fail(key, lost(method, happened, outcome, left));
   }
 
   #newLife(): Life {
@@ -314,6 +341,9 @@ export class Owner {
         case "died":
           // In a microtask: the dying call is still on the stack, and says only later what killed it.
           return queueMicrotask(() => this.#restart());
+        case "bring":
+          // Nobody waits for it.
+          return void this.bring().catch(() => undefined);
         default:
           return this.#reply(message);
       }
@@ -323,8 +353,7 @@ export class Owner {
   /** Goes on with the next instance: clients are made again, and know then what becomes of their calls. */
   #restart(): void {
     const cause = `the WebAssembly instance died (${wordsOf(this.#life.cause)})`;
-    this.#remaking.clear();
-    for (const client of this.#clients.values()) delete client.number;
+    this.#clients.lose();
     const now = this.#now();
     this.#restarts = this.#restarts.filter((at) => now - at < RESTART_WINDOW);
     if (this.#restarts.length >= MOST_RESTARTS) {
@@ -350,43 +379,17 @@ export class Owner {
       }
       this.#life.setBusy(this.#pending.size > 0);
       if (!this.#online) this.#life.tell({ type: "wake", online: false });
-      if (this.#extension) this.#life.tell(this.#extension);
-      for (const opened of this.#services.values()) this.#life.tell(opened);
-      for (const service of this.#watched) this.#life.tell({ type: "watch", service, on: true });
-      for (const [number, client] of this.#clients) this.#remake(number, client);
+      const module = this.#second.here;
+      if (module) {
+        this.#extended = this.#lives;
+        this.#life.tell({ type: "extend", module });
+      }
+      for (const [service, opened] of this.#services) {
+        this.#life.tell(opened);
+        this.#before.add(service);
+      }
+      if (!module && this.#before.size) this.#needed();
     }
-    for (const key of [...this.#pending.keys()]) this.#pass(key);
+    this.#goOn();
   }
 }
-
-/**
- * Calls that the next instance gets as they are: functions and runs go on, and of a run's commands one more changes nothing
- * but that there may be a checkpoint more.
- */
-const REPEATED: ReadonlySet<string> = new Set<keyof ServiceMethods>([
-  "spawn",
-  "run",
-  "pauseRun",
-  "resumeRun",
-  "stopRun",
-  "checkpointRun",
-  "closeRun",
-  "runs",
-  "readRun",
-]);
-
-/** A call of these that the journal does not know was not sent. */
-const JOURNALED: ReadonlySet<string> = new Set<JournaledMethod | "result">([
-  "forward",
-  "forwardBackward",
-  "optimStep",
-  "saveState",
-  "loadState",
-  "saveWeightsForSampler",
-  "saveWeightsAndGetSamplingClient",
-  "result",
-]);
-const CLIENT_LOST = "the WebAssembly instance that had this client died";
-const NEW_CLIENT =
-  "Make a new client: createTrainingClientFromStateWithOptimizer() with the last checkpoint, or createSamplingClient()";
-const LAST = "No other instance is made: reload the page, or start the process again";

@@ -334,10 +334,11 @@ export interface InitOptions extends WasmSource {
    */
   worker?: boolean | string | URL;
   /**
-   * The second file, tinkex_runs_bg.wasm, which has training runs. It is loaded when a page first starts, opens or lists runs.
+   * The second file, tinkex_deferred_bg.wasm, with what a page may never ask for that makes clients, trains and samples: training
+   * runs, whatever is resumed, the supervision tree. It is loaded when something of that is asked for first, and after a trap.
    * Default: beside `url` where that is given, else beside the package.
    */
-  runs?: WasmSource;
+  deferred?: WasmSource;
 }
 
 /** Work of the page: it should end soon after its signal has fired. */

@@ -3,14 +3,17 @@
 // Both are one program. The second file takes the memory, the tables, the stack and the functions of the first one as imports,
 // and fills its own places in the table of functions; by these alone the first one reaches it. What the second file has is
 // decided by the modules of the source: their functions in the table, the export that lets it in, and all code that is reached
-// from nowhere else. Its data are what that code points to, see data.mjs.
+// from nowhere else.
 import { createHash } from "node:crypto";
 
-/** The modules whose code waits. What reaches them by name, without a table, would bring them into the first file. */
-const apart = /\btinkex(\[\w+\])?::(run|bindings::run)::/;
+/**
+ * The modules whose code waits: training runs, and whatever is called `deferred`. What reaches them by name, without a table, would
+ * bring them into the first file.
+ */
+const apart = /\btinkex(\[\w+\])?::(run|(\w+::)?deferred)::/;
 
 /** The export that lets the second file in. It is the only one there. */
-export const letIn = "provide_runs";
+export const letIn = "provide_deferred";
 
 /** By what name the second file imports the first one. */
 export const firstFile = "first";
@@ -27,8 +30,7 @@ export function placesApart(binaryen, module) {
 }
 
 /** Gives both files as modules. `module` has short names already, since they are the same for both. */
-export async function split(binaryen, module, places, arrange) {
-  const { partData } = await import("./data.mjs");
+export function split(binaryen, module, places, arrange) {
   binaryen.setDebugInfo(true);
   const whole = module.emitBinary();
   binaryen.setDebugInfo(false);
@@ -45,7 +47,7 @@ export async function split(binaryen, module, places, arrange) {
   for (const { name } of exportsOf(binaryen, second)) if (name !== letIn) second.removeExport(name);
   fillTable(binaryen, second, (place) => places.has(place));
   const { memory, tables, stack } = sharedOf(binaryen, first);
-  partData(first, second, memory);
+  second.runPasses(["remove-memory-init"]);
   second.addMemoryImport(memory, firstFile, build);
   first.addMemoryExport(memory, build);
   for (const [table, name] of tables) second.addTableImport(table, firstFile, name);

@@ -14,7 +14,7 @@ import { firstFile, letIn } from "./split.mjs";
 export const wasmPackOut = join(target, "wasm-pack");
 
 /** The package's two files of WebAssembly. */
-export const wasmFiles = { first: "tinkex_bg.wasm", second: "tinkex_runs_bg.wasm" };
+export const wasmFiles = { first: "tinkex_bg.wasm", second: "tinkex_deferred_bg.wasm" };
 
 const flags = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS";
 
@@ -38,10 +38,6 @@ export const wasmEnv = {
     "-Zfmt-debug=none",
     // Functions keep their own names, by which they come into one file or the other; equal ones become one later.
     "-Zmerge-functions=disabled",
-    // Constants keep segments of their own, and so can go with the file whose code points to them.
-    "-Clink-arg=--no-merge-data-segments",
-    // Code after a destructor needs no way out for its panic: none leaves one, see `destructor` in `crates/supervise`.
-    "-Zpanic-in-drop=abort",
   ].join(" "),
 };
 

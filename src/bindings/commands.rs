@@ -1,16 +1,16 @@
-//! What each method does: its arguments read, its call placed in order, its result put into JavaScript's terms.
+//! What each method does that a page needs to make clients, to train and to sample: its arguments read, its call placed in order,
+//! its result put into JavaScript's terms. The other methods are behind the [`Door`].
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
 use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::future::{Either, LocalBoxFuture, select};
-use tinkex_supervise::{Context, Exit, Pid, TaskHandle, TaskSupervisor};
+use tinkex_supervise::{Pid, TaskHandle, TaskSupervisor};
 
-use super::desk::{Answer, OnPage, OpenCall};
+use super::desk::{Answer, OpenCall};
+use super::door::{Call, Door};
 use super::host::Promise;
-use super::runs::Runs;
 use crate::error::{Error, Outcome};
 use crate::platform::plain::{Given, Plain, Wrong};
 use crate::request::Progress;
@@ -30,7 +30,7 @@ struct Registry {
     clients: RefCell<Vec<(u32, Rc<Client>)>>,
 }
 
-enum Client {
+pub enum Client {
     Training(TrainingClient, Pid),
     Sampling(SamplingClient, Pid),
 }
@@ -90,7 +90,7 @@ pub type Work = LocalBoxFuture<'static, Answer>;
 pub fn begin(
     clients: &Clients,
     service: &Service,
-    runs: &Runs,
+    door: &Door,
     (number, method, args): (u32, &str, &[u8]),
     call: &Rc<OpenCall>,
 ) -> Result<TaskHandle<Answer>, Error> {
@@ -112,20 +112,23 @@ pub fn begin(
         return Err(Error::too_many_calls());
     }
     let name = if of_the_page { given.text("name") } else { method.to_owned() };
-    let work = match client.as_deref() {
+    let known = match client.as_deref() {
         Some(client) if closes => {
             clients.forget(number);
-            close(service.clone(), client)
+            Some(close(service.clone(), client))
         }
         Some(Client::Training(training, _)) => {
             of_training(clients, service, training, method, given, &call.promise)?
         }
         Some(Client::Sampling(sampling, _)) => of_sampling(sampling, method, given, &call.promise.progress)?,
-        None if of_the_page => function_of_the_page(call.clone()),
-        None => match runs.of(service, method) {
-            Some(runs) => runs.begin(method, given, args, call)?,
-            None => of_service(clients, service, method, given, &call.promise.progress)?,
-        },
+        None => of_service(clients, service, method, given, &call.promise.progress)?,
+    };
+    let work = match known {
+        Some(work) => work,
+        None => {
+            let more = door.open(service, clients).ok_or_else(|| unknown(method))?;
+            more.begin(Call { client: client.as_deref(), method, given, args, call })?
+        }
     };
     Ok(task(tasks, name, call, work))
 }
@@ -139,32 +142,14 @@ fn close(service: Service, client: &Client) -> Work {
     })
 }
 
-/// The function runs on the page; its task waits for it, and ends as it does.
-fn function_of_the_page(call: Rc<OpenCall>) -> Work {
-    Box::pin(async move {
-        let ctx = context();
-        let _waiting = ctx.waiting_for("its function on the page");
-        let on_page = call.on_page.get_or_init(OnPage::default);
-        // From here on it may have asked the server for anything.
-        call.promise.progress.sent();
-        call.promise.run();
-        on_page.ended.cancelled().await;
-        if let Some(failure) = on_page.failure.take() {
-            ctx.pid().kill(Exit::error(failure));
-            pending::<()>().await;
-        }
-        Ok(Plain::nothing())
-    })
-}
-
 fn of_service(
     clients: &Clients,
     service: &Service,
     method: &str,
     given: Given,
     progress: &Progress,
-) -> Result<Work, Error> {
-    Ok(match method {
+) -> Result<Option<Work>, Error> {
+    Ok(Some(match method {
         "getServerCapabilities" => {
             let capabilities = service.server_capabilities();
             Box::pin(async move { Ok(results::capabilities(&capabilities.await?)) })
@@ -174,49 +159,26 @@ fn of_service(
             given.wrong().check()?;
             training(clients, service, service.create_training_client(lora, progress))
         }
-        "createTrainingClientFromState" => {
-            let (path, optimizer) = (given.text("path"), given.flag("optimizer"));
-            let user_metadata = given.optional_texts("userMetadata");
-            given.wrong().check()?;
-            let made = service.create_training_client_from_state(path, optimizer, user_metadata, progress);
-            training(clients, service, made)
-        }
         "createSamplingClient" => {
             let base_model = given.optional_text("baseModel");
             let model_path = given.optional_text("modelPath");
             given.wrong().check()?;
             sampling(clients, service, service.create_sampling_client(base_model, model_path, progress))
         }
-        "resumeTrainingClient" => {
-            let model = given.text("modelId").into();
-            given.wrong().check()?;
-            training(clients, service, service.resume_training_client(model))
-        }
-        "resumeSamplingClient" => {
-            let id = given.text("samplingSessionId").into();
-            given.wrong().check()?;
-            sampling(clients, service, service.resume_sampling_client(id))
-        }
-        "finish" => nothing(service.finish()),
-        _ => return Err(unknown(method)),
-    })
+        _ => return Ok(None),
+    }))
 }
 
 /// A training client that is being made; it joins the others.
-fn training(clients: &Clients, service: &Service, made: Making<TrainingClient>) -> Work {
+pub fn training(clients: &Clients, service: &Service, made: Making<TrainingClient>) -> Work {
     let (clients, service) = (clients.clone(), service.clone());
     Box::pin(async move { Ok(clients.add_training(&service, made.await?)) })
 }
 
 /// A sampling client that is being made; it joins the others.
-fn sampling(clients: &Clients, service: &Service, made: Making<SamplingClient>) -> Work {
+pub fn sampling(clients: &Clients, service: &Service, made: Making<SamplingClient>) -> Work {
     let (clients, service) = (clients.clone(), service.clone());
     Box::pin(async move { Ok(clients.add_sampling(&service, made.await?)) })
-}
-
-/// What gives nothing when it is done.
-pub fn nothing(done: LocalBoxFuture<'static, Result<(), Error>>) -> Work {
-    Box::pin(async move { done.await.map(|()| Plain::nothing()) })
 }
 
 fn of_training(
@@ -226,7 +188,7 @@ fn of_training(
     method: &str,
     given: Given,
     promise: &Promise,
-) -> Result<Work, Error> {
+) -> Result<Option<Work>, Error> {
     let progress = &promise.progress;
     let ask = match method {
         "forward" | "forwardBackward" => {
@@ -239,26 +201,16 @@ fn of_training(
         "saveWeightsForSampler" => Ask::SaveWeightsForSampler(arguments::save(given)),
         "loadState" => Ask::LoadState { path: given.text("path"), optimizer: given.flag("optimizer") },
         "saveWeightsAndGetSamplingClient" => training.new_sampler(),
-        "result" => {
-            let first = given.count("seqId");
-            given.wrong().check()?;
-            let asked = training.result(first.into(), promise.key(), progress)?;
-            return Ok(output(clients.clone(), service.clone(), asked));
-        }
-        "getInfo" => {
-            let info = training.get_info();
-            return Ok(Box::pin(async move { Ok(results::model_info(&info.await?)) }));
-        }
-        _ => return Err(unknown(method)),
+        _ => return Ok(None),
     };
     let label = given.optional_text("label").unwrap_or_default();
     let name = Name { key: promise.key(), label, ..Name::default() };
     given.wrong().check()?;
-    Ok(output(clients.clone(), service.clone(), training.ask(ask, name, progress)))
+    Ok(Some(output(clients.clone(), service.clone(), training.ask(ask, name, progress))))
 }
 
 /// Waits for what comes of a call, and puts it into JavaScript's terms.
-fn output(clients: Clients, service: Service, asked: Asked) -> Work {
+pub fn output(clients: Clients, service: Service, asked: Asked) -> Work {
     let used = asked.resumed;
     Box::pin(async move {
         Ok(match asked.output().await? {
@@ -279,27 +231,14 @@ fn of_sampling(
     method: &str,
     given: Given,
     progress: &Progress,
-) -> Result<Work, Error> {
-    Ok(match method {
-        "sample" => {
-            let sample = arguments::sample(given);
-            given.wrong().check()?;
-            let sampled = client.sample(sample, progress);
-            Box::pin(async move { Ok(results::sample(&sampled.await?)) })
-        }
-        "computeLogprobs" => {
-            let prompt = arguments::prompt(given);
-            given.wrong().check()?;
-            let logprobs = client.compute_logprobs(prompt, progress);
-            Box::pin(async move { Ok(results::logprobs(&logprobs.await?)) })
-        }
-        _ => return Err(unknown(method)),
-    })
-}
-
-/// The task that polls this work.
-fn context() -> Context {
-    Context::current().expect("the work of a call is polled by its task alone")
+) -> Result<Option<Work>, Error> {
+    if method != "sample" {
+        return Ok(None);
+    }
+    let sample = arguments::sample(given);
+    given.wrong().check()?;
+    let sampled = client.sample(sample, progress);
+    Ok(Some(Box::pin(async move { Ok(results::sample(&sampled.await?)) })))
 }
 
 /// The task of a call: does its work, or stops when it is asked to.

@@ -20,8 +20,8 @@ use tinkex_supervise::{
 };
 
 use super::commands::{Clients, begin};
+use super::door::{Door, Talk};
 use super::host::Promise;
-use super::runs::{Runs, Talk};
 use crate::error::Error;
 use crate::platform::plain::Plain;
 use crate::service::Service;
@@ -86,7 +86,7 @@ pub struct OnPage {
 struct Serving {
     desk: Rc<Desk>,
     service: Service,
-    runs: Runs,
+    door: Door,
     /// None once it was asked.
     stop: Option<CancelledFuture>,
 }
@@ -104,19 +104,19 @@ impl Desk {
     }
 
     /// The desk as a child of its service.
-    pub fn spec(self: Rc<Self>, service: &Service, runs: Runs) -> ChildSpec {
+    pub fn spec(self: Rc<Self>, service: &Service, door: Door) -> ChildSpec {
         let service = service.clone();
-        ChildSpec::new("desk", move |ctx| self.clone().serve(service.clone(), runs.clone(), ctx))
+        ChildSpec::new("desk", move |ctx| self.clone().serve(service.clone(), door.clone(), ctx))
     }
 
-    fn serve(self: Rc<Self>, service: Service, runs: Runs, ctx: Context) -> Serving {
+    fn serve(self: Rc<Self>, service: Service, door: Door, ctx: Context) -> Serving {
         if let Some(inbox) = &*self.inbox.borrow() {
             ctx.show_queue("messages", inbox.length());
         }
         let open = self.clone();
         ctx.show_queue("open calls", move || open.open.borrow().calls.len());
         ctx.ready();
-        Serving { desk: self, service, runs, stop: Some(ctx.shutdown()) }
+        Serving { desk: self, service, door, stop: Some(ctx.shutdown()) }
     }
 
     fn next(&self, cx: &mut Task) -> Poll<Option<Message>> {
@@ -163,7 +163,7 @@ impl Desk {
     }
 
     /// Starts a call. A panic on the way rejects this call and no other.
-    fn take(&self, service: &Service, runs: &Runs, promise: Promise, asked: (u32, &str, &[u8])) {
+    fn take(&self, service: &Service, door: &Door, promise: Promise, asked: (u32, &str, &[u8])) {
         let call = Rc::new(OpenCall {
             promise,
             given_up: Cell::new(false),
@@ -173,7 +173,7 @@ impl Desk {
         });
         let begun = tinkex_supervise::contain(|| {
             faults::point("desk");
-            begin(&self.clients, service, runs, asked, &call)
+            begin(&self.clients, service, door, asked, &call)
         });
         let task = match begun {
             Ok(Ok(task)) => task,
@@ -228,14 +228,14 @@ impl Desk {
 
 impl Serving {
     fn hear(&self, message: Message) {
-        let Serving { desk, service, runs, .. } = self;
+        let Serving { desk, service, door, .. } = self;
         match message {
             Message::Call { promise, client: 0, method, .. } if method == "close" => {
                 desk.closing.borrow_mut().push(promise);
                 service.close();
             }
             Message::Call { promise, client, method, args } => {
-                desk.take(service, runs, promise, (client, &method, &args));
+                desk.take(service, door, promise, (client, &method, &args));
             }
             Message::Cancel(key) => desk.give_up(key),
             Message::Ended(key, failure) => desk.ended(key, failure),

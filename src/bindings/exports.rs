@@ -7,9 +7,8 @@ use tinkex_supervise::{Address, Report, ReportContext, TaskHandle};
 use wasm_bindgen::prelude::*;
 
 use super::desk::{Desk, Message};
+use super::door::{Door, here};
 use super::host::{Promise, ServiceHost, aborted, log};
-use super::runs::Runs;
-use super::supervision::{rows, tell};
 use crate::error::{Error, Outcome};
 use crate::platform::browser::Browser;
 use crate::platform::plain::{Given, Wrong};
@@ -68,8 +67,8 @@ pub fn open(service: u32, options: &[u8]) {
     let opened = Service::open(platform, Rc::new(host), settings, {
         let desk = desk.clone();
         move |service| {
-            let runs = Runs::default();
-            vec![runs.child(), desk.spec(service, runs)]
+            let door = Door::default();
+            vec![door.runs(), desk.spec(service, door)]
         }
     });
     // The tree has crashed too often: nobody will answer any more, so everybody is answered now.
@@ -124,15 +123,17 @@ pub fn to_run(key: u32, message: Vec<u8>) {
     INSTANCE.with_borrow(|instance| instance.tell_all(message));
 }
 
-/// The tree of a service as it is now: its rows, each after its supervisor; undefined where there is no such service.
+/// The tree of a service as it is now: its rows, each after its supervisor; undefined where there is no such service. The second
+/// file is here.
 #[wasm_bindgen]
 pub fn supervision(service: u32) -> JsValue {
     INSTANCE.with_borrow_mut(|instance| {
-        instance.find(service).map_or(JsValue::UNDEFINED, |opened| rows(opened.service.system()))
+        let found = here().zip(instance.find(service));
+        found.map_or(JsValue::UNDEFINED, |(deferred, opened)| deferred.rows(opened.service.system()))
     })
 }
 
-/// From now on the host is told when the tree of a service changes, or no more.
+/// From now on the host is told when the tree of a service changes, or no more. The second file is here.
 #[wasm_bindgen]
 pub fn watch(service: u32, on: bool) {
     INSTANCE.with_borrow_mut(|instance| {
@@ -140,7 +141,7 @@ pub fn watch(service: u32, on: bool) {
         if let Some(former) = opened.watch.take() {
             former.cancel();
         }
-        opened.watch = on.then(|| tell(&opened.service, service));
+        opened.watch = here().filter(|_| on).map(|deferred| deferred.tell(&opened.service, service));
     });
 }
 
@@ -167,6 +168,11 @@ pub fn wake(online: bool) {
 #[wasm_bindgen]
 pub fn seen(key: u32) {
     INSTANCE.with_borrow(|instance| instance.tell_all(|| Message::Seen(key)));
+}
+
+/// Those that are open, or were.
+pub fn services() -> Vec<Service> {
+    INSTANCE.with_borrow(|instance| instance.services.iter().map(|opened| opened.service.clone()).collect())
 }
 
 fn refuse(message: Message) {

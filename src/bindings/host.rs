@@ -3,7 +3,6 @@
 use std::cell::Cell;
 
 use js_sys::Promise as JsPromise;
-use tinkex_supervise::destructor;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
@@ -42,6 +41,10 @@ extern "C" {
     #[wasm_bindgen(js_namespace = host)]
     pub fn supervision(service: u32, rows: JsValue);
 
+    /// Has the second file brought, for which nobody waits.
+    #[wasm_bindgen(js_namespace = host)]
+    fn bring();
+
     /// Takes an operation of the service's store, and resolves with a plain value: what it gives, or why it failed.
     #[wasm_bindgen(js_namespace = host)]
     pub fn store(service: u32, operation: &[u8]) -> JsPromise;
@@ -62,6 +65,10 @@ impl Outside for ServiceHost {
 
     fn log(&self, level: &str, message: &str) {
         log(self.0, level, message);
+    }
+
+    fn bring_the_rest(&self) {
+        bring();
     }
 }
 
@@ -104,10 +111,7 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        destructor(self, |promise| {
-            let message = "the work on this call was dropped";
-            let error = Error::crashed(message, String::new(), Vec::new(), promise.progress.outcome());
-            promise.settle(Err(error));
-        });
+        let message = "the work on this call was dropped";
+        self.settle(Err(Error::crashed(message, String::new(), Vec::new(), self.progress.outcome())));
     }
 }

@@ -6,7 +6,7 @@
 //! | export | what |
 //! |---|---|
 //! | `start()` | once, first |
-//! | `provide_runs()` | once, when the second file is there: see [`runs`] |
+//! | `provide_deferred()` | once, when the second file is there: see [`door`] |
 //! | `open(service, options)` | makes a service |
 //! | `call(key, service, client, method, args)` | starts a call; client 0 is the service itself |
 //! | `cancel(key)` | the caller doesn't wait any more |
@@ -25,7 +25,11 @@
 #[cfg(target_arch = "wasm32")]
 mod commands;
 #[cfg(target_arch = "wasm32")]
+mod deferred;
+#[cfg(target_arch = "wasm32")]
 mod desk;
+#[cfg(target_arch = "wasm32")]
+mod door;
 #[cfg(target_arch = "wasm32")]
 mod exports;
 #[cfg(all(target_arch = "wasm32", feature = "fault-injection"))]
@@ -33,10 +37,4 @@ mod faults;
 #[cfg(target_arch = "wasm32")]
 mod host;
 #[cfg(target_arch = "wasm32")]
-mod run;
-#[cfg(target_arch = "wasm32")]
-mod runs;
-#[cfg(target_arch = "wasm32")]
 mod store;
-#[cfg(target_arch = "wasm32")]
-mod supervision;

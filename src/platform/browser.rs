@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use gloo_timers::future::TimeoutFuture;
 use js_sys::{Promise, Uint8Array};
-use tinkex_supervise::{Runtime, destructor};
+use tinkex_supervise::Runtime;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortController, AbortSignal};
@@ -45,6 +45,7 @@ pub trait Outside {
     /// Resolves with a plain value: the answer, or words for why there is none.
     fn fetch(&self, request: &[u8], signal: &AbortSignal) -> Promise;
     fn log(&self, level: &str, message: &str);
+    fn bring_the_rest(&self);
 }
 
 /// The platform of one service.
@@ -113,6 +114,10 @@ impl<O: Outside + 'static> Platform for Browser<O> {
         self.outside.log(level.as_str(), message);
     }
 
+    fn bring_the_rest(&self) {
+        self.outside.bring_the_rest();
+    }
+
     fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
         self
     }
@@ -160,6 +165,6 @@ struct AbortOnDrop(AbortController);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        destructor(&self.0, AbortController::abort);
+        self.0.abort();
     }
 }

@@ -25,6 +25,9 @@ pub trait Platform: Runtime {
     /// A message for the developer who looks at the console.
     fn log(&self, level: Level, message: &str);
 
+    /// Lets the second file of the package be loaded, where the program is in two: nobody waits for it.
+    fn bring_the_rest(&self) {}
+
     /// This platform as the executor that `tinkex_supervise` runs on.
     fn as_runtime(self: std::rc::Rc<Self>) -> std::rc::Rc<dyn Runtime>;
 }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tinkex_supervise::{Exit, destructor};
+use tinkex_supervise::Exit;
 
 use crate::error::{Error, Outcome};
 use retrieve::Payload;
@@ -94,11 +94,9 @@ impl Caller {
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        destructor(self, |caller| {
-            if let Some(reply) = caller.reply.take() {
-                let _ = reply.send(Err(worker_died(&caller.progress)));
-            }
-        });
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(Err(worker_died(&self.progress)));
+        }
     }
 }
 
@@ -118,11 +116,9 @@ impl Future for Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        destructor(self, |reply| {
-            if let Some(let_go) = reply.let_go.take() {
-                let_go();
-            }
-        });
+        if let Some(let_go) = self.let_go.take() {
+            let_go();
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! └─ desk                    takes calls from JavaScript and gives the answers back
 //! ```
 
+mod deferred;
 mod models;
 
 use std::cell::RefCell;
@@ -35,7 +36,7 @@ use crate::platform::Platform;
 use crate::request::Progress;
 use crate::sampling::SamplingClient;
 use crate::session::{Choice, Heartbeats, Labels, Session};
-use crate::store::{Durability, Fence, Store, words};
+use crate::store::{Durability, Fence, Store};
 use crate::telemetry::Telemetry;
 use crate::training::TrainingClient;
 use crate::transport::retry::Policy;
@@ -243,43 +244,6 @@ impl Service {
         let client = SamplingClient::new(id, self.transport().clone(), calls.clone(), used);
         let pid = self.start_client(Supervisor::new(name).with(calls.child()));
         async move { Ok(Made { client, pid: pid.await? }) }.boxed_local()
-    }
-
-    /// A client for a sampler of this session that had a client before.
-    pub fn resume_sampling_client(&self, id: SamplingSessionId) -> Making<SamplingClient> {
-        let service = self.clone();
-        async move {
-            service.0.session.journal().await?;
-            service.start_sampling_client(id, true).await
-        }
-        .boxed_local()
-    }
-
-    /// Ends the session at the server. Fails as [`Kind::Pending`] when there are calls that nobody has seen the end of.
-    pub fn finish(&self) -> LocalBoxFuture<'static, Result<(), Error>> {
-        let service = self.clone();
-        async move {
-            let session = &service.0.session;
-            if session.id().is_none() {
-                return session.lost().map_or(Ok(()), Err);
-            }
-            let journal = session.journal().await?;
-            let open = service.0.models.borrow().clone();
-            for model in &open {
-                // What was seen before this call is deleted before the journal is looked at.
-                let _ = model.client.barrier().await;
-            }
-            let kept = journal.inventory().await?;
-            if kept.iter().any(|kept| !kept.calls.is_empty()) {
-                return Err(Error::pending(&words(&kept)));
-            }
-            session.finish().await?;
-            for model in &open {
-                service.close_client(&model.pid).await;
-            }
-            journal.erase(&kept).await
-        }
-        .boxed_local()
     }
 
     /// Ends a client: its callers are rejected, its tasks end, its siblings don't notice.

@@ -5,10 +5,10 @@
 //! that crashes starts again and goes on with the same session. What must outlive the instance is in the store, written
 //! before it is used.
 
+pub mod deferred;
+pub mod earlier;
 mod gate;
 mod heartbeat;
-mod kept;
-mod leftovers;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,18 +16,17 @@ use std::task::Waker;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, ready};
 use tinkex_journal::record::{SESSIONS, session_key};
+use tinkex_journal::recovery::Found;
 use tinkex_protocol::Map;
 use tinkex_protocol::SessionId;
 use tinkex_protocol::chunking::ChunkLimits;
-use tinkex_protocol::json::session::{
-    ClientConfig, CreateSession, FinishKind, FinishReason, FinishSession, SessionHeartbeat,
-};
+use tinkex_protocol::json::session::{ClientConfig, CreateSession, SessionHeartbeat};
 
-use crate::error::{Error, Outcome};
+use crate::error::Error;
 use crate::platform::{Level, uuid};
-use crate::store::{Fence, Journal, Store, words};
+use crate::store::{Fence, Journal, Store};
 use crate::telemetry::{Opened, Telemetry};
 use crate::transport::answer::{Answer, Fields};
 use crate::transport::connections::Class;
@@ -198,30 +197,20 @@ impl Session {
                 return known;
             }
             session.limits().await?;
-            let Inner { transport, store, fence, choice, state, .. } = &*session.0;
-            let kept = kept::read(store.load(SESSIONS).await?);
-            let (id, how, created) = match choice.among(&kept) {
-                Some((id, how)) => (id, how, None),
+            let Inner { transport, store, state, .. } = &*session.0;
+            let kept = store.load(SESSIONS).await?;
+            let taken = match earlier::here() {
+                Some(earlier) => earlier.take_up(&session, &kept).await?,
                 None => {
-                    let made: Made = transport.fetch(session.creation()).await?.read()?;
-                    session.say(&made);
-                    let created = transport.platform().unix_time().as_millis() as u64;
-                    (made.id, Opened::Made, Some(created))
+                    let makes_one = matches!(session.0.choice.resume, Resume::None);
+                    assert!(makes_one, "a service that resumes is opened when the second file is here");
+                    None
                 }
             };
-            let fence = match fence {
-                Some(fence) => fence.clone(),
-                None => Fence::claim(store.clone(), session_key(id.as_str())).await?,
+            let (journal, how) = match taken {
+                Some(taken) => taken,
+                None => (session.make(&kept).await?, Opened::Made),
             };
-            let journal = Journal::open(fence, id, &choice.owner, created).await?;
-            if created.is_some() {
-                // What can't be cleared now is found again.
-                let _ = session.clear_one(kept).await;
-            } else if let Err(error) =
-                transport.fetch(beat(journal.session().clone()).policy(Policy::Plain)).await
-            {
-                return Err(session.why_not_resumed(&journal, error).await);
-            }
             let last_success = transport.platform().now();
             session.beat();
             *state.borrow_mut() = State::Live { journal: journal.clone(), last_success, warned: false };
@@ -254,18 +243,29 @@ impl Session {
         self.known()?.err()
     }
 
-    /// What it means that a session which was taken over from whoever had it can't be kept alive.
-    async fn why_not_resumed(&self, journal: &Journal, error: Error) -> Error {
-        if !matches!(error.status(), Some(404 | 410)) {
-            return error;
+    /// Asks the server for a new one, and writes it down.
+    async fn make(&self, kept: &Found) -> Result<Journal, Error> {
+        let Inner { transport, choice, .. } = &*self.0;
+        let made: Made = transport.fetch(self.creation()).await?.read()?;
+        self.say(&made);
+        let now = transport.platform().unix_time();
+        let fence = self.fence(&made.id).await?;
+        let journal = Journal::new(fence, made.id, &choice.owner, now.as_millis() as u64).await?;
+        match earlier::here() {
+            Some(earlier) => earlier.clear_one(self, kept).await,
+            // It looks for itself what there is to do, when it is here.
+            None if earlier::has_old(kept, now) => transport.platform().bring_the_rest(),
+            None => {}
         }
-        let kept = match journal.inventory().await {
-            Ok(kept) => words(&kept),
-            Err(error) => return error,
-        };
-        let error = error.context(&format!("session {} has ended; kept of it: {kept}", journal.session()));
-        *self.0.state.borrow_mut() = State::Ended(error.clone());
-        error
+        Ok(journal)
+    }
+
+    /// Under which the journal of the session of this id is written.
+    fn fence(&self, id: &SessionId) -> LocalBoxFuture<'static, Result<Fence, Error>> {
+        match &self.0.fence {
+            Some(fence) => ready(Ok(fence.clone())).boxed_local(),
+            None => Fence::claim(self.0.store.clone(), session_key(id.as_str())),
+        }
     }
 
     fn creation(&self) -> Call {
@@ -291,19 +291,6 @@ impl Session {
     /// The place of a sampler among those of this service.
     pub fn nth_sampler(&self) -> u64 {
         self.0.samplers.replace(self.0.samplers.get() + 1)
-    }
-
-    /// Ends the session at the server. The journal has nothing that is not done.
-    pub async fn finish(&self) -> Result<(), Error> {
-        let Some(known) = self.known() else { return Ok(()) };
-        let session = known?.session().clone();
-        let ask = FinishSession { reason: FinishReason { kind: FinishKind::Success }, detail: None };
-        let call = Call::post_json(&format!("sessions/{session}/finish"), &ask).class(Class::Control);
-        self.0.transport.fetch(call).await?;
-        let error = Error::closed("the session, which was finished,", Outcome::NotSent);
-        *self.0.state.borrow_mut() = State::Ended(error);
-        self.0.telemetry.finished(&session);
-        Ok(())
     }
 
     /// One is sent now, or what counts as one.

@@ -33,52 +33,49 @@ struct Inner {
 }
 
 impl Journal {
-    /// Writes the session down as `owner`'s, under a fence that is his. `created`: it is new, since this time (ms since
-    /// 1970).
-    pub fn open(
+    /// Of a session that is new since this time (ms since 1970), under a fence that is its owner's.
+    pub fn new(
         fence: Fence,
         session: SessionId,
         owner: &str,
-        created: Option<u64>,
+        created: u64,
     ) -> LocalBoxFuture<'static, Result<Journal, Error>> {
-        Journal::begin(fence, session, owner.to_owned(), created).boxed_local()
+        let owner = owner.to_owned();
+        let record = record::Session { owner, created, next_model: 0, next_sampler: 0, exactly_once: None };
+        Journal::begin(fence, session, record)
     }
 
-    async fn begin(
-        fence: Fence,
-        session: SessionId,
-        owner: String,
-        created: Option<u64>,
-    ) -> Result<Journal, Error> {
+    /// Of a session that is kept, and is this owner's from now on.
+    pub async fn take_over(fence: Fence, session: SessionId, owner: String) -> Result<Journal, Error> {
         let key = session_key(session.as_str());
-        let mut record = match created {
-            Some(created) => record::Session {
-                owner: String::new(),
-                created,
-                next_model: 0,
-                next_sampler: 0,
-                exactly_once: None,
-            },
-            None => {
-                // Read when it is ours: until then its last owner may have written it.
-                let known = load_one(fence.store(), &key).await?;
-                let known = known.ok_or_else(|| Error::no_such_session(&session))?;
-                let read = record::Session::from_bytes(&key, &known);
-                read.map_err(|why| Error::unreadable_record(&key, why))?
-            }
+        // Read when it is ours: until then its last owner may have written it.
+        let known = load_one(fence.store(), &key).await?;
+        let known = known.ok_or_else(|| Error::no_such_session(&session))?;
+        let mut record = match record::Session::from_bytes(&key, &known) {
+            Ok(record) => record,
+            Err(why) => return Err(Error::unreadable_record(&key, why)),
         };
         record.owner = owner;
+        Journal::begin(fence, session, record).await
+    }
+
+    /// Writes the session down as it is now.
+    fn begin(
+        fence: Fence,
+        session: SessionId,
+        record: record::Session,
+    ) -> LocalBoxFuture<'static, Result<Journal, Error>> {
         let journal = Journal(Rc::new(Inner {
             fence,
+            key: session_key(session.as_str()),
             session,
-            key,
             first_model: record.next_model,
             first_sampler: record.next_sampler,
             record: RefCell::new(record),
             unsure: Cell::new(false),
         }));
-        journal.commit(Durability::Strict, vec![journal.session_op()]).await?;
-        Ok(journal)
+        let written = journal.commit(Durability::Strict, vec![journal.session_op()]);
+        async move { written.await.map(|()| journal) }.boxed_local()
     }
 
     pub fn session(&self) -> &SessionId {

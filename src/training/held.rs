@@ -2,9 +2,8 @@
 
 use std::rc::Rc;
 
-use tinkex_journal::lane::{Number, Ticket};
+use tinkex_journal::lane::{FIRST, Lane, Number, Ticket};
 use tinkex_journal::record::{Answer, Encoding, Failed, Head, Place, check};
-use tinkex_journal::recovery::{self, Recovered};
 use tinkex_protocol::json::futures::RequestType;
 use tinkex_supervise as supervise;
 
@@ -29,6 +28,20 @@ pub struct Pending {
     /// The key of its promise, where this very service made it; else 0.
     pub key: u32,
     pub finished: bool,
+}
+
+/// What a client has when it begins.
+pub struct Begun {
+    pub lane: Lane<Error>,
+    pub pending: Vec<Pending>,
+    pub held: Vec<Held>,
+}
+
+impl Begun {
+    /// Of a model that is new.
+    pub fn anew() -> Begun {
+        Begun { lane: Lane::new(FIRST, false), pending: Vec::new(), held: Vec::new() }
+    }
 }
 
 /// One call.
@@ -100,60 +113,6 @@ impl Held {
             lost: None,
             spoiled: false,
             resumed: false,
-        }
-    }
-
-    /// A call from the journal, as it is shown; `at`: its place among those, which is its ticket.
-    fn resumed(at: usize, call: recovery::Call, shown: &Pending) -> Held {
-        let (spoiled, done) = (call.is_lost(), shown.finished);
-        let lost = match call.refused() {
-            Some(refusal) => Some(Error::given_up(refusal.clone())),
-            None => spoiled.then(Error::lost_record),
-        };
-        let mut ended = done.then_some(Ok(()));
-        let mut parts = Vec::with_capacity(call.parts.len());
-        for recovery::Part { head, body, answer } in call.parts {
-            let mut part = Part::default();
-            if let Some(head) = head {
-                part.body = body.map(|bytes| match head.encoding {
-                    Encoding::Json => Body::Json(bytes.into()),
-                    Encoding::Protobuf => Body::Protobuf(bytes.into()),
-                });
-                part.path = head.path.into();
-                part.idempotency_key = head.idempotency_key;
-                part.sent = true;
-                part.data = head.data;
-            }
-            match answer {
-                Some(Answer::Result(Encoding::Json, bytes)) => part.result = Some(Payload::Json(bytes)),
-                Some(Answer::Result(Encoding::Protobuf, bytes)) => {
-                    part.result = Some(Payload::Protobuf(bytes));
-                }
-                Some(Answer::Failed(failed)) => ended = Some(Err(Error::from(failed))),
-                Some(Answer::Taken(_) | Answer::Refused(_)) | None => {}
-            }
-            parts.push(part);
-        }
-        Held {
-            ticket: Ticket(at as u64),
-            // What is not known is only kept, and never read.
-            method: shown.method.unwrap_or(Method::LoadState),
-            ask: None,
-            // Its records are not written again.
-            label: String::new(),
-            key: shown.key,
-            with: Vec::new(),
-            written: None,
-            first: call.first,
-            parts,
-            caller: None,
-            ended,
-            seen: false,
-            at_end: Vec::new(),
-            done,
-            lost,
-            spoiled,
-            resumed: true,
         }
     }
 
@@ -281,23 +240,4 @@ impl Held {
         }
         results
     }
-}
-
-/// What came back, as it is shown and as it is held. `caller`: the name of this service in records.
-pub fn resume(recovered: Recovered, caller: &str) -> (Vec<Pending>, Vec<Held>) {
-    let mut pending = Vec::with_capacity(recovered.calls.len());
-    let mut held = Vec::with_capacity(recovered.calls.len());
-    for (at, call) in recovered.calls.into_iter().enumerate() {
-        let head = call.head();
-        let shown = Pending {
-            first: call.first,
-            method: head.and_then(|head| Method::of_name(&head.method)),
-            label: head.map(|head| head.label.clone()).unwrap_or_default(),
-            key: head.filter(|head| head.caller == caller).map_or(0, |head| head.key),
-            finished: call.is_finished(),
-        };
-        held.push(Held::resumed(at, call, &shown));
-        pending.push(shown);
-    }
-    (pending, held)
 }

@@ -1,5 +1,6 @@
 //! TrainingClient: what can be done with one model in training, in order.
 
+pub mod deferred;
 pub mod dispatcher;
 pub mod held;
 pub mod method;
@@ -88,21 +89,6 @@ impl TrainingClient {
     /// seen. [`result`](TrainingClient::result) waits for one.
     pub fn pending(&self) -> &[Pending] {
         &self.0.pending
-    }
-
-    /// What comes of a call that came back, by its first number. `key`: of the promise that waits for it from now on.
-    pub fn result(&self, first: u64, key: u32, progress: &Progress) -> Result<Asked, Error> {
-        let known = self.0.pending.iter().find(|pending| pending.first == first);
-        let method = known.and_then(|pending| pending.method).ok_or_else(|| {
-            Error::invalid("seqId", format!("{} has no pending call {first}", self.0.model))
-        })?;
-        progress.set(Outcome::Journaled);
-        let (caller, reply) = caller(progress.clone(), Box::new(|| ()));
-        let message = Message::Await { first, key, caller };
-        if let Err(Message::Await { caller, .. }) = self.0.dispatcher.send(message) {
-            caller.settle(Err(self.ended(Outcome::Journaled)));
-        }
-        Ok(Asked { method, resumed: true, reply })
     }
 
     /// The caller of this key has seen what came of its call: nothing of it need be kept.

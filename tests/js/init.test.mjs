@@ -5,11 +5,11 @@ import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { firstFile, freshCopy, RUNS, secondFile, silent, WASM } from "./stub.mjs";
+import { firstFile, freshCopy, SECOND, secondFile, silent, WASM } from "./stub.mjs";
 
 const answers = {
   "/right.wasm": ["application/wasm", WASM],
-  "/tinkex_runs_bg.wasm": ["application/wasm", RUNS],
+  "/tinkex_deferred_bg.wasm": ["application/wasm", SECOND],
   "/untyped.wasm": ["application/octet-stream", WASM],
   "/fallback.wasm": ["text/html", "<!doctype html><title>an app</title>"],
   "/other.wasm": ["application/octet-stream", "not WebAssembly"],
@@ -129,12 +129,12 @@ test("options that can't be are refused by name", async () => {
     [{ module: WASM }, "module"],
     [{ url: 7 }, "url"],
     [{ url: "x", bytes: WASM }, "bytes"],
-    [{ runs: RUNS }, "runs"],
-    [{ runs: new URL(origin) }, "runs"],
-    [{ runs: {} }, "runs"],
-    [{ runs: { wasm: RUNS } }, "runs.wasm"],
-    [{ runs: { module: WASM } }, "runs.module"],
-    [{ runs: { url: "x", bytes: RUNS } }, "runs.bytes"],
+    [{ deferred: SECOND }, "deferred"],
+    [{ deferred: new URL(origin) }, "deferred"],
+    [{ deferred: {} }, "deferred"],
+    [{ deferred: { wasm: SECOND } }, "deferred.wasm"],
+    [{ deferred: { module: WASM } }, "deferred.module"],
+    [{ deferred: { url: "x", bytes: SECOND } }, "deferred.bytes"],
     ["x.wasm", "options"],
   ]) {
     await assert.rejects(copy.init(options), (error) => {
@@ -163,7 +163,7 @@ const service = ({ ServiceClient }) =>
 
 test("what training runs need is loaded by the first method that is of runs, once, and given to each instance", async () => {
   const copy = await copyWithInit();
-  await copy.init({ bytes: WASM, runs: { bytes: RUNS } });
+  await copy.init({ bytes: WASM, deferred: { bytes: SECOND } });
   const used = service(copy);
   const capabilities = used.getServerCapabilities();
   copy.instance.settle({});
@@ -201,14 +201,14 @@ test("a file of training runs that can't be used is told by the method, which ma
       assert.match(error.message, words);
       return true;
     });
-  await refused(/tinkex_runs_bg\.wasm can't be read.*init\(\{ runs: \{ url \} \}\)/);
-  const path = join(copy.folder, "tinkex_runs_bg.wasm");
+  await refused(/tinkex_deferred_bg\.wasm can't be read.*init\(\{ deferred: \{ url \} \}\)/);
+  const path = join(copy.folder, "tinkex_deferred_bg.wasm");
   for (const other of [secondFile("other"), firstFile("built")]) {
     writeFileSync(path, other);
     await refused(/not of the version of tinkex_bg\.wasm that is running.*reload/);
   }
   assert.equal(copy.instance.extension, undefined);
-  writeFileSync(path, RUNS);
+  writeFileSync(path, SECOND);
   const listed = used.runs();
   while (copy.instance.calls.length < 1) await new Promise(setImmediate);
   copy.instance.settle({ runs: [] });

@@ -20,7 +20,8 @@ async function owned({ fetch = async () => new Response(""), now = () => 0 } = {
   const world = new World(page, reply);
   const module = await WebAssembly.compile(WASM);
   const begin = (hear) => new LocalLife(module, copy.createInstance, world, hear);
-  const owner = new Owner(begin, now, reply);
+  const owner = new Owner(begin, async () => module, now, reply);
+  await owner.bring();
   const given = { fetch: true, store: true, place: "" };
   const open = (service) => owner.post({ type: "open", service, options: { apiKey: KEY }, given });
   const call = (key, method = "getServerCapabilities", { service = 1, client = 0 } = {}) =>

@@ -28,7 +28,7 @@ export const firstFile = (build) => module(section(5, 1, 0, 1), section(7, 1, na
 export const secondFile = (build) => module(section(2, 1, name("first"), name(build), 2, 0, 1));
 
 export const WASM = firstFile("built");
-export const RUNS = secondFile("built");
+export const SECOND = secondFile("built");
 
 /** A key that looks like one. */
 export const KEY = "tml-a-secret-of-somebody";
@@ -75,11 +75,12 @@ export function freshCopy() {
   return copy;
 }
 
-/** A copy that is initialized, with a service. */
+/** A copy that is initialized, with both files, and with a service. */
 export async function startedCopy(options = {}) {
   const copy = freshCopy();
   const tinkex = await copy.load("index");
-  await tinkex.init({ bytes: WASM, runs: { bytes: RUNS } });
+  await tinkex.init({ bytes: WASM, deferred: { bytes: SECOND } });
+  await (await copy.load("init")).loadRuns("a test");
   const service = new tinkex.ServiceClient({
     apiKey: KEY,
     baseURL: "http://127.0.0.1:1",
@@ -125,7 +126,7 @@ class StubInstance {
 
   start() {}
 
-  provide_runs(module) {
+  provide_deferred(module) {
     this.extension = { module, openedBefore: this.opened.length };
   }
 

@@ -137,7 +137,7 @@ type StepMethods = Exclude<keyof StepContext, "step" | "runId" | "signal">;
 /** What users write, and what their compiler tells them. */
 export async function use(signal: AbortSignal): Promise<number> {
   await init();
-  await init({ url: new URL("https://example.com/tinkex_bg.wasm"), runs: { bytes: new Uint8Array() } });
+  await init({ url: new URL("https://example.com/tinkex_bg.wasm"), deferred: { bytes: new Uint8Array() } });
   await using service = new ServiceClient({ apiKey: "tml-a", fetch, logger: console, tags: ["a"] });
   const training = await service.createLoraTrainingClient("model", { rank: 8, seed: 1, signal });
   const tokens = Int32Array.of(1, 2, 3);

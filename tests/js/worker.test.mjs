@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { encode, freshCopy, KEY, silent, turn, WASM } from "./stub.mjs";
+import { encode, freshCopy, KEY, silent, turn, SECOND, WASM } from "./stub.mjs";
 
 after(() => delete globalThis.Worker);
 
@@ -64,7 +64,8 @@ async function started(t) {
   const copy = workerCopy();
   t.after(() => end(copy));
   const tinkex = await copy.load("index");
-  await tinkex.init({ bytes: WASM, worker: true });
+  await tinkex.init({ bytes: WASM, worker: true, deferred: { bytes: SECOND } });
+  await (await copy.load("init")).loadRuns("a test");
   const service = new tinkex.ServiceClient({ apiKey: KEY, baseURL: "http://127.0.0.1:1", logger: silent });
   return Object.assign(copy, { tinkex, service });
 }

@@ -9,10 +9,7 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use crate::{
-    panics::destructor,
-    waiters::{Key, Waiters},
-};
+use crate::waiters::{Key, Waiters};
 
 /// A signal that is given once, to all clones of the token.
 ///
@@ -113,7 +110,7 @@ impl Future for CancelledFuture {
 
 impl Drop for CancelledFuture {
     fn drop(&mut self) {
-        destructor(self, |future| future.token.0.waiters.leave(future.key));
+        self.token.0.waiters.leave(self.key);
     }
 }
 

@@ -14,7 +14,6 @@ use std::{
 use crate::{
     cancel::{CancelToken, Cancelled, CancelledFuture},
     names::NameTaken,
-    panics::destructor,
     pid::Pid,
     process::{Process, Wait},
     system::System,
@@ -139,7 +138,7 @@ pub struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        destructor(self, |waiting| _ = waiting.process.set_waiting(waiting.former.take()));
+        self.process.set_waiting(self.former.take());
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     context::Context,
     exit::{Exit, PanicInfo},
     faults,
-    panics::{self, Caught, destructor},
+    panics::{self, Caught},
     pid::{Kind, Pid, State},
     report::Report,
     runtime::LocalBoxFuture,
@@ -103,10 +103,7 @@ struct Counted(System);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        destructor(&self.0, |system| {
-            system.count_future(false);
-            faults::point("task drop");
-        });
+        self.0.count_future(false);
     }
 }
 
@@ -219,7 +216,11 @@ impl Process {
         if let Exit::Panic(crash) = &exit {
             self.rare(|rare| rare.crash = Some(crash.clone()));
         }
-        match self.enter(|| drop(work)) {
+        let dropped = self.enter(|| {
+            drop(work);
+            faults::point("task drop");
+        });
+        match dropped {
             Err(caught) if exit.panic().is_none() => self.panicked(caught, true),
             _ => exit,
         }
@@ -321,6 +322,6 @@ impl Future for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        destructor(&self.0, |process| process.kill(Exit::Killed));
+        self.0.kill(Exit::Killed);
     }
 }

@@ -8,7 +8,6 @@ use crate::{
     context::Context,
     exit::Exit,
     machine::{Machine, Request},
-    panics::destructor,
     pid::{Kind, Pid},
     process::{self, Nobody, Start},
     runtime::LocalBoxFuture,
@@ -122,7 +121,7 @@ pub(crate) struct Vacate(Rc<Seat>);
 
 impl Drop for Vacate {
     fn drop(&mut self) {
-        destructor(&self.0, |seat| _ = seat.current.take());
+        self.0.current.take();
     }
 }
 

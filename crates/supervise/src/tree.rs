@@ -4,7 +4,6 @@ use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use crate::{
     exit::Exit,
-    panics::destructor,
     pid::{Kind, State},
     process::Process,
     system::System,
@@ -170,7 +169,7 @@ impl Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        destructor(self, |changes| changes.system.watchers().leave(changes.key));
+        self.system.watchers().leave(self.key);
     }
 }
 

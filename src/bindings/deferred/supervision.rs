@@ -6,7 +6,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use tinkex_supervise::{Kind, Node, System, TaskHandle};
 use wasm_bindgen::JsValue;
 
-use super::host::supervision;
+use super::super::host::supervision;
 use crate::service::Service;
 
 /// A console that draws more often shows nothing more; whatever happens in between, the latest state wins.

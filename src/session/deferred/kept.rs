@@ -4,7 +4,7 @@ use tinkex_journal::record::{self, Record, SESSIONS, unescaped};
 use tinkex_journal::recovery::Found;
 use tinkex_protocol::SessionId;
 
-use super::{Choice, OF_A_RUN, Resume};
+use super::super::{Choice, OF_A_RUN, Resume};
 use crate::telemetry::Opened;
 
 pub struct Kept {
@@ -14,13 +14,13 @@ pub struct Kept {
 }
 
 /// Those that can be read. One that can't is nobody's; asked for by its id, it says why.
-pub fn read(found: Found) -> Vec<Kept> {
+pub fn read(found: &Found) -> Vec<Kept> {
     let mut kept = Vec::new();
     for (key, bytes) in found {
-        if let Ok(record) = record::Session::from_bytes(&key, &bytes)
+        if let Ok(record) = record::Session::from_bytes(key, bytes)
             && let Some(id) = key.strip_prefix(SESSIONS).and_then(unescaped)
         {
-            kept.push(Kept { id: id.into(), key, record });
+            kept.push(Kept { id: id.into(), key: key.clone(), record });
         }
     }
     kept

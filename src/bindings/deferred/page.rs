@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex_supervise::{Reply, reply};
 
+use super::super::door::Talk;
 use super::super::host::from_run;
-use super::super::runs::Talk;
 use crate::platform::plain::{Given, Plain, Value, Wrong};
 use crate::run::page::{Ask, Failure, FailureKind, News, Page, Told};
 use crate::run::{Brought, End, Run, data};
