@@ -3,38 +3,13 @@
 // most, and what a few frames had in memory is less than the code that frees it. All else is dropped as ever: what counts, what
 // somebody waits for, and whatever a process has when it is dropped itself.
 import binaryen from "binaryen";
+import { inside } from "./expressions.mjs";
 import { functionsOf } from "./split.mjs";
 
 const { Block, If, Loop, Try, getExpressionId: idOf } = binaryen;
 const acting = kinds("CallIndirect", "Store", "Throw", "MemoryGrow", "MemoryCopy", "MemoryFill");
-const keptInCleanups = kinds("Call", "LocalSet", "Return");
-
-/** By its kind, what gives the parts of an expression. */
-const partsOf = new Map(
-  Object.entries({
-    Block: ["Children"],
-    If: ["Condition", "IfTrue", "IfFalse"],
-    Loop: ["Body"],
-    Try: ["Body", "CatchBodies"],
-    Break: ["Condition", "Value"],
-    Switch: ["Condition", "Value"],
-    Call: ["Operands"],
-    CallIndirect: ["Target", "Operands"],
-    LocalSet: ["Value"],
-    GlobalSet: ["Value"],
-    Load: ["Ptr"],
-    Store: ["Ptr", "Value"],
-    Unary: ["Value"],
-    Binary: ["Left", "Right"],
-    Select: ["Condition", "IfTrue", "IfFalse"],
-    Drop: ["Value"],
-    Return: ["Value"],
-    Throw: ["Operands"],
-    MemoryGrow: ["Delta"],
-    MemoryCopy: ["Dest", "Source", "Size"],
-    MemoryFill: ["Dest", "Value", "Size"],
-  }).map(([kind, parts]) => [binaryen[`${kind}Id`], parts.map((part) => binaryen[kind][`get${part}`])]),
-);
+const keptInCleanups = kinds("Call", "LocalSet", "Return", "Switch");
+const labelled = kinds("Block", "Loop");
 
 /** Takes out of all cleanups what only frees memory, and the cleanups that have nothing else. */
 export function leaveMemory(module) {
@@ -54,11 +29,17 @@ export function leaveMemory(module) {
   }
 }
 
+const dealloc = /\b__rust_dealloc$/;
+/** Drops a text or bytes that are shared. By how many nobody asks, so that one too many does no harm. */
+const sharedBytes = /drop_glue::<alloc(\[\w+\])?::rc::Rc<(str|\[u8\])>>/;
+
 /** The names of the functions that free memory and do nothing besides that could be seen. */
 function thoseThatFree(functions) {
-  const freeing = new Set(functions.map(({ name }) => name).filter((name) => /\b__rust_dealloc$/.test(name)));
-  if (freeing.size !== 1)
-    throw new Error("there is no one `__rust_dealloc` any more: see scripts/build/cleanups.mjs");
+  const names = functions.map(({ name }) => name);
+  for (const known of [dealloc, sharedBytes])
+    if (!names.some((name) => known.test(name)))
+      throw new Error(`no function is called ${known} any more: see scripts/build/cleanups.mjs`);
+  const freeing = new Set(names.filter((name) => dealloc.test(name) || sharedBytes.test(name)));
   const others = functions.filter(({ all }) => !all.some((part) => acts(part)));
   for (let before = 0; before < freeing.size;) {
     before = freeing.size;
@@ -92,13 +73,17 @@ function cleanupOf(expression) {
 function withoutCleanup(statement) {
   const cleanup = cleanupOf(statement);
   if (cleanup === undefined) return statement;
+  const parts = inside(cleanup);
+  const labels = new Set(parts.filter((part) => labelled.has(idOf(part))).map(labelOf));
+  const leaves = (part) => idOf(part) === binaryen.BreakId && !labels.has(binaryen.Break.getName(part));
   // What it sets, the cleanups around it may ask for.
-  const matters = (part) => acts(part) || keptInCleanups.has(idOf(part));
-  if (inside(cleanup).some(matters)) return statement;
+  if (parts.some((part) => acts(part) || leaves(part) || keptInCleanups.has(idOf(part)))) return statement;
   const [name, body] = [Try.getName(statement), Try.getBody(statement)];
   const leadsHere = (part) => idOf(part) === binaryen.TryId && Try.getDelegateTarget(part) === name;
   return name && inside(body).some(leadsHere) ? statement : body;
 }
+
+const labelOf = (part) => (idOf(part) === binaryen.BlockId ? Block.getName(part) : Loop.getName(part));
 
 /** Puts in the place of each statement directly in `expression` what `by` gives for it. */
 function replaceStatements(expression, by) {
@@ -125,18 +110,6 @@ function replaceStatements(expression, by) {
         replace(child, (other) => Try.setCatchBodyAt(expression, i, other)),
       );
   }
-}
-
-/** The expression and all in it, each before what is in it. */
-function inside(expression) {
-  const found = [];
-  const visit = (part) => {
-    found.push(part);
-    for (const get of partsOf.get(idOf(part)) ?? [])
-      for (const child of [get(part)].flat()) if (child) visit(child);
-  };
-  visit(expression);
-  return found;
 }
 
 /** Kinds of expressions, as binaryen numbers them. */

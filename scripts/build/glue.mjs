@@ -18,14 +18,13 @@ export async function buildGlue(glue = join(wasmPackOut, "tinkex.js"), out = joi
     stdin: { contents: `export * from ${JSON.stringify(`./${basename(glue)}`)}`, resolveDir: dirname(glue) },
     bundle: true,
     write: false,
-    format: "iife",
-    globalName: "glue",
+    format: "esm",
     target: "es2022",
     treeShaking: true,
     logLevel: "warning",
     logOverride: { "empty-import-meta": "silent" }, // in the loader that is left out
   });
-  const source = `export function createInstance(host, { ${shadowed.join(", ")} }) {\n${bundle.outputFiles[0].text}\nreturn glue;\n}`;
+  const source = `export function createInstance(host, { ${shadowed.join(", ")} }) {\n${bodyOf(bundle.outputFiles[0].text)}\n}`;
   for (const unwanted of ["import.meta", "import(", "eval(", "new Function("]) {
     if (source.includes(unwanted))
       throw new Error(`The glue has \`${unwanted}\`, which the package promises not to need`);
@@ -35,4 +34,12 @@ export async function buildGlue(glue = join(wasmPackOut, "tinkex.js"), out = joi
     out,
     `// A glue of its own for each instance of the wasm. Made by scripts/build/glue.mjs.\n${code}`,
   );
+}
+
+/** A module as the body of a function that gives what the module exports. */
+function bodyOf(module) {
+  const exported = /^export \{([^}]*)\};\s*$/m;
+  if (!exported.test(module))
+    throw new Error("the bundled glue has no list of exports at its end: see glue.mjs");
+  return module.replace(exported, (_, names) => `return {${names.replace(/(\S+) as (\S+)/g, "$2: $1")}};`);
 }

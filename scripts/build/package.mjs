@@ -20,6 +20,8 @@ export const wasmInputs = [
   "scripts/build/wasm.mjs",
   "scripts/build/cleanups.mjs",
   "scripts/build/closures.mjs",
+  "scripts/build/data.mjs",
+  "scripts/build/expressions.mjs",
   "scripts/build/shrink.mjs",
   "scripts/build/split.mjs",
   "scripts/build/glue.mjs",

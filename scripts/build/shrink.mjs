@@ -14,7 +14,6 @@ export async function shrink(from, { first, second }) {
   const apart = placesApart(binaryen, module);
   dropUnusedClosures(binaryen, module);
   trapOnOverflow(binaryen, module);
-  leaveMemory(module);
   binaryen.setOptimizeLevel(2);
   binaryen.setShrinkLevel(1);
   // Below 1024 is the end of the stack, whose overflow traps there: no field of an object is.
@@ -24,13 +23,14 @@ export async function shrink(from, { first, second }) {
   binaryen.addPassToSkip("local-cse");
   binaryen.setOneCallerInlineMaxSize(20);
   binaryen.addPassToSkip("memory-packing");
-  // What can't throw needs no cleaning up behind it, and shows better the second time.
+  // What can't throw needs no cleaning up behind it, and shows better the second time; as do cleanups that only tell each other.
   for (let round = 0; round < 2; round += 1) {
+    leaveMemory(module);
     module.runPasses(["generate-global-effects"]);
     module.optimize();
   }
   const names = shorten(binaryen, module);
-  const files = split(binaryen, module, apart, (file) => group(binaryen, file));
+  const files = await split(binaryen, module, apart, (file) => group(binaryen, file));
   for (const [file, to] of [
     [files.first, first],
     [files.second, second],

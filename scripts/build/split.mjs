@@ -3,7 +3,7 @@
 // Both are one program. The second file takes the memory, the tables, the stack and the functions of the first one as imports,
 // and fills its own places in the table of functions; by these alone the first one reaches it. What the second file has is
 // decided by the modules of the source: their functions in the table, the export that lets it in, and all code that is reached
-// from nowhere else.
+// from nowhere else. Its data are what that code points to, see data.mjs.
 import { createHash } from "node:crypto";
 
 /**
@@ -30,7 +30,8 @@ export function placesApart(binaryen, module) {
 }
 
 /** Gives both files as modules. `module` has short names already, since they are the same for both. */
-export function split(binaryen, module, places, arrange) {
+export async function split(binaryen, module, places, arrange) {
+  const { partData } = await import("./data.mjs");
   binaryen.setDebugInfo(true);
   const whole = module.emitBinary();
   binaryen.setDebugInfo(false);
@@ -47,7 +48,7 @@ export function split(binaryen, module, places, arrange) {
   for (const { name } of exportsOf(binaryen, second)) if (name !== letIn) second.removeExport(name);
   fillTable(binaryen, second, (place) => places.has(place));
   const { memory, tables, stack } = sharedOf(binaryen, first);
-  second.runPasses(["remove-memory-init"]);
+  partData(first, second, memory);
   second.addMemoryImport(memory, firstFile, build);
   first.addMemoryExport(memory, build);
   for (const [table, name] of tables) second.addTableImport(table, firstFile, name);

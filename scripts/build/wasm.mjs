@@ -38,6 +38,10 @@ export const wasmEnv = {
     "-Zfmt-debug=none",
     // Functions keep their own names, by which they come into one file or the other; equal ones become one later.
     "-Zmerge-functions=disabled",
+    // Constants keep segments of their own, and so can go with the file whose code points to them.
+    "-Clink-arg=--no-merge-data-segments",
+    // Code after a destructor needs no way out for its panic: none leaves one, see `destructor` in `crates/supervise`.
+    "-Zpanic-in-drop=abort",
   ].join(" "),
 };
 

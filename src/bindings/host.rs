@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use js_sys::Promise as JsPromise;
+use tinkex_supervise::destructor;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
@@ -111,7 +112,10 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        let message = "the work on this call was dropped";
-        self.settle(Err(Error::crashed(message, String::new(), Vec::new(), self.progress.outcome())));
+        destructor(self, |promise| {
+            let message = "the work on this call was dropped";
+            let error = Error::crashed(message, String::new(), Vec::new(), promise.progress.outcome());
+            promise.settle(Err(error));
+        });
     }
 }

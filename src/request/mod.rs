@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tinkex_supervise::Exit;
+use tinkex_supervise::{Exit, destructor};
 
 use crate::error::{Error, Outcome};
 use retrieve::Payload;
@@ -94,9 +94,11 @@ impl Caller {
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            let _ = reply.send(Err(worker_died(&self.progress)));
-        }
+        destructor(self, |caller| {
+            if let Some(reply) = caller.reply.take() {
+                let _ = reply.send(Err(worker_died(&caller.progress)));
+            }
+        });
     }
 }
 
@@ -116,9 +118,11 @@ impl Future for Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Some(let_go) = self.let_go.take() {
-            let_go();
-        }
+        destructor(self, |reply| {
+            if let Some(let_go) = reply.let_go.take() {
+                let_go();
+            }
+        });
     }
 }
 

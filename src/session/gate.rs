@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use tinkex_supervise::{Answer, Reply, reply};
+use tinkex_supervise::{Answer, Reply, destructor, reply};
 
 #[derive(Default)]
 pub struct Gate {
@@ -49,8 +49,10 @@ impl<'a> Future for Passing<'a> {
 
 impl Drop for Through<'_> {
     fn drop(&mut self) {
-        self.0.taken.set(false);
-        drop(self.0.waiting.take());
+        destructor(self.0, |gate| {
+            gate.taken.set(false);
+            drop(gate.waiting.take());
+        });
     }
 }
 

@@ -12,6 +12,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tinkex_supervise::destructor;
+
 /// What a connection is asked for. Earlier classes come first when a place is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -169,14 +171,16 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.connections.0.state.borrow_mut();
-        if self.place.given.get() {
-            state.used[self.place.class as usize].open -= 1;
-        } else {
-            state.waiting.retain(|place| !Rc::ptr_eq(place, &self.place));
-        }
-        drop(state);
-        self.connections.hand_out();
+        destructor(self, |Permit { connections, place }| {
+            let mut state = connections.0.state.borrow_mut();
+            if place.given.get() {
+                state.used[place.class as usize].open -= 1;
+            } else {
+                state.waiting.retain(|waiting| !Rc::ptr_eq(waiting, place));
+            }
+            drop(state);
+            connections.hand_out();
+        });
     }
 }
 

@@ -1,12 +1,14 @@
-// The build's promises: it skips what is up to date and nothing else, and gives each instance a glue of its own.
+// The build's promises: it skips what is up to date and nothing else, gives each instance a glue of its own, and asks of the
+// source no more than that has.
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { test } from "node:test";
 import binaryen from "binaryen";
 import { leaveMemory } from "../../scripts/build/cleanups.mjs";
+import { partData } from "../../scripts/build/data.mjs";
 import { forget, step } from "../../scripts/build/fresh.mjs";
 import { buildGlue, shadowed } from "../../scripts/build/glue.mjs";
 import { root } from "../../scripts/paths.mjs";
@@ -57,6 +59,18 @@ test("a step that failed is run again", async (t) => {
   assert.ok(isRun);
 });
 
+test("no panic leaves a destructor of the wasm, where it would end the instance", () => {
+  // Of what is compiled into it, only these have destructors that could panic; `virtual_time.rs` is for native tests.
+  const files = ["src", "crates/supervise/src", "crates/journal/src", "crates/protocol/src"].flatMap(
+    (folder) => readdirSync(join(root, folder), { recursive: true }).map((file) => join(root, folder, file)),
+  );
+  for (const file of files.filter((file) => file.endsWith(".rs") && !file.endsWith("virtual_time.rs")))
+    for (const [implementation, body] of readFileSync(file, "utf8").matchAll(
+      /^.* Drop for [^{]+\{\s*fn drop\(&mut self\) \{\s*(\w+)/gm,
+    ))
+      assert.equal(body, "destructor", `${file}: ${implementation}`);
+});
+
 test("each instance has a glue of its own, which takes its host and its timers from its owner", async (t) => {
   const folder = temporary(t);
   const glue = join(folder, "glue.js");
@@ -102,8 +116,10 @@ test("a panic leaves memory behind, and still drops what does more than free it"
     (func $__rust_dealloc (param i32) (drop (call $__rust_dealloc_inner (local.get 0))))
     (func $__rust_dealloc_inner (param i32) (result i32) (i32.store (i32.const 0) (local.get 0)) (i32.const 0))
     (func $free (param i32) (if (local.get 0) (then (call $__rust_dealloc (local.get 0)))))
+    (func $core::ptr::drop_glue::<alloc::rc::Rc<str>> (param i32) (i32.store (i32.const 4) (local.get 0)))
     (func $tell (param i32) (i32.store (i32.const 8) (local.get 0)))
     (func $memory (param i32) ${cleanup(free)})
+    (func $shared (param i32) ${cleanup("(call $core::ptr::drop_glue::<alloc::rc::Rc<str>> (local.get 0))")})
     (func $both (param i32) ${cleanup(`${free} (call $tell (local.get 0))`)})
     (func $nested (param i32) (try $o (do ${cleanup(free)}) (catch_all ${free} (rethrow $o))))
     (func $asked (param i32) (local i32)
@@ -113,11 +129,45 @@ test("a panic leaves memory behind, and still drops what does more than free it"
   leaveMemory(module);
   assert.ok(module.validate());
   const text = (name) => binaryen.emitText(binaryen.getFunctionInfo(module.getFunction(name)).body);
-  for (const name of ["memory", "nested"]) assert.match(text(name), /^\(call \$work\)\s*$/);
+  for (const name of ["memory", "shared", "nested"]) assert.match(text(name), /^\(call \$work\)\s*$/);
   assert.doesNotMatch(text("both"), /\$free/);
   assert.match(text("both"), /catch_all[^]*\$tell/);
   assert.equal(text("asked").match(/catch_all/g).length, 2, "what one cleanup sets, the next asks for");
   assert.match(text("no_panic"), /\$free/);
+});
+
+test("data go with the file whose code points to them, and stay where both do", () => {
+  const file = (body) => {
+    const module = binaryen.parseText(`(module
+      (memory $m 1)
+      (data (i32.const 1024) "shared  ")
+      (data (i32.const 1032) "\\18\\04\\00\\00")
+      (data (i32.const 1036) "hers")
+      (data (i32.const 1040) "its text")
+      (data (i32.const 1048) "pointed ")
+      (data (i32.const 1056) "nobody's")
+      (export "f" (func $f))
+      (func $f (result i32) ${body}))`);
+    module.setFeatures(binaryen.Features.All);
+    return module;
+  };
+  const first = file("(i32.add (i32.const 1026) (i32.load offset=1036 (i32.const 0)))");
+  const second = file(
+    "(i32.add (i32.const 1024) (i32.add (i32.const 1032) (i32.load8_u offset=1041 (i32.const 0))))",
+  );
+  partData(first, second, "m");
+  const dataOf = (module) => {
+    assert.ok(module.validate());
+    return Array.from({ length: module.getNumDataSegments() }, (_, i) => {
+      const { offset, data } = module.getDataSegmentInfo(module.getDataSegmentByIndex(i));
+      return [offset, String.fromCharCode(...new Uint8Array(data))];
+    });
+  };
+  assert.deepEqual(dataOf(first), [[1024, "shared  \0\0\0\0hers"]]);
+  assert.deepEqual(dataOf(second), [
+    [1032, "\x18\x04\0\0"],
+    [1040, "its textpointed "],
+  ]);
 });
 
 function temporary(t) {

@@ -9,7 +9,10 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use crate::waiters::{Key, Waiters};
+use crate::{
+    panics::destructor,
+    waiters::{Key, Waiters},
+};
 
 /// A signal that is given once, to all clones of the token.
 ///
@@ -110,7 +113,7 @@ impl Future for CancelledFuture {
 
 impl Drop for CancelledFuture {
     fn drop(&mut self) {
-        self.token.0.waiters.leave(self.key);
+        destructor(self, |future| future.token.0.waiters.leave(future.key));
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 use crate::{
     cancel::{CancelToken, Cancelled, CancelledFuture},
     names::NameTaken,
+    panics::destructor,
     pid::Pid,
     process::{Process, Wait},
     system::System,
@@ -138,7 +139,7 @@ pub struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.process.set_waiting(self.former.take());
+        destructor(self, |waiting| _ = waiting.process.set_waiting(waiting.former.take()));
     }
 }
 

@@ -94,7 +94,7 @@ mod armed {
             });
             strikes
         });
-        // A panic while panicking can't be survived by anyone, so none is made.
+        // A panic while panicking ends the program where nobody holds it back, so none is made.
         if strikes && !std::thread::panicking() {
             panic!("injected fault at {place}");
         }

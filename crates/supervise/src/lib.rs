@@ -13,7 +13,8 @@
 //! - A wait that is cancelled ends at once, and its timer with it.
 //!
 //! What is not: there is one thread, so what never yields can't be stopped, and holds up everyone. Polls over 50 ms are
-//! [reported](Report::SlowPoll). A panic while another one unwinds ends the program.
+//! [reported](Report::SlowPoll). A panic while another one unwinds ends the program, unless a
+//! [`destructor`] holds it back.
 //!
 //! ```
 //! use std::time::Duration;
@@ -85,7 +86,7 @@ pub use exit::{Exit, IntoExit, PanicInfo};
 pub use handle::TaskHandle;
 pub use mailbox::{Address, CallError, Mailbox, mailbox};
 pub use names::{NameTaken, Names};
-pub use panics::{contain, install_hook as install_panic_hook, under_way as panic_under_way};
+pub use panics::{contain, destructor, install_hook as install_panic_hook, under_way as panic_under_way};
 pub use pid::{Kind, Monitor, Pid, State};
 pub use reply::{Answer, Dropped, Reply, reply};
 pub use report::{Report, ReportContext};

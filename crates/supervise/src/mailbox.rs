@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     deadlines::deadline,
+    panics::destructor,
     reply::{Reply, reply},
     system::System,
 };
@@ -154,18 +155,20 @@ impl<M> Clone for Address<M> {
 
 impl<M> Drop for Address<M> {
     fn drop(&mut self) {
-        self.0.ends.one_address_less();
+        destructor(&self.0.ends, Ends::one_address_less);
     }
 }
 
 impl<M> Drop for Mailbox<M> {
     fn drop(&mut self) {
-        self.0.ends.closed.set(true);
-        // What the waker holds may hold an address.
-        self.0.ends.reader.take();
-        // Not borrowed while they are dropped: they may do anything.
-        let unread = self.0.messages.take();
-        drop(unread);
+        destructor(&self.0, |shared| {
+            shared.ends.closed.set(true);
+            // What the waker holds may hold an address.
+            shared.ends.reader.take();
+            // Not borrowed while they are dropped: they may do anything.
+            let unread = shared.messages.take();
+            drop(unread);
+        });
     }
 }
 

@@ -37,7 +37,10 @@ const NO_PLACE: &str = "unknown";
 thread_local! {
     /// How many `catch` are open on this thread: inside of one, the hook notes instead of printing.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
+    /// The panic that unwinds.
     static NOTED: RefCell<Option<Caught>> = const { RefCell::new(None) };
+    /// The first panic of a destructor since the innermost `catch` was opened.
+    static HELD: RefCell<Option<Caught>> = const { RefCell::new(None) };
 }
 
 /// Puts the crate's panic hook before the one that is set. A panic inside of supervised code is noted and shows in
@@ -68,13 +71,51 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Caught> {
     Ok(outcome.expect("what did not panic has run"))
 }
 
-/// The one place where panics are caught, whatever runs.
+/// The one place where panics are caught, whatever runs, but for destructors.
 #[inline(never)]
 fn catch_any(run: &mut dyn FnMut()) -> Result<(), Caught> {
+    let around = HELD.take();
     DEPTH.set(DEPTH.get() + 1);
     let outcome = catch_unwind(AssertUnwindSafe(run));
     DEPTH.set(DEPTH.get() - 1);
-    outcome.map_err(caught)
+    let held = HELD.replace(around);
+    outcome.map_err(caught)?;
+    held.map_or(Ok(()), Err)
+}
+
+/// What a destructor does, all of it. A panic does not leave the destructor, since nothing good can come of that: in
+/// the midst of another panic it ends the program, and where `-Zpanic-in-drop=abort` was set, always. It is held back
+/// until the code around has run, and is then the exit of the process that dropped, as if it had come from there; the
+/// first of several counts, and one that unwinds counts before it.
+///
+/// ```
+/// struct Lock(std::rc::Rc<std::cell::RefCell<Vec<u64>>>, u64);
+///
+/// impl Drop for Lock {
+///     fn drop(&mut self) {
+///         tinkex_supervise::destructor(self, |lock| lock.0.borrow_mut().retain(|held| *held != lock.1));
+///     }
+/// }
+/// ```
+#[inline(never)]
+pub fn destructor<T>(of: T, run: fn(T)) {
+    let mut of = Some(of);
+    hold_back(&mut || {
+        if let Some(of) = of.take() {
+            run(of);
+        }
+    });
+}
+
+#[inline(never)]
+fn hold_back(run: &mut dyn FnMut()) {
+    let unwinding = NOTED.with_borrow(Clone::clone);
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+        let caught = caught(payload);
+        NOTED.set(unwinding);
+        // Outside of what is caught nobody asks for it: there the former hook has had its say.
+        HELD.with_borrow_mut(|held| _ = held.get_or_insert(caught));
+    }
 }
 
 fn caught(payload: Box<dyn Any + Send>) -> Caught {
@@ -98,12 +139,12 @@ fn is_literal(payload: &dyn Any) -> bool {
     payload.is::<&'static str>()
 }
 
-/// The panic of the process that runs now: while it unwinds, and while what it held is dropped. For destructors that
-/// tell somebody else what became of the work.
+/// The panic of the process that runs now: while it unwinds, or is held back, and while what it held is dropped. For
+/// destructors that tell somebody else what became of the work.
 pub fn under_way() -> Option<Rc<PanicInfo>> {
     let process = Process::current()?;
     process.crash().or_else(|| {
-        let caught = NOTED.with_borrow(Clone::clone)?;
+        let caught = NOTED.with_borrow(Clone::clone).or_else(|| HELD.with_borrow(Clone::clone))?;
         Some(Rc::new(process.panic_info(caught, false)))
     })
 }

@@ -8,7 +8,7 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use crate::{exit::Exit, process::Process, waiters::Key};
+use crate::{exit::Exit, panics::destructor, process::Process, waiters::Key};
 
 /// Which part a process plays in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Future for Monitor {
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        self.process.watchers.leave(self.key);
+        destructor(self, |monitor| monitor.process.watchers.leave(monitor.key));
     }
 }
 

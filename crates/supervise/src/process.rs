@@ -18,7 +18,7 @@ use crate::{
     context::Context,
     exit::{Exit, PanicInfo},
     faults,
-    panics::{self, Caught},
+    panics::{self, Caught, destructor},
     pid::{Kind, Pid, State},
     report::Report,
     runtime::LocalBoxFuture,
@@ -103,7 +103,10 @@ struct Counted(System);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.count_future(false);
+        destructor(&self.0, |system| {
+            system.count_future(false);
+            faults::point("task drop");
+        });
     }
 }
 
@@ -216,11 +219,7 @@ impl Process {
         if let Exit::Panic(crash) = &exit {
             self.rare(|rare| rare.crash = Some(crash.clone()));
         }
-        let dropped = self.enter(|| {
-            drop(work);
-            faults::point("task drop");
-        });
-        match dropped {
+        match self.enter(|| drop(work)) {
             Err(caught) if exit.panic().is_none() => self.panicked(caught, true),
             _ => exit,
         }
@@ -322,6 +321,6 @@ impl Future for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.kill(Exit::Killed);
+        destructor(&self.0, |process| process.kill(Exit::Killed));
     }
 }

@@ -9,6 +9,8 @@ use std::{
     task::{Context as TaskContext, Poll, Waker},
 };
 
+use crate::panics::destructor;
+
 /// A way back, and the answer that comes on it.
 ///
 /// ```
@@ -25,12 +27,17 @@ use std::{
 /// # });
 /// ```
 pub fn reply<R>() -> (Reply<R>, Answer<R>) {
-    let way = Rc::new(Way { value: Cell::new(None), closed: Cell::new(false), reader: Cell::new(None) });
+    let way = Rc::new(Way { value: Cell::new(None), ends: Ends::default() });
     (Reply(way.clone()), Answer(way))
 }
 
 struct Way<R> {
     value: Cell<Option<R>>,
+    ends: Ends,
+}
+
+#[derive(Default)]
+struct Ends {
     /// One of the two ends is gone.
     closed: Cell<bool>,
     reader: Cell<Option<Waker>>,
@@ -59,16 +66,18 @@ impl<R> Reply<R> {
 
     /// Whether nobody waits for the answer any more: work for it can be left.
     pub fn is_abandoned(&self) -> bool {
-        self.0.closed.get()
+        self.0.ends.closed.get()
     }
 }
 
 impl<R> Drop for Reply<R> {
     fn drop(&mut self) {
-        self.0.closed.set(true);
-        if let Some(reader) = self.0.reader.take() {
-            reader.wake();
-        }
+        destructor(&self.0.ends, |ends| {
+            ends.closed.set(true);
+            if let Some(reader) = ends.reader.take() {
+                reader.wake();
+            }
+        });
     }
 }
 
@@ -78,9 +87,9 @@ impl<R> Future for Answer<R> {
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         match self.0.value.take() {
             Some(answer) => Poll::Ready(Ok(answer)),
-            None if self.0.closed.get() => Poll::Ready(Err(Dropped)),
+            None if self.0.ends.closed.get() => Poll::Ready(Err(Dropped)),
             None => {
-                self.0.reader.set(Some(cx.waker().clone()));
+                self.0.ends.reader.set(Some(cx.waker().clone()));
                 Poll::Pending
             }
         }
@@ -89,9 +98,11 @@ impl<R> Future for Answer<R> {
 
 impl<R> Drop for Answer<R> {
     fn drop(&mut self) {
-        self.0.closed.set(true);
-        // What the waker holds may hold the reply.
-        self.0.reader.take();
+        destructor(&self.0.ends, |ends| {
+            ends.closed.set(true);
+            // What the waker holds may hold the reply.
+            ends.reader.take();
+        });
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     context::Context,
     exit::Exit,
     machine::{Machine, Request},
+    panics::destructor,
     pid::{Kind, Pid},
     process::{self, Nobody, Start},
     runtime::LocalBoxFuture,
@@ -121,7 +122,7 @@ pub(crate) struct Vacate(Rc<Seat>);
 
 impl Drop for Vacate {
     fn drop(&mut self) {
-        self.0.current.take();
+        destructor(&self.0, |seat| _ = seat.current.take());
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::Stream;
 
-use crate::{context::Context, exit::Exit, handle::TaskHandle, tasks::TaskSupervisor};
+use crate::{context::Context, exit::Exit, handle::TaskHandle, panics::destructor, tasks::TaskSupervisor};
 
 /// The results of [`TaskSupervisor::stream`], in the order of the items.
 ///
@@ -97,8 +97,10 @@ where
 
 impl<I, T, F> Drop for TaskStream<I, T, F> {
     fn drop(&mut self) {
-        for task in &self.under_way {
-            task.kill();
-        }
+        destructor(&self.under_way, |tasks| {
+            for task in tasks {
+                task.kill();
+            }
+        });
     }
 }

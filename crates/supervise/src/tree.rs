@@ -4,6 +4,7 @@ use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use crate::{
     exit::Exit,
+    panics::destructor,
     pid::{Kind, State},
     process::Process,
     system::System,
@@ -169,7 +170,7 @@ impl Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        self.system.watchers().leave(self.key);
+        destructor(self, |changes| changes.system.watchers().leave(changes.key));
     }
 }
 

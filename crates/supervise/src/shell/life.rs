@@ -10,7 +10,12 @@ use std::{
 
 use super::Shell;
 use crate::{
-    cancel::CancelledFuture, exit::Exit, machine::Event, panics, report::Report, runtime::LocalBoxFuture,
+    cancel::CancelledFuture,
+    exit::Exit,
+    machine::Event,
+    panics::{self, destructor},
+    report::Report,
+    runtime::LocalBoxFuture,
     seat::Vacate,
 };
 
@@ -82,9 +87,15 @@ struct Reaper(Rc<Shell>);
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        let desk = &self.0.desk;
+        destructor(&self.0, |shell| shell.kill_children());
+        destructor(&self.0, |shell| shell.clear());
+    }
+}
+
+impl Shell {
+    fn kill_children(&self) {
         let mut left = Vec::new();
-        for slot in desk.borrow().slots.values() {
+        for slot in self.desk.borrow().slots.values() {
             if let Some(pid) = &slot.pid {
                 left.push(pid.clone());
             }
@@ -92,8 +103,11 @@ impl Drop for Reaper {
         while let Some(pid) = left.pop() {
             pid.kill(Exit::Killed);
         }
+    }
+
+    fn clear(&self) {
         let (callers, slots) = {
-            let desk = &mut *desk.borrow_mut();
+            let desk = &mut *self.desk.borrow_mut();
             desk.events = VecDeque::new();
             desk.effects = Vec::new().into_iter();
             (std::mem::take(&mut desk.callers), std::mem::take(&mut desk.slots))

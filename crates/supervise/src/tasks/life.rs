@@ -13,6 +13,7 @@ use crate::{
     context::Context,
     deadlines::{Deadlines, TimerId},
     exit::Exit,
+    panics::destructor,
     runtime::LocalBoxFuture,
     spec::Shutdown,
     waiters::Key,
@@ -79,7 +80,7 @@ struct Reaper(Rc<Tasks>);
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        self.0.close();
-        self.0.kill_all();
+        destructor(&self.0, |tasks| tasks.close());
+        destructor(&self.0, |tasks| tasks.kill_all());
     }
 }

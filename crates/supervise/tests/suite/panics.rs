@@ -19,6 +19,15 @@ impl Drop for PanicsWhenDropped {
     }
 }
 
+/// As a destructor of the crate's own, or of its users, is made.
+struct HoldsBack(&'static str);
+
+impl Drop for HoldsBack {
+    fn drop(&mut self) {
+        destructor(self.0, |message| panic!("{message}"));
+    }
+}
+
 fn message(exit: &Exit) -> &str {
     &exit.panic().expect("a panic").message
 }
@@ -92,6 +101,89 @@ fn in_a_destructor_after_the_work_is_done() {
     let task = tasks.spawn("task", |_| Captured { _bomb: PanicsWhenDropped("late") });
     assert_eq!(message(&world.run(task).unwrap_err()), "late", "a crash is not passed off as a success");
     assert_eq!(tasks.running(), 0);
+}
+
+#[test]
+fn in_a_destructor_that_holds_it_back_while_its_process_is_killed() {
+    struct Tells(Rc<RefCell<String>>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            destructor(&self.0, |told| {
+                told.replace(panic_under_way().expect("one is held back").message.to_string());
+            });
+        }
+    }
+    let world = World::new();
+    let supervisor = world.started(Strategy::OneForOne);
+    let told = Rc::new(RefCell::default());
+    let tells = told.clone();
+    let spec = ChildSpec::new("child", move |ctx| {
+        let tells = Tells(tells.clone());
+        async move {
+            let (_tells, _second, _first) = (tells, HoldsBack("second"), HoldsBack("first"));
+            ctx.ready();
+            std::future::pending::<()>().await;
+        }
+    });
+    let pid = world.add(&supervisor, spec.shutdown(Shutdown::BrutalKill));
+    let sibling = world.add(&supervisor, world.child("sibling"));
+    world.run(supervisor.terminate_child("child")).unwrap();
+    let exit = pid.exit_reason().unwrap();
+    let panic = exit.panic().expect("a panic");
+    assert_eq!((&*panic.message, panic.in_destructor, &*panic.callers[0]), ("first", true, "child"));
+    assert!(panic.place.contains("panics.rs"));
+    assert_eq!(*told.borrow(), "first", "what is dropped afterwards knows of it");
+    assert_eq!(world.complaints(), [(ReportContext::ShutdownError, "child".into(), exit)]);
+    assert!(sibling.is_alive() && supervisor.pid().unwrap().is_alive());
+}
+
+#[test]
+fn in_a_destructor_that_holds_it_back_until_its_process_yields() {
+    let world = World::new();
+    let tasks = TaskSupervisor::new("tasks");
+    world.run(tasks.start(&world.system)).unwrap();
+    let reached = Rc::new(Cell::new(0));
+    for yields in [false, true] {
+        let steps = reached.clone();
+        let task = tasks.spawn("task", move |ctx| async move {
+            drop(HoldsBack("dropped"));
+            assert!(contain(|| ()).is_ok(), "it is no panic of what runs meanwhile");
+            steps.set(steps.get() + 1);
+            if yields {
+                ctx.yield_now().await;
+                steps.set(steps.get() + 10);
+            }
+        });
+        assert_eq!(message(&world.run(task).unwrap_err()), "dropped");
+    }
+    assert_eq!(reached.get(), 2);
+    assert_eq!(world.run(tasks.spawn("next", |_| async { panic_under_way().is_none() })), Ok(true));
+}
+
+#[test]
+fn in_a_destructor_that_holds_it_back_while_another_unwinds() {
+    let world = World::new();
+    let tasks = TaskSupervisor::new("tasks");
+    world.run(tasks.start(&world.system)).unwrap();
+    let task = tasks.spawn("task", |_| async {
+        let _second = HoldsBack("second");
+        panic!("first");
+    });
+    let exit: Result<(), Exit> = world.run(task);
+    let exit = exit.unwrap_err();
+    assert_eq!(message(&exit), "first");
+    assert!(exit.panic().unwrap().place.contains("panics.rs"));
+    assert_eq!(message(&contain(|| drop(HoldsBack("alone"))).map_err(Exit::Panic).unwrap_err()), "alone");
+}
+
+#[test]
+fn in_a_destructor_outside_of_supervised_code_goes_to_the_former_hook() {
+    let world = World::new();
+    drop(HoldsBack("not ours: expected on the console of this test"));
+    assert_eq!(contain(|| 1), Ok(1));
+    let tasks = TaskSupervisor::new("tasks");
+    world.run(tasks.start(&world.system)).unwrap();
+    assert_eq!(world.run(tasks.spawn("next", |_| async { 1 })), Ok(1));
 }
 
 #[test]
