@@ -1,10 +1,10 @@
 //! A timer as a future, cancelled when it is dropped.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use futures_channel::oneshot;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use crate::callback::Timeout;
 
@@ -12,27 +12,41 @@ use crate::callback::Timeout;
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled or spawned"]
 pub struct TimeoutFuture {
-    fired: oneshot::Receiver<()>,
+    state: Rc<Cell<State>>,
     _timer: Timeout,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Whoever waits, once somebody does.
+    Running(Option<Waker>),
+    Fired,
 }
 
 impl TimeoutFuture {
     /// The time, in milliseconds, counts from this call and not from the first poll.
     pub fn new(millis: u32) -> TimeoutFuture {
-        let (fire, fired) = oneshot::channel();
-        // The receiver can only be gone together with the timer, so a failed send has nobody to tell.
+        let state = Rc::new(Cell::new(State::Running(None)));
+        let fired = state.clone();
         let timer = Timeout::new(millis, move || {
-            let _ = fire.send(());
+            if let State::Running(Some(waker)) = fired.replace(State::Fired) {
+                waker.wake();
+            }
         });
-        TimeoutFuture { fired, _timer: timer }
+        TimeoutFuture { state, _timer: timer }
     }
 }
 
 impl Future for TimeoutFuture {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(Pin::new(&mut self.fired).poll(cx)).expect("the timer holds the sender until it has fired");
-        Poll::Ready(())
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.state.replace(State::Fired) {
+            State::Fired => Poll::Ready(()),
+            State::Running(_) => {
+                self.state.set(State::Running(Some(cx.waker().clone())));
+                Poll::Pending
+            }
+        }
     }
 }

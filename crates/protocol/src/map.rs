@@ -66,8 +66,7 @@ impl<T> Map<T> {
     /// Entries in any order. Only their moving is compiled for each type.
     #[inline(never)]
     pub fn from_entries(mut entries: Vec<(String, T)>) -> Map<T> {
-        let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
-        let (swaps, kept) = sorting(&names);
+        let (swaps, kept) = sorting(entries.len(), &|at| &entries[at].0);
         for (one, other) in swaps {
             entries.swap(one, other);
         }
@@ -78,7 +77,8 @@ impl<T> Map<T> {
 
 /// The swaps, in order, that put each name where it belongs, of one that comes twice the last; and how many are kept.
 /// In n log n, whatever order somebody thinks of.
-fn sorting(names: &[&str]) -> (Vec<(usize, usize)>, usize) {
+fn sorting<'a>(count: usize, name: &dyn Fn(usize) -> &'a str) -> (Vec<(usize, usize)>, usize) {
+    let names: Vec<&str> = (0..count).map(name).collect();
     let mut order: Vec<usize> = (0..names.len()).collect();
     if !names.is_sorted_by(|one, next| one < next) {
         // Of equal ones the later comes first, and is kept.
