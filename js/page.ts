@@ -89,7 +89,9 @@ export class Page implements Given {
       this.#waiting.set(key, { service: this.#services.get(service), signal, resolve, reject, work });
       if (signal) this.#signals.add(signal, key, () => this.#post({ type: "cancel", key }));
       if (work && "hear" in work) work.begin((message) => this.#post({ type: "toRun", key, message }));
-      this.#post({ type: "call", key, service, client, method, args });
+      // What may be given up is numbered as late as can be.
+      const given = signal ? { ...args, revocable: true } : args;
+      this.#post({ type: "call", key, service, client, method, args: given });
     });
   }
 

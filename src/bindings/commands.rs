@@ -204,7 +204,8 @@ fn of_training(
         _ => return Ok(None),
     };
     let label = given.optional_text("label").unwrap_or_default();
-    let name = Name { key: promise.key(), label, ..Name::default() };
+    let revocable = given.optional_flag("revocable").unwrap_or_default();
+    let name = Name { key: promise.key(), label, revocable, ..Name::default() };
     given.wrong().check()?;
     Ok(Some(output(clients.clone(), service.clone(), training.ask(ask, name, progress))))
 }

@@ -5,15 +5,15 @@
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Refusal, Ticket};
+use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Refusal, Shape, Ticket};
 use tinkex_journal::record::{ANSWERS, Answer, Encoding, Failed};
 use tinkex_protocol::{ModelId, RequestId, SeqId};
-use tinkex_supervise::{Address, Exit, Reply, TaskSupervisor};
+use tinkex_supervise::{Address, Exit, Reply, TaskSupervisor, faults};
 
 use super::Name;
 use super::held::Held;
 use super::method::{Ask, Method, nothing};
-use super::writing::Writing;
+use super::writing::{Together, Writing};
 use crate::error::{Error, Outcome};
 use crate::platform::uuid;
 use crate::request::Caller;
@@ -81,13 +81,14 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     pub(super) fn hear(&mut self, message: Message) {
+        faults::point("dispatcher");
         match message {
             Message::Call(ticket, incoming) => {
+                let revocable = incoming.name.revocable;
                 let held = Held::new(ticket, *incoming);
-                let (parts, ends_apart) = (held.parts.len(), held.method == Method::TrainStep);
+                let ends_apart = held.method == Method::TrainStep;
+                self.lane.call(ticket, Shape { parts: held.parts.len(), ends_apart, revocable });
                 self.calls.push(held);
-                let effects = self.lane.call(ticket, parts, ends_apart);
-                self.perform(effects);
             }
             Message::LetGo(ticket) => {
                 if let Some(held) = self.find(ticket) {
@@ -107,6 +108,7 @@ impl Dispatcher {
             }
             Message::Seen(key, with) => self.seen(key, with),
             Message::Barrier(done) => {
+                self.take_news();
                 self.relaxed(Vec::new());
                 let _ = done.send(());
             }
@@ -120,12 +122,16 @@ impl Dispatcher {
         }
     }
 
-    /// Says what it waits for then.
+    /// Does what there is to do by now, and says what it waits for then.
     pub(super) fn take_news(&mut self) -> &'static str {
-        while !self.news.is_empty() {
+        loop {
             for event in std::mem::take(&mut self.news) {
-                let effects = self.lane.step(event);
-                self.perform(effects);
+                self.lane.step(event);
+            }
+            let effects = self.lane.go_on();
+            self.perform(effects);
+            if self.news.is_empty() {
+                break;
             }
         }
         match self.lane.lengths() {
@@ -181,14 +187,11 @@ impl Dispatcher {
         self.news.push(event);
     }
 
-    pub(super) fn perform(&mut self, effects: Vec<Effect<Error>>) {
+    fn perform(&mut self, effects: Vec<Effect<Error>>) {
+        let mut together = Together::default();
         for effect in effects {
             match effect {
-                Effect::Write { ticket, first, again } => {
-                    if let Err(error) = self.write(ticket, first, again) {
-                        self.not_written(ticket, error);
-                    }
-                }
+                Effect::Write { ticket, first, again } => self.number(ticket, first, again, &mut together),
                 Effect::Send { ticket, part } => self.send(ticket, part, false),
                 Effect::GiveUp { ticket, part, error } => self.give_up(ticket, part, &error),
                 Effect::Fill { ticket, part } => self.send(ticket, part, true),
@@ -200,9 +203,9 @@ impl Dispatcher {
                         Failure::InPart(error) => error
                             .context("a part of this call was refused, and the server trains on others")
                             .with_outcome(Outcome::Unknown),
-                        Failure::Behind(error) => error
+                        Failure::Behind(error, outcome) => error
                             .context("an earlier request of this model can't go on")
-                            .with_outcome(Outcome::NotSent),
+                            .with_outcome(outcome),
                     });
                     if let Some(held) = self.find(ticket) {
                         held.settle(result);
@@ -211,6 +214,7 @@ impl Dispatcher {
                 Effect::Forget { ticket, records } => self.forget(ticket, records),
             }
         }
+        self.write(together);
         self.sweep();
     }
 

@@ -52,7 +52,7 @@ pub struct Held {
     pub ask: Option<Ask>,
     pub label: String,
     pub key: u32,
-    /// What is written with it; gone once it was, so that it isn't written again over what came later.
+    /// What is written with it; gone once that is done, so that it isn't written again over what came later.
     pub with: Vec<Op>,
     pub written: Option<supervise::Reply<()>>,
     /// 0 before it has one.
@@ -89,7 +89,7 @@ pub struct Part {
 
 impl Held {
     pub fn new(ticket: Ticket, Incoming { ask, name, caller }: Incoming) -> Held {
-        let Name { key, label, with, written } = name;
+        let Name { key, label, with, written, .. } = name;
         let method = ask.method();
         let mut parts = Vec::new();
         for (path, data) in ask.parts() {

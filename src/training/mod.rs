@@ -56,6 +56,8 @@ pub struct Name {
     pub key: u32,
     /// JSON text; empty for none.
     pub label: String,
+    /// Whoever made it may give it up.
+    pub revocable: bool,
     /// What is written with it, in the same commit.
     pub with: Vec<Op>,
     /// Told when it is written; dropped when it could not be.

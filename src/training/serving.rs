@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context as Task, Poll, ready};
 
 use futures_util::FutureExt;
-use tinkex_supervise::{CancelledFuture, Context, Exit, Mailbox, Waiting, faults};
+use tinkex_supervise::{CancelledFuture, Context, Exit, Mailbox, Waiting};
 
 use super::dispatcher::{Dispatcher, Message};
 use super::held::Held;
@@ -25,19 +25,10 @@ pub struct Serving {
 }
 
 impl Serving {
-    pub fn new(mut dispatcher: Box<Dispatcher>, inbox: Mailbox<Message>, ctx: Context) -> Serving {
+    pub fn new(dispatcher: Box<Dispatcher>, inbox: Mailbox<Message>, ctx: Context) -> Serving {
         ctx.show_queue("messages", inbox.length());
         ctx.ready();
-        let effects = dispatcher.lane.begin();
-        dispatcher.perform(effects);
         Serving { dispatcher, inbox, stop: Some(ctx.shutdown()), ctx, waiting: None }
-    }
-
-    fn next(&mut self, cx: &mut Task) -> Poll<Message> {
-        match self.inbox.poll_next(cx) {
-            Poll::Ready(Some(message)) => Poll::Ready(message),
-            _ => self.dispatcher.poll_running(cx),
-        }
     }
 
     fn settle_all(&mut self, cx: &mut Task) {
@@ -68,14 +59,18 @@ impl Future for Serving {
         let this = &mut *self;
         while let Some(stop) = &mut this.stop {
             if !this.dispatcher.journal.is_lost() {
+                // All that is there is taken in before anything is done: calls that were made together are written together.
+                while let Poll::Ready(Some(message)) = this.inbox.poll_next(cx) {
+                    this.waiting = None;
+                    this.dispatcher.hear(message);
+                }
                 if this.waiting.is_none() {
                     let awaited = this.dispatcher.take_news();
                     this.waiting = Some(this.ctx.waiting_for(awaited));
                 }
                 if stop.poll_unpin(cx).is_pending() {
-                    let message = ready!(this.next(cx));
+                    let message = ready!(this.dispatcher.poll_running(cx));
                     this.waiting = None;
-                    faults::point("dispatcher");
                     this.dispatcher.hear(message);
                     continue;
                 }
@@ -84,8 +79,8 @@ impl Future for Serving {
         }
         while this.dispatcher.journal.is_lost() && this.dispatcher.writes_a_call() {
             let done = ready!(this.dispatcher.poll_running(cx));
-            if let Message::Committed(call @ Writing::Call(..), committed) = done {
-                this.dispatcher.committed(call, committed);
+            if let Message::Committed(calls @ Writing::Calls(..), committed) = done {
+                this.dispatcher.committed(calls, committed);
             }
         }
         this.settle_all(cx);

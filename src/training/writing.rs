@@ -1,6 +1,6 @@
 //! What a dispatcher writes down of its calls, and when that goes again.
 //!
-//! A call is one strict commit, before it is sent. Its result is a relaxed one, made at once: a server may forget it.
+//! A call is one strict commit, before it is sent; calls that were made together are one. Its result is a relaxed one, made at once: a server may forget it.
 //! Request ids and deletions go with the next commit, or soon by themselves.
 
 use std::time::Duration;
@@ -21,17 +21,44 @@ const LATER: Duration = Duration::from_millis(250);
 
 /// What a commit was for.
 pub enum Writing {
-    /// A call, and with it what was to be written later.
-    Call(Ticket, Vec<Op>),
+    /// Calls, and with them what was to be written later.
+    Calls(Vec<Ticket>, Vec<Op>),
     GivingUp(Ticket),
     /// Nobody waits for it.
     Relaxed,
 }
 
+/// Calls that are written in one commit.
+#[derive(Default)]
+pub struct Together {
+    tickets: Vec<Ticket>,
+    ops: Vec<Op>,
+    /// Behind their numbers.
+    next: Number,
+    /// Whose bytes could not be made. Those behind it need other numbers.
+    without: Option<(Ticket, Error)>,
+}
+
 impl Dispatcher {
-    /// Gives the parts of a call their numbers, makes their bytes, which are final from here on, and writes them down.
-    pub(super) fn write(&mut self, ticket: Ticket, first: Number, again: bool) -> Result<(), Error> {
-        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return Ok(()) };
+    /// Gives the parts of a call their numbers, and makes their bytes, which are final from here on.
+    pub(super) fn number(&mut self, ticket: Ticket, first: Number, again: bool, together: &mut Together) {
+        if together.without.is_some() {
+            return;
+        }
+        match self.numbered(ticket, first, again) {
+            Ok(mut ops) => {
+                together.tickets.push(ticket);
+                together.ops.append(&mut ops);
+                together.next = first + self.find(ticket).map_or(0, |held| held.parts.len() as u64);
+            }
+            Err(error) => together.without = Some((ticket, error)),
+        }
+    }
+
+    fn numbered(&mut self, ticket: Ticket, first: Number, again: bool) -> Result<Vec<Op>, Error> {
+        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else {
+            return Ok(Vec::new());
+        };
         let Some(ask) = &held.ask else {
             let message = "its number was used by a request that the server had refused: make the call again";
             return Err(Error::protocol(message));
@@ -55,16 +82,25 @@ impl Dispatcher {
         }
         held.first = first;
         ops.append(&mut held.written(model, &self.journal.owner(), again));
-        ops.push(self.journal.model_op(&self.model, first + held.parts.len() as u64));
-        ops.append(&mut held.with);
+        ops.extend(held.with.iter().cloned());
         if let Some(caller) = &held.caller {
             caller.progress().sent();
         }
-        let later = self.take_later();
-        let mut all = later.clone();
-        all.append(&mut ops);
-        self.commit(Durability::Strict, all, Writing::Call(ticket, later));
-        Ok(())
+        Ok(ops)
+    }
+
+    /// Writes calls down that have their numbers.
+    pub(super) fn write(&mut self, Together { tickets, mut ops, next, without }: Together) {
+        if !tickets.is_empty() {
+            let later = self.take_later();
+            let mut all = later.clone();
+            all.append(&mut ops);
+            all.push(self.journal.model_op(&self.model, next));
+            self.commit(Durability::Strict, all, Writing::Calls(tickets, later));
+        }
+        if let Some((ticket, error)) = without {
+            self.not_written(&[ticket], error);
+        }
     }
 
     fn commit(&mut self, durability: Durability, ops: Vec<Op>, writing: Writing) {
@@ -74,20 +110,23 @@ impl Dispatcher {
 
     pub(super) fn committed(&mut self, writing: Writing, committed: Result<(), Error>) {
         match (writing, committed) {
-            (Writing::Call(ticket, _), Ok(())) => {
-                if let Some(held) = self.find(ticket) {
-                    held.come_to(Outcome::Journaled);
-                    if let Some(written) = held.written.take() {
-                        let _ = written.send(());
+            (Writing::Calls(tickets, _), Ok(())) => {
+                for ticket in tickets {
+                    if let Some(held) = self.find(ticket) {
+                        held.come_to(Outcome::Journaled);
+                        held.with.clear();
+                        if let Some(written) = held.written.take() {
+                            let _ = written.send(());
+                        }
                     }
+                    self.news.push(Event::Written(ticket));
                 }
-                self.news.push(Event::Written(ticket));
             }
-            (Writing::Call(ticket, mut later), Err(error)) => {
+            (Writing::Calls(tickets, mut later), Err(error)) => {
                 // By themselves: deleting makes room on a disk that is full. What goes with a deletion stays with it.
                 later.retain(|op| !is_answer(op));
                 self.relaxed(later);
-                self.not_written(ticket, error);
+                self.not_written(&tickets, error);
             }
             (Writing::GivingUp(ticket), Ok(())) => self.news.push(Event::GivenUp(ticket)),
             (Writing::GivingUp(ticket), Err(error)) => self.news.push(Event::NotGivenUp(ticket, error)),
@@ -99,11 +138,14 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn not_written(&mut self, ticket: Ticket, error: Error) {
-        if let Some(held) = self.find(ticket) {
-            held.come_to(Outcome::NotSent);
+    /// The lane hears it of the first, and tries the others without it.
+    fn not_written(&mut self, tickets: &[Ticket], error: Error) {
+        for ticket in tickets {
+            if let Some(held) = self.find(*ticket) {
+                held.come_to(Outcome::NotSent);
+            }
         }
-        self.news.push(Event::NotWritten(ticket, error));
+        self.news.push(Event::NotWritten(tickets[0], error));
     }
 
     /// Writes down that a call goes on no more, since the server refused a part. After a crash nothing of it is sent as it

@@ -1,18 +1,20 @@
 //! The order of one model's numbered requests: a pure state machine, so that every fault can be tried without a
-//! network or a disk. It says what to do next; its shell (the training client's dispatcher) does it and says what came
-//! of it.
+//! network or a disk. It takes in what happens, and says what to do next when it is asked; its shell (the training client's
+//! dispatcher) does it and says what came of it.
 //!
 //! ```text
 //! call → ticket → write: number + exact bytes → send → request id → poll → result → settle
 //! ```
 //!
 //! What holds, whatever comes:
-//! - Calls get their numbers in the order in which they were made, and only one at a time is being written and sent.
+//! - Calls get their numbers in the order in which they were made. Those that wait together are written down together, but for
+//!   one that may be given up until it is its turn; they are sent one after the other, each when all before it is with the server.
 //! - Nothing is sent before it is written down.
-//! - A number is given once. It is free again only if the server refused it and nothing with a higher number was sent.
+//! - A number is given once. It is free again only if the server refused it and no higher one was given.
 //! - Of a call in parts, parts 2…n are answered before part 1 is sent, so that the server has them all when it starts. One that
 //!   ends with a step of another kind sends that behind them all, so that nothing is taken of it where they are refused.
-//! - When one of them is refused, that is written down before anything is sent in the place of what the server lacks.
+//! - When one of them is refused, or a call behind which others are written, that is written down before anything is sent in the
+//!   place of what the server lacks.
 //! - A request that has a number is sent until the server answers it, whether or not its caller still waits.
 //! - One poll at a time, for the oldest request: a model's results come in order.
 //! - Each call is settled at most once, and exactly once if its caller stays; then it is forgotten or left.
@@ -34,7 +36,8 @@ pub const FIRST: Number = 1;
 pub enum Event<E> {
     /// The bytes of a call are written down, under the numbers that [`Effect::Write`] gave.
     Written(Ticket),
-    /// They could not be written: nothing was sent, and the numbers are free.
+    /// They could not be written: nothing was sent, and the numbers are free. What was to be written with it is written
+    /// without it.
     NotWritten(Ticket, E),
     /// The server took a part and will work on it under this id.
     Answered(Ticket, usize, String),
@@ -70,8 +73,8 @@ pub enum Refusal<E> {
 /// What the shell has to do.
 #[derive(Debug, PartialEq)]
 pub enum Effect<E> {
-    /// Make the exact bytes of the call's parts, numbered from `first` on, and write them down. `again`: the server
-    /// refused `first` before, and may have kept it.
+    /// Make the exact bytes of the call's parts, numbered from `first` on, and write them down: in one commit with the other
+    /// calls that are to be written by now, in their order. `again`: the server refused `first` before, and may have kept it.
     Write { ticket: Ticket, first: Number, again: bool },
     /// Send a part as it was written.
     Send { ticket: Ticket, part: usize },
@@ -110,11 +113,15 @@ pub enum Failure<E> {
     /// A part was refused for this reason, and the server has others.
     InPart(E),
     /// An earlier request of this model can't go on, for this reason; nothing can pass it.
-    Behind(E),
+    Behind(E, Outcome),
 }
 
 /// How often a part whose task crashed is sent or polled again before its client gives up.
 const MAX_CRASHES: u32 = 3;
+
+/// How many requests are written down together at most, but for those of one call: a pass or two and the step behind them. What is
+/// written goes on without its caller, so no more of it than pays.
+const MOST_TOGETHER: usize = 4;
 
 /// One model's requests, from call to result.
 #[derive(Debug)]
@@ -127,8 +134,19 @@ pub struct Lane<E> {
     calls: Vec<Call<E>>,
     /// Why nothing goes on here any more.
     broken: Option<E>,
-    /// What was decided in the step that is under way.
+    /// What was decided and is not yet said.
     effects: Vec<Effect<E>>,
+}
+
+/// A call that is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// How many requests it takes, at least one.
+    pub parts: usize,
+    /// The last of them is sent when the others are with the server.
+    pub ends_apart: bool,
+    /// Its caller may give it up, and so it gets no number before it is its turn.
+    pub revocable: bool,
 }
 
 /// A call that was written before a crash, as it goes on.
@@ -136,7 +154,7 @@ pub struct Lane<E> {
 pub struct Resumed {
     pub ticket: Ticket,
     pub parts: Vec<ResumedPart>,
-    /// As of [`Lane::call`].
+    /// As of [`Shape`].
     pub ends_apart: bool,
     /// A part of it can't be sent as it was: what the server doesn't have only holds its number.
     pub spoiled: bool,
@@ -159,8 +177,9 @@ struct Call<E> {
     /// Whether somebody still waits for the result.
     awaited: bool,
     aim: Aim<E>,
-    /// Its last part is sent when the others are with the server.
+    /// As of [`Shape`].
     ends_apart: bool,
+    revocable: bool,
     /// The server has a part of it as it was asked for, or may have one from an earlier life.
     taken: bool,
     crashes: u32,
@@ -209,7 +228,7 @@ enum State {
 
 impl<E: Clone> Lane<E> {
     /// A lane whose next request gets the number `next` ([`FIRST`] for a new model). `again`: the one before was refused and
-    /// is [resumed](Lane::resume), written anew. Ask [`begin`](Lane::begin) what is to be done.
+    /// is [resumed](Lane::resume), written anew. Ask [`go_on`](Lane::go_on) what is to be done.
     pub fn new(next: Number, again: bool) -> Lane<E> {
         Lane {
             next_number: next,
@@ -239,19 +258,14 @@ impl<E: Clone> Lane<E> {
             awaited: true,
             aim: if spoiled { Aim::Numbers(None) } else { Aim::Whole },
             ends_apart,
+            revocable: false,
             taken: true,
             crashes: 0,
         });
     }
 
-    /// What there is to do before anything has happened.
-    pub fn begin(&mut self) -> Vec<Effect<E>> {
-        self.go_on()
-    }
-
-    /// A call of `parts` requests (at least one) takes its place behind all others. `ends_apart`: the last of them is sent when
-    /// the others are with the server.
-    pub fn call(&mut self, ticket: Ticket, parts: usize, ends_apart: bool) -> Vec<Effect<E>> {
+    /// A call takes its place behind all others.
+    pub fn call(&mut self, ticket: Ticket, Shape { parts, ends_apart, revocable }: Shape) {
         self.calls.push(Call {
             ticket,
             phase: Phase::Queued,
@@ -260,19 +274,17 @@ impl<E: Clone> Lane<E> {
             awaited: true,
             aim: Aim::Whole,
             ends_apart,
+            revocable,
             taken: false,
             crashes: 0,
         });
-        self.go_on()
     }
 
     /// Takes in what happened. Events of calls that are no more are ignored.
-    pub fn step(&mut self, event: Event<E>) -> Vec<Effect<E>> {
+    pub fn step(&mut self, event: Event<E>) {
         match event {
             Event::Written(ticket) => self.written(ticket),
-            Event::NotWritten(ticket, error) => {
-                self.end(ticket, Err(Failure::With(error, Outcome::NotSent)), Records::None);
-            }
+            Event::NotWritten(ticket, error) => self.not_written(ticket, error),
             Event::Answered(ticket, part, request) => self.answered(ticket, part, request),
             Event::Refused(ticket, part, refusal) => self.refused(ticket, part, refusal),
             Event::GivenUp(ticket) => self.given_up(ticket),
@@ -291,7 +303,6 @@ impl<E: Clone> Lane<E> {
             Event::Barred(ticket, part, error) => self.barred(ticket, part, error),
             Event::LetGo(ticket) => self.let_go(ticket),
         }
-        self.go_on()
     }
 
     /// Calls that wait for their turn, and requests that wait for their result.
@@ -318,6 +329,16 @@ impl<E: Clone> Lane<E> {
         }
     }
 
+    /// Those behind it were to be written with it.
+    fn not_written(&mut self, ticket: Ticket, error: E) {
+        for call in &mut self.calls {
+            if call.phase == Phase::Writing && call.ticket > ticket {
+                call.phase = Phase::Queued;
+            }
+        }
+        self.end(ticket, Err(Failure::With(error, Outcome::NotSent)), Records::None);
+    }
+
     fn answered(&mut self, ticket: Ticket, part: usize, request: String) {
         self.number_may_be_used = false;
         let Some(call) = self.find(ticket) else { return };
@@ -340,14 +361,12 @@ impl<E: Clone> Lane<E> {
         let Some(call) = self.find(ticket) else { return };
         let number_used = matches!(refusal, Refusal::NumberUsed(_));
         let (Refusal::Final(error) | Refusal::NumberUsed(error)) = refusal;
-        // A later call is written only when this one is with the server: after a crash it may be sent again, and then
-        // a refusal takes nothing back.
         let last = call.first + 1 == next_number;
         if call.parts[part].state == State::Filling {
             // Nothing better can be put in its place.
             self.done(ticket, part);
-        } else if call.parts.len() > 1 {
-            // Other parts may be with the server already, so the numbers are used.
+        } else if call.parts.len() > 1 || !(last || number_used) {
+            // Other parts may be with the server already, or later numbers are given: so these are used.
             call.parts[part].state = State::ToSend;
             if call.is_whole() {
                 call.aim = Aim::GivingUp(part, error.clone());
@@ -355,6 +374,7 @@ impl<E: Clone> Lane<E> {
                 self.drop_results_of(ticket);
             }
         } else if !last {
+            // By this very call in an earlier life, or by somebody else.
             self.end(ticket, Err(Failure::With(error, Outcome::Unknown)), Records::Done);
         } else if number_used && number_may_be_used {
             // The server kept the number that it refused before. These bytes were never taken: number them anew.
@@ -435,7 +455,11 @@ impl<E: Clone> Lane<E> {
         call.parts[part].state = State::Done;
         if call.parts.iter().all(|part| part.state == State::Done) {
             let result = match &call.aim {
-                Aim::Numbers(Some(error)) if call.taken => Err(Failure::InPart(error.clone())),
+                Aim::Numbers(Some(error)) if call.taken => Err(match call.parts.len() {
+                    // In an earlier life the server may have taken it.
+                    1 => Failure::With(error.clone(), Outcome::Unknown),
+                    _ => Failure::InPart(error.clone()),
+                }),
                 Aim::Numbers(Some(error)) => Err(Failure::As(error.clone())),
                 _ => Ok(()),
             };
@@ -476,32 +500,51 @@ impl<E: Clone> Lane<E> {
         self.remove(ticket, records);
     }
 
-    /// Whatever can be done now. Gives all that was decided in this step.
-    fn go_on(&mut self) -> Vec<Effect<E>> {
+    /// Whatever can be done now. Gives all that was decided since it was asked last.
+    pub fn go_on(&mut self) -> Vec<Effect<E>> {
         if let Some(error) = self.broken.clone() {
-            while let Some(queued) = self.calls.iter().find(|call| call.phase == Phase::Queued) {
-                let ticket = queued.ticket;
-                self.end(ticket, Err(Failure::Behind(error.clone())), Records::None);
+            while let Some(call) = self.calls.iter().find(|call| call.is_unsent()) {
+                let ticket = call.ticket;
+                let (outcome, records) = match call.phase {
+                    Phase::Written => (Outcome::Journaled, Records::Left),
+                    _ => (Outcome::NotSent, Records::None),
+                };
+                self.end(ticket, Err(Failure::Behind(error.clone(), outcome)), records);
             }
         }
         for call in &mut self.calls {
             call.send(&mut self.effects);
+            // Where nothing goes on any more, what is still here was begun in its order.
+            if self.broken.is_none() && !call.is_with_the_server() {
+                break;
+            }
         }
         self.write();
         self.poll();
         std::mem::take(&mut self.effects)
     }
 
-    /// The oldest queued call, once all that were numbered before it are with the server.
+    /// The queued calls, once all that were numbered before them are with the server.
     fn write(&mut self) {
-        let (first, again) = (self.next_number, self.number_may_be_used);
-        let Some(next) = self.calls.iter().position(|call| call.phase == Phase::Queued) else { return };
-        let mut ahead = self.calls.iter().take(next);
-        if ahead.all(|call| call.phase == Phase::Written && call.is_with_the_server()) {
-            let call = &mut self.calls[next];
+        let again = self.number_may_be_used;
+        let queued =
+            self.calls.iter().position(|call| call.phase == Phase::Queued).unwrap_or(self.calls.len());
+        let (ahead, queued) = self.calls.split_at_mut(queued);
+        if !ahead.iter().all(|call| call.phase == Phase::Written && call.is_with_the_server()) {
+            return;
+        }
+        let (mut next, mut together) = (self.next_number, 0);
+        for call in queued {
+            together += call.parts.len();
+            // Should a number turn out to be used, nothing must have been given the one behind it.
+            let alone = again || call.revocable || together > MOST_TOGETHER;
+            if alone && next > self.next_number {
+                break;
+            }
             call.phase = Phase::Writing;
-            call.first = first;
-            self.effects.push(Effect::Write { ticket: call.ticket, first, again });
+            call.first = next;
+            next += call.parts.len() as u64;
+            self.effects.push(Effect::Write { ticket: call.ticket, first: call.first, again });
         }
     }
 
@@ -554,6 +597,13 @@ impl<E> Call<E> {
 
     fn is_with_the_server(&self) -> bool {
         self.parts.iter().all(Part::is_with_the_server)
+    }
+
+    /// Nothing of it is on its way.
+    fn is_unsent(&self) -> bool {
+        self.phase != Phase::Writing
+            && self.is_whole()
+            && self.parts.iter().all(|part| part.state == State::ToSend)
     }
 }
 

@@ -272,7 +272,7 @@ impl Driver {
         }
         let key = self.next_key();
         let (told, written) = reply();
-        let name = Name { key, label: tag.to_label(), with, written: Some(told) };
+        let name = Name { key, label: tag.to_label(), with, written: Some(told), ..Name::default() };
         let asked = client.ask(ask, name, &Progress::default());
         self.fly(key, tag, asked, Some(self.cursor.clone()));
         self.turn = Turn::Writing(written, next);

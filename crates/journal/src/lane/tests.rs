@@ -11,6 +11,11 @@ fn id(name: &str) -> String {
 const REFUSAL: Error = "422";
 const CRASH: Error = "boom";
 
+fn step(lane: &mut Lane<Error>, event: Event<Error>) -> Vec<Effect<Error>> {
+    lane.step(event);
+    lane.go_on()
+}
+
 /// A lane, and what it asks for as short words.
 struct Script {
     lane: Lane<Error>,
@@ -48,8 +53,8 @@ impl Script {
                 Effect::Settle { ticket, result: Err(Failure::InPart(error)) } => {
                     format!("fail {} in part {error}", name(ticket))
                 }
-                Effect::Settle { ticket, result: Err(Failure::Behind(_)) } => {
-                    format!("fail {} behind", name(ticket))
+                Effect::Settle { ticket, result: Err(Failure::Behind(_, outcome)) } => {
+                    format!("fail {} behind {}", name(ticket), outcome.as_str())
                 }
                 Effect::Forget { ticket, records } => {
                     let how = match records {
@@ -70,43 +75,45 @@ impl Script {
 
     fn call_with(&mut self, parts: usize, ends_apart: bool) -> Vec<String> {
         let ticket = Ticket(self.tickets.len() as u64);
-        let effects = self.lane.call(ticket, parts, ends_apart);
+        self.lane.call(ticket, Shape { parts, ends_apart, revocable: false });
         self.tickets.push(ticket);
+        let effects = self.lane.go_on();
         self.words(effects)
     }
 
     fn written(&mut self, call: usize) -> Vec<String> {
-        let effects = self.lane.step(Event::Written(self.tickets[call]));
+        let effects = step(&mut self.lane, Event::Written(self.tickets[call]));
         self.words(effects)
     }
 
     fn answered(&mut self, call: usize, part: usize) -> Vec<String> {
-        let effects = self.lane.step(Event::Answered(self.tickets[call], part - 1, id("r")));
+        let effects = step(&mut self.lane, Event::Answered(self.tickets[call], part - 1, id("r")));
         self.words(effects)
     }
 
     fn finished(&mut self, call: usize, part: usize) -> Vec<String> {
-        let effects = self.lane.step(Event::Finished(self.tickets[call], part - 1));
+        let effects = step(&mut self.lane, Event::Finished(self.tickets[call], part - 1));
         self.words(effects)
     }
 
     fn refused(&mut self, call: usize, part: usize) -> Vec<String> {
-        let effects = self.lane.step(Event::Refused(self.tickets[call], part - 1, Refusal::Final(REFUSAL)));
+        let effects =
+            step(&mut self.lane, Event::Refused(self.tickets[call], part - 1, Refusal::Final(REFUSAL)));
         self.words(effects)
     }
 
     fn given_up(&mut self, call: usize) -> Vec<String> {
-        let effects = self.lane.step(Event::GivenUp(self.tickets[call]));
+        let effects = step(&mut self.lane, Event::GivenUp(self.tickets[call]));
         self.words(effects)
     }
 
     fn crashed(&mut self, call: usize, part: usize) -> Vec<String> {
-        let effects = self.lane.step(Event::Crashed(self.tickets[call], part - 1, CRASH));
+        let effects = step(&mut self.lane, Event::Crashed(self.tickets[call], part - 1, CRASH));
         self.words(effects)
     }
 
     fn let_go(&mut self, call: usize) -> Vec<String> {
-        let effects = self.lane.step(Event::LetGo(self.tickets[call]));
+        let effects = step(&mut self.lane, Event::LetGo(self.tickets[call]));
         self.words(effects)
     }
 }
@@ -130,6 +137,125 @@ fn the_next_call_is_written_when_the_one_before_is_with_the_server_not_when_it_i
     script.written(1);
     assert_eq!(script.answered(1, 1), [""; 0], "one poll at a time");
     assert_eq!(script.finished(0, 1), ["settle a", "forget a", "poll b1"]);
+}
+
+const SINGLE: Shape = Shape { parts: 1, ends_apart: false, revocable: false };
+
+/// Calls of one request each that wait together.
+fn together(calls: u64) -> (Script, Vec<String>) {
+    let tickets: Vec<Ticket> = (0..calls).map(Ticket).collect();
+    let mut lane = Lane::new(1, false);
+    tickets.iter().for_each(|ticket| lane.call(*ticket, SINGLE));
+    let effects = lane.go_on();
+    let script = Script { lane, tickets };
+    let words = script.words(effects);
+    (script, words)
+}
+
+#[test]
+fn calls_that_wait_together_are_written_together_and_sent_one_by_one() {
+    let (mut script, words) = together(2);
+    assert_eq!(words, ["write a as 1", "write b as 2"]);
+    assert_eq!(script.call(1), [""; 0]);
+    assert_eq!(script.written(0), ["send a1"]);
+    assert_eq!(script.written(1), [""; 0]);
+    assert_eq!(script.answered(0, 1), ["send b1", "poll a1"]);
+    assert_eq!(script.answered(1, 1), ["write c as 3"]);
+}
+
+#[test]
+fn so_many_are_written_together_as_memory_allows_and_a_call_is_never_cut() {
+    let (_, words) = together(20);
+    assert_eq!(words.len(), MOST_TOGETHER);
+    let mut lane = Lane::<Error>::new(1, false);
+    for (ticket, parts) in [(0, MOST_TOGETHER + 5), (1, 1)] {
+        lane.call(Ticket(ticket), Shape { parts, ..SINGLE });
+    }
+    assert_eq!(lane.go_on(), [Effect::Write { ticket: Ticket(0), first: 1, again: false }]);
+}
+
+#[test]
+fn a_call_that_may_be_given_up_has_no_number_before_it_is_its_turn() {
+    let mut lane = Lane::new(1, false);
+    for ticket in 0..3 {
+        lane.call(Ticket(ticket), Shape { revocable: ticket == 1, ..SINGLE });
+    }
+    let mut script = Script { tickets: (0..3).map(Ticket).collect(), lane };
+    let effects = script.lane.go_on();
+    assert_eq!(script.words(effects), ["write a as 1"]);
+    script.written(0);
+    assert_eq!(script.let_go(1), ["drop b"]);
+    assert_eq!(script.answered(0, 1), ["write c as 2", "poll a1"]);
+}
+
+#[test]
+fn what_is_refused_before_calls_with_higher_numbers_is_given_up_and_its_number_filled() {
+    let (mut script, _) = together(2);
+    script.written(0);
+    script.written(1);
+    assert_eq!(script.refused(0, 1), ["give up a1"]);
+    assert_eq!(script.given_up(0), ["fill a1"]);
+    assert_eq!(script.answered(0, 1), ["fail a 422", "forget a", "send b1"]);
+}
+
+#[test]
+fn where_calls_could_not_be_written_together_the_first_hears_so_and_the_others_are_tried_without_it() {
+    let (mut script, _) = together(3);
+    let effects = step(&mut script.lane, Event::NotWritten(Ticket(0), "full"));
+    let words = ["fail a not_sent", "drop a", "write b as 1", "write c as 2"];
+    assert_eq!(script.words(effects), words);
+}
+
+#[test]
+fn a_number_that_was_refused_is_tried_by_one_call_alone() {
+    let mut script = Script::new();
+    (0..3).for_each(|_| drop(script.call(1)));
+    script.written(0);
+    assert_eq!(script.refused(0, 1), ["fail a 422", "erase a", "write b as 1 again"]);
+}
+
+#[test]
+fn what_is_written_behind_a_call_that_is_not_let_in_stays_for_whoever_resumes() {
+    let (mut script, _) = together(2);
+    script.call(1);
+    script.written(0);
+    script.written(1);
+    let effects = step(&mut script.lane, Event::Barred(Ticket(0), 0, "401"));
+    let words =
+        ["fail a journaled", "fail b behind journaled", "leave b", "fail c behind not_sent", "drop c"];
+    assert_eq!(script.words(effects), words);
+}
+
+#[test]
+fn what_is_being_written_while_a_poll_is_not_let_in_stays_for_whoever_resumes_too() {
+    let mut script = Script::new();
+    script.call(1);
+    script.written(0);
+    script.answered(0, 1);
+    assert_eq!(script.call(1), ["write b as 2"]);
+    step(&mut script.lane, Event::Barred(Ticket(0), 0, "401"));
+    assert_eq!(script.written(1), ["fail b behind journaled", "leave b"]);
+}
+
+#[test]
+fn a_call_in_parts_that_was_begun_is_sent_whole_though_a_poll_before_it_is_not_let_in() {
+    let mut script = Script::new();
+    script.call(1);
+    script.written(0);
+    script.answered(0, 1);
+    script.call_with(2, true);
+    assert_eq!(script.written(1), ["send b1"]);
+    step(&mut script.lane, Event::Barred(Ticket(0), 0, "401"));
+    assert_eq!(script.answered(1, 1), ["send b2", "poll b1"]);
+}
+
+#[test]
+fn what_is_written_behind_a_call_that_can_not_be_sent_is_not_sent_in_its_place() {
+    let (mut script, _) = together(2);
+    script.written(0);
+    script.written(1);
+    (0..3).for_each(|_| drop(script.crashed(0, 1)));
+    assert_eq!(script.crashed(0, 1), ["leave a", "fail b behind journaled", "leave b"]);
 }
 
 #[test]
@@ -185,7 +311,7 @@ fn a_number_that_the_server_kept_after_all_is_passed_over() {
     script.refused(0, 1);
     script.written(1);
     let used = Event::Refused(script.tickets[1], 0, Refusal::NumberUsed(REFUSAL));
-    let effects = script.lane.step(used);
+    let effects = step(&mut script.lane, used);
     assert_eq!(script.words(effects), ["write b as 2"]);
 }
 
@@ -195,7 +321,7 @@ fn a_number_that_somebody_else_used_fails_the_call_without_sending_it_again() {
     script.call(1);
     script.written(0);
     let used = Event::Refused(script.tickets[0], 0, Refusal::NumberUsed(REFUSAL));
-    let effects = script.lane.step(used);
+    let effects = step(&mut script.lane, used);
     assert_eq!(script.words(effects), ["fail a 422", "forget a"]);
     assert_eq!(script.call(1), ["write b as 2"]);
 }
@@ -245,13 +371,13 @@ fn nothing_is_filled_while_giving_up_can_not_be_written() {
     script.written(0);
     script.refused(0, 2);
     let mut full = || {
-        let effects = script.lane.step(Event::NotGivenUp(Ticket(0), "full"));
+        let effects = step(&mut script.lane, Event::NotGivenUp(Ticket(0), "full"));
         script.words(effects)
     };
     for _ in 0..3 {
         assert_eq!(full(), ["give up a2"]);
     }
-    assert_eq!(full(), ["fail a journaled", "leave a", "fail b behind", "drop b"]);
+    assert_eq!(full(), ["fail a journaled", "leave a", "fail b behind not_sent", "drop b"]);
     assert_eq!(full(), [""; 0]);
 }
 
@@ -295,8 +421,8 @@ fn a_request_that_can_not_be_sent_without_a_crash_ends_its_lane_with_the_cause()
     for _ in 0..3 {
         script.crashed(0, 1);
     }
-    assert_eq!(script.crashed(0, 1), ["leave a", "fail b behind", "drop b"]);
-    assert_eq!(script.call(1), ["fail c behind", "drop c"]);
+    assert_eq!(script.crashed(0, 1), ["leave a", "fail b behind not_sent", "drop b"]);
+    assert_eq!(script.call(1), ["fail c behind not_sent", "drop c"]);
 }
 
 #[test]
@@ -332,9 +458,9 @@ fn a_client_that_is_not_let_in_leaves_what_has_a_number_and_fails_the_rest_unsen
     script.call(1);
     script.written(0);
     let barred = Event::Barred(script.tickets[0], 0, "401");
-    let effects = script.lane.step(barred);
-    assert_eq!(script.words(effects), ["fail a journaled", "fail b behind", "drop b"]);
-    assert_eq!(script.call(1), ["fail c behind", "drop c"]);
+    let effects = step(&mut script.lane, barred);
+    assert_eq!(script.words(effects), ["fail a journaled", "fail b behind not_sent", "drop b"]);
+    assert_eq!(script.call(1), ["fail c behind not_sent", "drop c"]);
     assert_eq!(script.lane.lengths(), (0, 1), "a stays for whoever resumes");
 }
 
@@ -344,7 +470,7 @@ fn a_poll_that_is_not_let_in_keeps_its_request_for_whoever_resumes() {
     script.call(1);
     script.written(0);
     script.answered(0, 1);
-    let effects = script.lane.step(Event::Barred(script.tickets[0], 0, "401"));
+    let effects = step(&mut script.lane, Event::Barred(script.tickets[0], 0, "401"));
     assert_eq!(script.words(effects), ["fail a journaled"]);
     assert_eq!(script.finished(0, 1), ["forget a"], "a poll that got through after all counts");
 }
@@ -364,7 +490,7 @@ fn what_can_not_be_written_was_not_sent_and_its_number_is_the_next_ones() {
     let mut script = Script::new();
     script.call(2);
     script.call(1);
-    let effects = script.lane.step(Event::NotWritten(script.tickets[0], "full"));
+    let effects = step(&mut script.lane, Event::NotWritten(script.tickets[0], "full"));
     assert_eq!(script.words(effects), ["fail a not_sent", "drop a", "write b as 1"]);
     assert_eq!(script.lane.next_number(), 1);
     script.written(1);
@@ -376,7 +502,7 @@ fn a_call_that_waited_long_enough_hears_so_and_its_request_goes_on() {
     let mut script = Script::new();
     script.call(1);
     script.written(0);
-    let effects = script.lane.step(Event::OutOfPatience(script.tickets[0], "slow"));
+    let effects = step(&mut script.lane, Event::OutOfPatience(script.tickets[0], "slow"));
     assert_eq!(script.words(effects), ["fail a journaled"]);
     assert_eq!(script.answered(0, 1), ["poll a1"]);
     assert_eq!(script.finished(0, 1), ["forget a"]);
@@ -404,7 +530,7 @@ fn a_result_that_comes_late_says_nothing_of_a_call_that_is_given_up() {
     script.written(0);
     script.answered(0, 2);
     script.refused(0, 1);
-    let late = script.lane.step(Event::Failed(script.tickets[0], 1, "late"));
+    let late = step(&mut script.lane, Event::Failed(script.tickets[0], 1, "late"));
     assert_eq!(script.words(late), [""; 0]);
     script.given_up(0);
     assert_eq!(script.answered(0, 1), ["fail a in part 422", "forget a"]);
@@ -418,7 +544,7 @@ fn a_bar_that_comes_late_takes_nothing_from_a_part_that_is_done() {
     script.answered(0, 2);
     script.answered(0, 1);
     script.finished(0, 2);
-    script.lane.step(Event::Barred(script.tickets[0], 1, "401"));
+    step(&mut script.lane, Event::Barred(script.tickets[0], 1, "401"));
     assert_eq!(script.finished(0, 1), ["forget a"]);
 }
 
@@ -437,7 +563,7 @@ fn after_a_crash(next: Number, again: bool, calls: Vec<(Number, Resumed)>) -> (S
     for (first, resumed) in calls {
         script.lane.resume(first, resumed);
     }
-    let effects = script.lane.begin();
+    let effects = script.lane.go_on();
     let words = script.words(effects);
     (script, words)
 }
@@ -468,8 +594,10 @@ fn after_a_crash_a_call_in_parts_still_sends_its_first_part_last() {
 fn after_a_crash_a_refusal_of_an_older_request_gives_no_number_back() {
     let calls = vec![(1, resumed(0, &[ResumedPart::ToSend])), (2, resumed(1, &[ResumedPart::ToSend]))];
     let (mut script, words) = after_a_crash(3, false, calls);
-    assert_eq!(words, ["send a1", "send b1"]);
-    assert_eq!(script.refused(0, 1), ["fail a unknown", "forget a"]);
+    assert_eq!(words, ["send a1"]);
+    assert_eq!(script.refused(0, 1), ["give up a1"]);
+    assert_eq!(script.given_up(0), ["fill a1"]);
+    assert_eq!(script.answered(0, 1), ["fail a unknown", "forget a", "send b1"]);
     script.answered(1, 1);
     assert_eq!(script.call(1), ["write c as 3"]);
 }
@@ -484,7 +612,7 @@ fn after_a_crash_the_last_request_may_still_be_refused_and_its_number_used_anew(
 #[test]
 fn after_a_crash_a_number_that_was_taken_anew_may_still_be_passed_over() {
     let (mut script, _) = after_a_crash(2, true, vec![(1, resumed(0, &[ResumedPart::ToSend]))]);
-    let effects = script.lane.step(Event::Refused(Ticket(0), 0, Refusal::NumberUsed(REFUSAL)));
+    let effects = step(&mut script.lane, Event::Refused(Ticket(0), 0, Refusal::NumberUsed(REFUSAL)));
     assert_eq!(script.words(effects), ["write a as 2"]);
 }
 
@@ -538,7 +666,8 @@ struct Server {
 
 /// What is under way outside of the lane.
 enum Doing {
-    Write(Ticket),
+    /// One commit.
+    Write(Vec<Ticket>),
     GiveUp(Ticket),
     Send(Ticket, usize, bool),
     Poll(Ticket, usize),
@@ -556,7 +685,6 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
         let mut given_up = std::collections::HashSet::<Ticket>::new();
         let mut doing: Vec<Doing> = Vec::new();
         let mut calls = Vec::new();
-        let mut writes = Vec::new();
         let mut left = 1 + dice.below(12);
         while left > 0 || !doing.is_empty() {
             let effects = if left > 0 && (doing.is_empty() || dice.below(3) == 0) {
@@ -564,28 +692,38 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
                 let parts = if dice.below(4) == 0 { 2 + dice.below(3) } else { 1 };
                 let ticket = Ticket(calls.len() as u64);
                 calls.push(ticket);
-                lane.call(ticket, parts, dice.below(2) == 0)
+                lane.call(
+                    ticket,
+                    Shape { parts, ends_apart: dice.below(2) == 0, revocable: dice.below(4) == 0 },
+                );
+                // Others may come with it.
+                if left > 0 && dice.below(3) == 0 {
+                    continue;
+                }
+                lane.go_on()
             } else if dice.below(12) == 0 {
                 let ticket = calls[dice.below(calls.len())];
                 gone.insert(ticket);
-                lane.step(Event::LetGo(ticket))
+                step(&mut lane, Event::LetGo(ticket))
             } else {
-                let event = match doing.swap_remove(dice.below(doing.len())) {
-                    Doing::Write(ticket) if dice.below(10) == 0 => Event::NotWritten(ticket, "full"),
-                    Doing::Write(ticket) => Event::Written(ticket),
-                    Doing::GiveUp(ticket) if dice.below(10) == 0 => Event::NotGivenUp(ticket, "full"),
+                let events = match doing.swap_remove(dice.below(doing.len())) {
+                    Doing::Write(tickets) if dice.below(10) == 0 => {
+                        vec![Event::NotWritten(tickets[0], "full")]
+                    }
+                    Doing::Write(tickets) => tickets.into_iter().map(Event::Written).collect(),
+                    Doing::GiveUp(ticket) if dice.below(10) == 0 => vec![Event::NotGivenUp(ticket, "full")],
                     Doing::GiveUp(ticket) => {
                         given_up.insert(ticket);
-                        Event::GivenUp(ticket)
+                        vec![Event::GivenUp(ticket)]
                     }
-                    Doing::Poll(ticket, part) => match dice.below(8) {
+                    Doing::Poll(ticket, part) => vec![match dice.below(8) {
                         0 => Event::Failed(ticket, part, "bad"),
                         1 => Event::Crashed(ticket, part, CRASH),
                         _ => Event::Finished(ticket, part),
-                    },
+                    }],
                     Doing::Send(ticket, part, filler) => {
                         let number = firsts[&ticket] + part as u64;
-                        match dice.below(10) {
+                        vec![match dice.below(10) {
                             0 => Event::Crashed(ticket, part, CRASH),
                             // The server took it, and the answer was lost with the task.
                             1 => {
@@ -604,17 +742,18 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
                                 );
                                 Event::Answered(ticket, part, id("r"))
                             }
-                        }
+                        }]
                     }
                 };
-                lane.step(event)
+                events.into_iter().for_each(|event| lane.step(event));
+                lane.go_on()
             };
+            let mut together = Vec::new();
             for effect in effects {
                 match effect {
                     Effect::Write { ticket, first, .. } => {
-                        writes.push(ticket);
                         firsts.insert(ticket, first);
-                        doing.push(Doing::Write(ticket));
+                        together.push(ticket);
                     }
                     Effect::Send { ticket, part } => {
                         assert!(!given_up.contains(&ticket), "seed {seed}: {ticket:?} is sent as it was");
@@ -644,10 +783,14 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
                     Effect::Forget { .. } => {}
                 }
             }
+            if !together.is_empty() {
+                doing.push(Doing::Write(together));
+            }
         }
         let settled = calls.iter().filter(|call| settled.contains(call) || gone.contains(call)).count();
         assert_eq!(settled, calls.len(), "seed {seed}: every call settles");
-        assert!(writes.is_sorted(), "seed {seed}: numbers are given in the order of the calls");
+        let order = server.taken.values().map(|(ticket, ..)| ticket);
+        assert!(order.is_sorted(), "seed {seed}: numbers are given in the order of the calls");
         if lane.broken.is_none() {
             let numbers: Vec<u64> = server.taken.keys().copied().collect();
             let whole: Vec<u64> = (1..=numbers.len() as u64).collect();

@@ -1,7 +1,7 @@
 //! Records as a crash may leave them, and what goes on from each.
 
 use super::*;
-use crate::lane::{Effect, Event, Records, Refusal};
+use crate::lane::{Effect, Event, Records, Refusal, Shape};
 use crate::record::{Encoding, Failed};
 
 const MODEL: &str = "s:train:0";
@@ -82,9 +82,14 @@ fn result() -> Answer {
     Answer::Result(Encoding::Json, b"{}".to_vec())
 }
 
+fn step(lane: &mut Lane<&'static str>, event: Event<&'static str>) -> Vec<Effect<&'static str>> {
+    lane.step(event);
+    lane.go_on()
+}
+
 /// What the recovered lane asks for.
 fn effects(recovered: &Recovered) -> Vec<Effect<&'static str>> {
-    recovered.lane().begin()
+    recovered.lane().go_on()
 }
 
 #[test]
@@ -92,7 +97,8 @@ fn an_empty_journal_begins_with_number_1() {
     let recovered = Disk::default().recover();
     assert_eq!((recovered.next, recovered.calls.len(), recovered.damaged.len()), (1, 0, 0));
     let mut lane = recovered.lane::<()>();
-    assert_eq!(lane.call(Ticket(0), 1, false), [Effect::Write { ticket: Ticket(0), first: 1, again: false }]);
+    lane.call(Ticket(0), Shape { parts: 1, ends_apart: false, revocable: false });
+    assert_eq!(lane.go_on(), [Effect::Write { ticket: Ticket(0), first: 1, again: false }]);
 }
 
 #[test]
@@ -166,12 +172,22 @@ fn a_request_whose_bytes_are_damaged_only_holds_its_number() {
         assert_eq!(recovered.damaged.iter().map(|(key, _)| key).collect::<Vec<_>>(), [&key]);
         let lost: Vec<bool> = recovered.calls.iter().map(Call::is_lost).collect();
         assert_eq!(lost, [false, true, false], "{key}");
+        let mut lane = recovered.lane::<&str>();
+        let mut sent = lane.go_on();
+        for call in 0..3 {
+            let answered = step(&mut lane, Event::Answered(Ticket(call), 0, "r".into()));
+            sent.extend(
+                answered
+                    .into_iter()
+                    .filter(|effect| matches!(effect, Effect::Send { .. } | Effect::Fill { .. })),
+            );
+        }
         let expected = [
             Effect::Send { ticket: Ticket(0), part: 0 },
             Effect::Fill { ticket: Ticket(1), part: 0 },
             Effect::Send { ticket: Ticket(2), part: 0 },
         ];
-        assert_eq!(effects(&recovered), expected, "{key}");
+        assert_eq!(sent, expected, "{key}");
     }
 }
 
@@ -206,11 +222,11 @@ fn a_call_with_a_lost_part_fills_what_the_server_does_not_have_and_ends() {
     let recovered = disk.damage(&Place::Request.key(MODEL, 2)).recover();
     assert_eq!((recovered.calls.len(), recovered.calls[0].parts.len()), (1, 3));
     let mut lane = recovered.lane::<&str>();
-    assert_eq!(lane.begin(), [Effect::Fill { ticket: Ticket(0), part: 1 }]);
+    assert_eq!(lane.go_on(), [Effect::Fill { ticket: Ticket(0), part: 1 }]);
     // The server has part 2 as it was: its number is as good as filled.
-    let effects = lane.step(Event::Refused(Ticket(0), 1, Refusal::NumberUsed("used")));
+    let effects = step(&mut lane, Event::Refused(Ticket(0), 1, Refusal::NumberUsed("used")));
     assert_eq!(effects, [Effect::Fill { ticket: Ticket(0), part: 0 }]);
-    let effects = lane.step(Event::Answered(Ticket(0), 0, "r".into()));
+    let effects = step(&mut lane, Event::Answered(Ticket(0), 0, "r".into()));
     assert_eq!(effects.last(), Some(&Effect::Forget { ticket: Ticket(0), records: Records::Done }));
 }
 
@@ -262,8 +278,8 @@ fn a_number_that_was_taken_anew_may_be_passed_over_after_a_crash_too() {
     let again = Head { again: true, ..head(3, 0, 1, body) };
     let recovered = Disk::default().next(4).head(3, again).body(3, body).recover();
     let mut lane = recovered.lane::<&str>();
-    lane.begin();
-    let effects = lane.step(Event::Refused(Ticket(0), 0, Refusal::NumberUsed("used")));
+    lane.go_on();
+    let effects = step(&mut lane, Event::Refused(Ticket(0), 0, Refusal::NumberUsed("used")));
     assert_eq!(effects, [Effect::Write { ticket: Ticket(0), first: 4, again: false }]);
 }
 
