@@ -191,9 +191,9 @@ impl Error {
         error.with_outcome(Outcome::Unknown)
     }
 
-    /// A call in several parts that an earlier life gave up, since the server refused one of them.
+    /// A call that an earlier life gave up, since the server refused it, or one of its parts, and its numbers were not free.
     pub fn given_up(refusal: Failed) -> Error {
-        let what = "a part of this call was refused, so it was given up; the server may train on parts that it took before";
+        let what = "the server refused this call or a part of it, so it was given up; it may train on what it took of it before";
         Error::from(refusal).context(what).with_outcome(Outcome::Unknown)
     }
 

@@ -64,6 +64,8 @@ for (const [where, worker] of [
 
   test(`${where}, a page that is offline says so of what it waits for, and goes on when it is online again`, async (t) => {
     const { page, sandbox, heard, context } = await open(t, worker);
+    // A page that shows its tree has the package's second file before it is offline.
+    await page.evaluate(() => globalThis.tree());
     for (let time = 1; time <= 2; time += 1) {
       await trained(page, steps * time);
       await context.setOffline(true);

@@ -3,6 +3,8 @@
 //! What is sent was written before (`writing`). Each request that is sent or polled is a task; the dispatcher holds its
 //! handle, so a panic in one becomes an event of the lane, and the lane decides what follows.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Refusal, Shape, Ticket};
@@ -46,8 +48,8 @@ pub enum Message {
     /// The task that sent or polled a part has ended so.
     Crashed(Ticket, usize, Exit),
     Committed(Writing, Result<(), Error>),
-    /// It is late for what [`Dispatcher::later`] had when so many flushes were made.
-    Late(u32),
+    /// So long ago there was something in [`Dispatcher::later`], when so many flushes were made.
+    Late((Duration, u32)),
 }
 
 /// A call, and who made it.
@@ -222,10 +224,10 @@ impl Dispatcher {
         let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
         let number = SeqId::new(held.number(part));
         let kind = held.kind(part).as_str();
-        let parts = held.parts.len();
+        let alone = held.parts.len() == 1 && held.first + 1 == self.lane.next_number();
         let written = &mut held.parts[part];
-        // Whoever is not let in can't tell then what the server has of the call.
-        let unclear = std::mem::replace(&mut written.sent, true) || filler || parts > 1;
+        // Whoever is not let in can't tell then what the server has of the call, or can't give its number back.
+        let unclear = std::mem::replace(&mut written.sent, true) || filler || !alone;
         let (call, key) = match &written.body {
             Some(body) if !filler => {
                 (Call::post(&written.path, body.clone()), written.idempotency_key.clone())
@@ -267,6 +269,11 @@ impl Dispatcher {
 /// A request's id may be older than what was written meanwhile; sending again finds it.
 pub(super) fn is_answer(op: &Op) -> bool {
     matches!(op, Op::Put(key, _) if key.starts_with(ANSWERS))
+}
+
+/// Whether an op is of the request that has this answer: its bytes go because of that.
+pub(super) fn is_of_one_request(op: &Op, answer: &Op) -> bool {
+    answer.key().strip_prefix(ANSWERS).is_some_and(|request| op.key().ends_with(request))
 }
 
 /// The server takes nothing from whoever has this key.

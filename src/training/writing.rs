@@ -1,7 +1,8 @@
 //! What a dispatcher writes down of its calls, and when that goes again.
 //!
-//! A call is one strict commit, before it is sent; calls that were made together are one. Its result is a relaxed one, made at once: a server may forget it.
-//! Request ids and deletions go with the next commit, or soon by themselves.
+//! A call is one strict commit, before it is sent; calls that were made together are one. What came of it is kept soon, in a relaxed
+//! one, if it was not seen before: a server may forget it. Request ids and deletions go with the next commit, or later by
+//! themselves.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tinkex_journal::lane::{Event, Number, Records, Ticket};
 use tinkex_journal::record::Answer;
 use tinkex_protocol::SeqId;
 
-use super::dispatcher::{Dispatcher, Message, is_answer};
+use super::dispatcher::{Dispatcher, Message, is_answer, is_of_one_request};
 use super::method::{Ask, Method};
 use crate::error::{Error, Outcome};
 use crate::platform::{Level, uuid};
@@ -18,6 +19,9 @@ use crate::store::{Durability, Op};
 
 /// Request ids and deletions wait so long for a commit to go with: most calls end before, and cost no commit for these.
 const LATER: Duration = Duration::from_millis(250);
+
+/// A result waits so long to be seen: then it need not be written.
+const SOON: Duration = Duration::from_millis(20);
 
 /// What a commit was for.
 pub enum Writing {
@@ -124,7 +128,8 @@ impl Dispatcher {
             }
             (Writing::Calls(tickets, mut later), Err(error)) => {
                 // By themselves: deleting makes room on a disk that is full. What goes with a deletion stays with it.
-                later.retain(|op| !is_answer(op));
+                let answers: Vec<Op> = later.iter().filter(|op| is_answer(op)).cloned().collect();
+                later.retain(|op| !answers.iter().any(|answer| is_of_one_request(op, answer)));
                 self.relaxed(later);
                 self.not_written(&tickets, error);
             }
@@ -171,18 +176,26 @@ impl Dispatcher {
                     ops.retain(is_answer);
                     self.later(ops);
                 }
-                _ => self.relaxed(ops),
+                _ => {
+                    self.later(ops);
+                    self.by(SOON);
+                }
             }
         }
     }
 
     pub(super) fn later(&mut self, mut ops: Vec<Op>) {
         if self.later.is_empty() && !ops.is_empty() {
-            let late = self.transport.platform().timer(LATER);
-            let of = self.flushes;
-            self.running.push(late.map(move |()| Message::Late(of)).boxed_local());
+            self.by(LATER);
         }
         self.later.append(&mut ops);
+    }
+
+    /// What waits to be written goes after this time, if it has not gone before.
+    fn by(&mut self, time: Duration) {
+        let late = self.transport.platform().timer(time);
+        let of = (time, self.flushes);
+        self.running.push(late.map(move |()| Message::Late(of)).boxed_local());
     }
 
     fn take_later(&mut self) -> Vec<Op> {
@@ -191,8 +204,9 @@ impl Dispatcher {
     }
 
     /// What was waiting when this timer was set has gone with another commit, or goes now.
-    pub(super) fn late(&mut self, of: u32) {
-        if of == self.flushes {
+    pub(super) fn late(&mut self, (time, of): (Duration, u32)) {
+        let seen = time == SOON && !self.later.iter().any(is_answer);
+        if of == self.flushes && !seen {
             self.relaxed(Vec::new());
         }
     }
