@@ -9,14 +9,12 @@ use std::task::{Context, Poll, Waker};
 use crate::callback::Timeout;
 
 /// Resolves once, after the time that it was made with. Dropping it before cancels the timer at once.
-#[derive(Debug)]
 #[must_use = "futures do nothing unless polled or spawned"]
 pub struct TimeoutFuture {
     state: Rc<Cell<State>>,
     _timer: Timeout,
 }
 
-#[derive(Debug)]
 enum State {
     /// Whoever waits, once somebody does.
     Running(Option<Waker>),
