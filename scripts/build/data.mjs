@@ -2,7 +2,7 @@
 // of its panics above all.
 //
 // The linker leaves each constant in a segment of its own. To point into one, code has an address in it as a number, or adds that
-// to another one where it loads or stores; data have it in a word. A number that only looks like an address keeps a constant in
+// to another one where it loads or stores; data have it in a word. No address lies outside of its constant (relocations.mjs). A number that only looks like an address keeps a constant in
 // the first file, where all would be otherwise.
 import binaryen from "binaryen";
 import { inside } from "./expressions.mjs";

@@ -1,6 +1,7 @@
 // Makes the compiled wasm small, as a page downloads it: less code, in an order that compresses well, under short names.
 import { readFileSync, writeFileSync } from "node:fs";
 import { dropUnusedClosures } from "./closures.mjs";
+import { withoutRelocations } from "./relocations.mjs";
 import { exportsOf, functionsOf, placesApart, split } from "./split.mjs";
 
 /**
@@ -10,7 +11,7 @@ import { exportsOf, functionsOf, placesApart, split } from "./split.mjs";
 export async function shrink(from, { first, second }) {
   const { default: binaryen } = await import("binaryen");
   const { leaveMemory } = await import("./cleanups.mjs");
-  const module = binaryen.readBinary(readFileSync(from));
+  const module = binaryen.readBinary(withoutRelocations(readFileSync(from)));
   const apart = placesApart(binaryen, module);
   dropUnusedClosures(binaryen, module);
   trapOnOverflow(binaryen, module);

@@ -40,6 +40,8 @@ export const wasmEnv = {
     "-Zmerge-functions=disabled",
     // Constants keep segments of their own, and so can go with the file whose code points to them.
     "-Clink-arg=--no-merge-data-segments",
+    // Whether that can be told by an address alone is checked: see relocations.mjs.
+    "-Clink-arg=--emit-relocs",
     // Code after a destructor needs no way out for its panic: none leaves one, see `destructor` in `crates/supervise`.
     "-Zpanic-in-drop=abort",
   ].join(" "),

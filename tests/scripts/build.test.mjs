@@ -9,6 +9,7 @@ import { test } from "node:test";
 import binaryen from "binaryen";
 import { leaveMemory } from "../../scripts/build/cleanups.mjs";
 import { partData } from "../../scripts/build/data.mjs";
+import { withoutRelocations } from "../../scripts/build/relocations.mjs";
 import { forget, step } from "../../scripts/build/fresh.mjs";
 import { buildGlue, shadowed } from "../../scripts/build/glue.mjs";
 import { root } from "../../scripts/paths.mjs";
@@ -168,6 +169,32 @@ test("data go with the file whose code points to them, and stay where both do", 
     [1032, "\x18\x04\0\0"],
     [1040, "its textpointed "],
   ]);
+});
+
+test("an address outside of its constant is refused, since nobody could tell then which file needs the constant", () => {
+  const text = (words) => [words.length, ...Buffer.from(words)];
+  const section = (name, ...content) => {
+    const bytes = [...text(name), ...content.flat()];
+    return [0, bytes.length, ...bytes];
+  };
+  const header = [0, 97, 115, 109, 1, 0, 0, 0];
+  const other = section("other", 7);
+  const linked = (addend) => {
+    // A function without a name, and a constant of 4 bytes.
+    const symbols = [2, [0, 0x10, 0], [1, 0, ...text("table"), 0, 0, 4]].flat();
+    const linking = section("linking", 2, 8, symbols.length, symbols);
+    const relocations = section("reloc.CODE", 3, 2, [0, 1, 0], [4, 9, 1, addend & 127]);
+    return Buffer.from([...header, ...linking, ...other, ...relocations]);
+  };
+  for (const addend of [0, 3, 4]) {
+    assert.deepEqual([...withoutRelocations(linked(addend))], [...header, ...other]);
+  }
+  for (const addend of [-1, 5]) {
+    assert.throws(() => withoutRelocations(linked(addend)), {
+      message: new RegExp(`${addend} bytes from table`),
+    });
+  }
+  assert.throws(() => withoutRelocations(Buffer.from([...header, ...other])), /no relocations/);
 });
 
 function temporary(t) {
