@@ -207,6 +207,24 @@ fn where_calls_could_not_be_written_together_the_first_hears_so_and_the_others_a
 }
 
 #[test]
+fn what_comes_before_a_call_that_could_not_be_written_is_written_all_the_same() {
+    let (mut script, _) = together(3);
+    let effects = step(&mut script.lane, Event::NotWritten(Ticket(1), "no bytes"));
+    assert_eq!(script.words(effects), ["fail b not_sent", "drop b"]);
+    assert_eq!(script.written(0), ["send a1"]);
+    assert_eq!(script.answered(0, 1), ["write c as 2", "poll a1"]);
+}
+
+#[test]
+fn a_part_whose_number_somebody_else_used_gives_its_call_up() {
+    let mut script = Script::new();
+    script.call(2);
+    script.written(0);
+    let effects = step(&mut script.lane, Event::Refused(Ticket(0), 1, Refusal::NumberUsed(REFUSAL)));
+    assert_eq!(script.words(effects), ["give up a2"]);
+}
+
+#[test]
 fn a_number_that_was_refused_is_tried_by_one_call_alone() {
     let mut script = Script::new();
     (0..3).for_each(|_| drop(script.call(1)));
