@@ -12,6 +12,8 @@ import { CLIENT_LOST, closed, givenUp, JOURNALED, lost, REPEATED, without } from
 /** More than this many new instances within the window, and something is wrong that a new one does not mend. */
 const MOST_RESTARTS = 3;
 const RESTART_WINDOW = 5_000; // ms
+/** How often the second file is asked for when an instance has died: nothing goes on without it. */
+const TRIES_AFTER_DEATH = 5;
 
 type Call = Extract<ToOwner, { type: "call" }>;
 type Open = Extract<ToOwner, { type: "open" }>;
@@ -182,13 +184,12 @@ export class Owner {
     return true;
   }
 
-  /** Has the second file come for those that wait. After a death nothing goes on without it. */
+  /** Has the second file come for those that wait. */
   #needed(): void {
     const life = this.#lives;
     if (this.#bringing === life) return;
     this.#bringing = life;
-    const coming = this.#before.size ? this.#second.insist() : this.#second.bring();
-    coming.then(
+    this.#second.bring(this.#before.size ? TRIES_AFTER_DEATH : 1).then(
       () => this.#extend(),
       (reason: unknown) => this.#bringing === life && this.#without(wordsOf(reason)),
     );

@@ -28,10 +28,8 @@ const METHODS: ReadonlySet<string> = new Set<
   "stepCall",
 ]);
 
-/** Between two tries, in ms, where nothing goes on without it. */
+/** Between two tries, in ms. */
 const PAUSE = 2_000;
-/** So many fail before it is given up; those of a page that is offline don't count. */
-const MOST_TRIES = 5;
 
 export class SecondFile {
   /** Once it has come. */
@@ -47,8 +45,22 @@ export class SecondFile {
     return METHODS.has(method);
   }
 
-  /** Loads it, once; after a failure the next call tries again. Rejects with `InitError`. */
-  bring(): Promise<void> {
+  /**
+   * Loads it, once; after a failure the next call tries again. A page that is offline waits, as all calls do then. Rejects with
+   * `InitError` when so many tries have failed.
+   */
+  async bring(tries = 1): Promise<void> {
+    for (let failed = 0; ;) {
+      try {
+        return await this.#once();
+      } catch (reason) {
+        if (isOnline() && ++failed === tries) throw reason;
+      }
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    }
+  }
+
+  #once(): Promise<void> {
     this.#coming ??= this.#load().then(
       (module) => void (this.here = module),
       (reason: unknown) => {
@@ -57,17 +69,5 @@ export class SecondFile {
       },
     );
     return this.#coming;
-  }
-
-  /** The same for those who can't go on without it: it is not given up at once. */
-  async insist(): Promise<void> {
-    for (let failed = 0; ;) {
-      try {
-        return await this.bring();
-      } catch (reason) {
-        if (isOnline() && ++failed === MOST_TRIES) throw reason;
-      }
-      await new Promise((resolve) => setTimeout(resolve, PAUSE));
-    }
   }
 }

@@ -85,7 +85,8 @@ export interface ForwardBackwardOutput {
 export interface CallOptions {
   /**
    * Gives the call up. Before it has its sequence number nothing was sent and it is gone; after that it is a fact:
-   * the server may apply it, and only this caller stops waiting. Rejects with `AbortedError`, whose `outcome` tells.
+   * the server may apply it, and only this caller stops waiting. A call with a signal gets its number when it is its turn, and no
+   * sooner; without, it may get it together with the calls before it. Rejects with `AbortedError`, whose `outcome` tells.
    */
   signal?: AbortSignal;
 }

@@ -3,8 +3,6 @@
 //! What is sent was written before (`writing`). Each request that is sent or polled is a task; the dispatcher holds its
 //! handle, so a panic in one becomes an event of the lane, and the lane decides what follows.
 
-use std::time::Duration;
-
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex_journal::lane::{Effect, Event, Failure, Lane, Number, Refusal, Shape, Ticket};
@@ -48,8 +46,10 @@ pub enum Message {
     /// The task that sent or polled a part has ended so.
     Crashed(Ticket, usize, Exit),
     Committed(Writing, Result<(), Error>),
-    /// So long ago there was something in [`Dispatcher::later`], when so many flushes were made.
-    Late((Duration, u32)),
+    /// A result has waited in [`Dispatcher::later`], since so many flushes were made.
+    Soon(u32),
+    /// It is late for what that had when so many flushes were made.
+    Late(u32),
 }
 
 /// A call, and who made it.
@@ -120,6 +120,7 @@ impl Dispatcher {
                 self.news.push(Event::Crashed(ticket, part, Error::from_exit(&exit, Outcome::Unknown)));
             }
             Message::Committed(writing, committed) => self.committed(writing, committed),
+            Message::Soon(of) => self.soon(of),
             Message::Late(of) => self.late(of),
         }
     }

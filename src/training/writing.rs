@@ -50,19 +50,19 @@ impl Dispatcher {
             return;
         }
         match self.numbered(ticket, first, again) {
-            Ok(mut ops) => {
+            Ok((mut ops, next)) => {
                 together.tickets.push(ticket);
                 together.ops.append(&mut ops);
-                together.next = first + self.find(ticket).map_or(0, |held| held.parts.len() as u64);
+                together.next = next;
             }
             Err(error) => together.without = Some((ticket, error)),
         }
     }
 
-    fn numbered(&mut self, ticket: Ticket, first: Number, again: bool) -> Result<Vec<Op>, Error> {
-        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else {
-            return Ok(Vec::new());
-        };
+    /// The ops that write a call down, and the number behind it.
+    fn numbered(&mut self, ticket: Ticket, first: Number, again: bool) -> Result<(Vec<Op>, Number), Error> {
+        let held = self.calls.iter_mut().find(|held| held.ticket == ticket);
+        let held = held.expect("the lane forgets a call before its shell does");
         let Some(ask) = &held.ask else {
             let message = "its number was used by a request that the server had refused: make the call again";
             return Err(Error::protocol(message));
@@ -90,7 +90,7 @@ impl Dispatcher {
         if let Some(caller) = &held.caller {
             caller.progress().sent();
         }
-        Ok(ops)
+        Ok((ops, first + held.parts.len() as u64))
     }
 
     /// Writes calls down that have their numbers.
@@ -167,35 +167,27 @@ impl Dispatcher {
         let held = self.calls.iter().find(|held| held.ticket == ticket);
         // What fills a number is no answer to what was asked for.
         if let Some(held) = held.filter(|held| !held.spoiled) {
-            let mut ops = held.answered(self.model.as_str(), part, &answer);
-            match answer {
-                Answer::Taken(_) => self.later(ops),
-                // A run looks at once at what came of its step, and then nothing of this is written but its row. The bytes
-                // go with the rest: where the disk refuses the answer, it is asked for again.
-                _ if held.method == Method::TrainStep => {
-                    ops.retain(is_answer);
-                    self.later(ops);
-                }
-                _ => {
-                    self.later(ops);
-                    self.by(SOON);
-                }
+            let ops = held.answered(self.model.as_str(), part, &answer);
+            // A run looks at once at what came of its step as a whole, and then nothing of this is written but its row.
+            let soon = held.method != Method::TrainStep && !matches!(answer, Answer::Taken(_));
+            self.later(ops);
+            if soon {
+                self.by(SOON, Message::Soon);
             }
         }
     }
 
     pub(super) fn later(&mut self, mut ops: Vec<Op>) {
         if self.later.is_empty() && !ops.is_empty() {
-            self.by(LATER);
+            self.by(LATER, Message::Late);
         }
         self.later.append(&mut ops);
     }
 
     /// What waits to be written goes after this time, if it has not gone before.
-    fn by(&mut self, time: Duration) {
-        let late = self.transport.platform().timer(time);
-        let of = (time, self.flushes);
-        self.running.push(late.map(move |()| Message::Late(of)).boxed_local());
+    fn by(&mut self, time: Duration, message: fn(u32) -> Message) {
+        let (late, of) = (self.transport.platform().timer(time), self.flushes);
+        self.running.push(late.map(move |()| message(of)).boxed_local());
     }
 
     fn take_later(&mut self) -> Vec<Op> {
@@ -203,10 +195,16 @@ impl Dispatcher {
         std::mem::take(&mut self.later)
     }
 
+    /// A result that waited to be seen is written, if it still waits.
+    pub(super) fn soon(&mut self, of: u32) {
+        if self.later.iter().any(is_answer) {
+            self.late(of);
+        }
+    }
+
     /// What was waiting when this timer was set has gone with another commit, or goes now.
-    pub(super) fn late(&mut self, (time, of): (Duration, u32)) {
-        let seen = time == SOON && !self.later.iter().any(is_answer);
-        if of == self.flushes && !seen {
+    pub(super) fn late(&mut self, of: u32) {
+        if of == self.flushes {
             self.relaxed(Vec::new());
         }
     }

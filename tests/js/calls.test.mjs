@@ -118,6 +118,16 @@ test("a signal that fires later reaches the instance, whose answer decides", asy
   assert.deepEqual(await late, { metrics: {} });
 });
 
+test("the instance hears of a call whether it may be given up", async () => {
+  const { training, instance } = await trainingCopy();
+  void training.optimStep({}, { signal: new AbortController().signal });
+  void training.optimStep();
+  assert.deepEqual(
+    instance.calls.slice(-2).map(({ args }) => args.revocable),
+    [true, undefined],
+  );
+});
+
 test("10,000 calls on one signal hold one listener, and leave none", async () => {
   const { training, instance } = await trainingCopy();
   const { signal } = new AbortController();

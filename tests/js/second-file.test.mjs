@@ -41,17 +41,38 @@ function door() {
   return { asked, load };
 }
 
+/** A page without a network, until its `onLine` is set. Its timers are the test's. */
+function offline(t) {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const navigator = { onLine: false };
+  const real = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  Object.defineProperty(globalThis, "navigator", { value: navigator, configurable: true });
+  t.after(() => (real ? Object.defineProperty(globalThis, "navigator", real) : delete globalThis.navigator));
+  return navigator;
+}
+
+/** The last try to load the second file fails, and it is time for the next. */
+async function failed(t, asked) {
+  asked.at(-1).fail(new Error("no network"));
+  await turn();
+  t.mock.timers.tick(2_000);
+  await turn();
+}
+
 const methods = (instance) => instance.calls.map(({ method }) => method);
 const failures = (replies) => replies.filter(({ type }) => type === "failed");
 
-/** A client of each kind, as numbers of the page. */
-async function withClients(copy) {
+/** The owner of a client of each kind, 1 and 2 to the page. */
+async function withClients() {
+  const { asked, load } = door();
+  const copy = Object.assign(await owned(load), { asked });
   copy.open(1);
   copy.call(1, "createLoraTrainingClient");
   copy.instance.settle({ client: 7, modelId: "m", pending: [] });
   copy.call(2, "createSamplingClient");
   copy.instance.settle({ client: 8, samplingSessionId: "s" });
   copy.instance.calls.length = 0;
+  return copy;
 }
 
 test("the page knows which methods are in the second file", async () => {
@@ -69,9 +90,8 @@ test("the page knows which methods are in the second file", async () => {
 });
 
 test("a method of the second file waits for it, and what comes behind it on its client waits as well", async () => {
-  const { asked, load } = door();
-  const copy = await owned(load);
-  await withClients(copy);
+  const copy = await withClients();
+  const { asked } = copy;
   copy.call(3, "optimStep", { client: 1 });
   copy.call(4, "getInfo", { client: 1 });
   copy.call(5, "optimStep", { client: 1 });
@@ -106,9 +126,8 @@ test("a service that resumes waits for the second file with its first call", asy
 });
 
 test("where the second file can't be had, what needs it says so, the rest goes on, and the next call tries again", async () => {
-  const { asked, load } = door();
-  const copy = await owned(load);
-  await withClients(copy);
+  const copy = await withClients();
+  const { asked } = copy;
   copy.call(3, "getInfo", { client: 1 });
   copy.call(4, "optimStep", { client: 1 });
   asked[0].fail(new Error("it is not there"));
@@ -124,9 +143,7 @@ test("where the second file can't be had, what needs it says so, the rest goes o
 });
 
 test("closing answers what waits for the second file at once", async () => {
-  const { load } = door();
-  const copy = await owned(load);
-  await withClients(copy);
+  const copy = await withClients();
   copy.call(3, "getInfo", { client: 1 });
   copy.call(4, "computeLogprobs", { client: 2 });
   copy.call(5, "close", { client: 1 });
@@ -155,9 +172,8 @@ test("a call that waits for the second file may be given up", async () => {
 });
 
 test("after a death the second file comes first, then the page's clients, and then their calls", async () => {
-  const { asked, load } = door();
-  const copy = await owned(load);
-  await withClients(copy);
+  const copy = await withClients();
+  const { asked } = copy;
   copy.call(3, "optimStep", { client: 1 });
   copy.instance.host.aborted();
   await turn();
@@ -177,23 +193,13 @@ test("after a death the second file comes first, then the page's clients, and th
 });
 
 test("after a death the second file is not given up while the page is offline, nor at its first failure", async (t) => {
-  t.mock.timers.enable({ apis: ["setTimeout"] });
-  const navigator = { onLine: false };
-  const real = Object.getOwnPropertyDescriptor(globalThis, "navigator");
-  Object.defineProperty(globalThis, "navigator", { value: navigator, configurable: true });
-  t.after(() => (real ? Object.defineProperty(globalThis, "navigator", real) : delete globalThis.navigator));
-  const { asked, load } = door();
-  const copy = await owned(load);
-  await withClients(copy);
+  const navigator = offline(t);
+  const copy = await withClients();
+  const { asked } = copy;
   copy.call(3, "optimStep", { client: 1 });
   copy.instance.host.aborted();
   await turn();
-  const fail = async () => {
-    asked.at(-1).fail(new Error("no network"));
-    await turn();
-    t.mock.timers.tick(2_000);
-    await turn();
-  };
+  const fail = () => failed(t, asked);
   for (let i = 0; i < 20; i += 1) await fail();
   assert.equal(asked.length, 21);
   navigator.onLine = true;
@@ -203,6 +209,18 @@ test("after a death the second file is not given up while the page is offline, n
   const [{ key, failure }] = failures(copy.replies);
   assert.deepEqual([key, failure.kind, failure.outcome], [3, "instance_lost", "unknown"]);
   assert.match(failure.message, /can't be made again: no network/);
+});
+
+test("while the page is offline what needs the second file waits, as all calls do, and goes on when it has come", async (t) => {
+  const navigator = offline(t);
+  const copy = await withClients();
+  copy.call(3, "getInfo", { client: 1 });
+  for (let i = 0; i < 3; i += 1) await failed(t, copy.asked);
+  assert.deepEqual([methods(copy.instance), failures(copy.replies)], [[], []]);
+  navigator.onLine = true;
+  copy.asked.at(-1).come();
+  await turn();
+  assert.deepEqual(methods(copy.instance), ["getInfo"]);
 });
 
 test("who watches the tree is told when the second file is here, and the log says where it can't be had", async () => {
