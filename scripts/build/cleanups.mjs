@@ -29,7 +29,7 @@ export function leaveMemory(module) {
   }
 }
 
-const dealloc = /\b__rust_dealloc$/;
+const dealloc = /\bTlsf<.*>::deallocate$/;
 /** Drops a text or bytes that are shared. By how many nobody asks, so that one too many does no harm. */
 const sharedBytes = /drop_glue::<alloc(\[\w+\])?::rc::Rc<(str|\[u8\])>>/;
 
