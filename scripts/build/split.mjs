@@ -18,12 +18,15 @@ export const letIn = "provide_deferred";
 /** By what name the second file imports the first one. */
 export const firstFile = "first";
 
+/** The first file's export that is the table of functions. */
+export const functionTable = "functions";
+
 /**
  * The places in the table of functions that are the second file's. To be asked for before anything is optimized: of two equal
  * functions one is kept later, and its name says nothing of the other.
  */
 export function placesApart(binaryen, module) {
-  const places = functionTable(binaryen, module).places.filter(([, name]) => apart.test(name));
+  const places = inTable(binaryen, module).places.filter(([, name]) => apart.test(name));
   if (places.length === 0)
     throw new Error("no function of the table is of a module that waits: see split.mjs");
   return new Set(places.map(([place]) => place));
@@ -71,10 +74,10 @@ export async function split(binaryen, module, places, arrange) {
       .map(({ name }) => name),
   );
   const used = functionsOf(binaryen, first).filter(({ name }) => wanted.has(name));
+  const start = append(binaryen, first, second, used);
   for (const [i, { name, params, results }] of used.entries()) {
     second.removeFunction(name);
-    second.addFunctionImport(name, firstFile, `${i}`, params, results);
-    first.addFunctionExport(name, `${i}`);
+    second.addFunctionImport(name, firstFile, `${start + i}`, params, results);
   }
   return { first, second };
 }
@@ -93,7 +96,7 @@ function sharedOf(binaryen, module) {
 }
 
 /** The one table of functions: its name, its segments, and which function is in which place. */
-function functionTable(binaryen, module) {
+function inTable(binaryen, module) {
   const segments = Array.from({ length: module.getNumElementSegments() }, (_, i) =>
     binaryen.getElementSegmentInfo(module.getElementSegmentByIndex(i)),
   );
@@ -106,7 +109,7 @@ function functionTable(binaryen, module) {
 
 /** Leaves in the table only what is in these places, as few segments as they allow. */
 function fillTable(binaryen, module, has) {
-  const { table, segments, places } = functionTable(binaryen, module);
+  const { table, segments, places } = inTable(binaryen, module);
   for (const { name } of segments) module.removeElementSegment(name);
   const rows = [];
   for (const [place, name] of places.filter(([place]) => has(place)).sort(([a], [b]) => a - b)) {
@@ -117,6 +120,20 @@ function fillTable(binaryen, module, has) {
   for (const { start, names } of rows) {
     module.addActiveElementSegment(table, `from ${start}`, names, module.i32.const(start));
   }
+}
+
+/** Puts functions behind all that the table of both files has, and gives their first place. An export of each is four times as large. */
+function append(binaryen, first, second, functions) {
+  const { table } = inTable(binaryen, first);
+  const { initial: end } = binaryen.getTableInfo(first.getTable(table));
+  for (const module of [first, second]) {
+    binaryen.Table.setInitial(module.getTable(table), end + functions.length);
+    binaryen.Table.setMax(module.getTable(table), end + functions.length);
+  }
+  const names = functions.map(({ name }) => name);
+  first.addActiveElementSegment(table, "for the second file", names, first.i32.const(end));
+  first.addTableExport(table, functionTable);
+  return end;
 }
 
 /** Those of the module, in the order of the file, imported ones first. */

@@ -8,7 +8,7 @@ import { nightly } from "../pins.mjs";
 import { run, Stop } from "../run.mjs";
 import { toolFolder, tools } from "../setup/wasm-tools.mjs";
 import { shrink } from "./shrink.mjs";
-import { firstFile, letIn } from "./split.mjs";
+import { firstFile, functionTable, letIn } from "./split.mjs";
 
 /** wasm-pack's output: the wasm and its glue, from which `pkg/` takes what is published. */
 export const wasmPackOut = join(target, "wasm-pack");
@@ -114,7 +114,10 @@ function withSecond(glue) {
   return glue
     .replace(
       head,
-      `export function ${letIn}(module) {\n    const imports = { ...__wbg_get_imports(), ${firstFile}: wasm };\n` +
+      `export function ${letIn}(module) {\n` +
+        // A number is a function's place.
+        `    const get = (own, name) => own[name] ?? own.${functionTable}.get(+name);\n` +
+        `    const imports = { ...__wbg_get_imports(), ${firstFile}: new Proxy(wasm, { get }) };\n` +
         "    const second = new WebAssembly.Instance(module, imports).exports;\n",
     )
     .replace(call, `second.${letIn}()`);
