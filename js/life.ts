@@ -74,6 +74,11 @@ export class LocalLife implements Life {
     try {
       this.#guarded(() => this.#take(message));
     } catch (thrown) {
+      if (message.type === "extend") {
+        // An instance with half of the second file is none.
+        this.cause = thrown;
+        return this.#end();
+      }
       const crashed = `crashed: ${wordsOf(thrown)}. ${DEFECT}`;
       if (message.type === "call") {
         const { key, method } = message;

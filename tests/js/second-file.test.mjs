@@ -192,6 +192,21 @@ test("after a death the second file comes first, then the page's clients, and th
   assert.deepEqual([copy.instance.lastCall.key, copy.instance.lastCall.method], [3, "result"]);
 });
 
+test("an instance that can't take the second file is dead, as the next ones are, and the call says why", async () => {
+  const copy = await withClients();
+  const noMemory = () => {
+    throw new RangeError("WebAssembly.Instance(): Out of memory");
+  };
+  copy.instance.provide_deferred = noMemory;
+  copy.onInstance = (instance) => Object.assign(instance, { provide_deferred: noMemory });
+  copy.call(3, "getInfo", { client: 1 });
+  copy.asked[0].come();
+  await turn();
+  const [{ key, failure }] = failures(copy.replies);
+  assert.equal(key, 3);
+  assert.match(failure.message, /Out of memory/);
+});
+
 test("after a death the second file is not given up while the page is offline, nor at its first failure", async (t) => {
   const navigator = offline(t);
   const copy = await withClients();
