@@ -309,10 +309,13 @@ impl From<tinkex_protocol::Error> for Error {
 /// The text of an error body: `{"detail": "…"}` where it is that, else what it is, cut short.
 fn detail_of(body: &str) -> String {
     const SHOWN: usize = 500; // characters: enough for a sentence and a list, too little to flood a console
-    let detail = crate::transport::answer::detail(body).unwrap_or_else(|| body.to_owned());
-    match detail.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &detail[..end]),
-        None if detail.is_empty() => "(no text)".into(),
-        None => detail,
+    let mut detail = crate::transport::answer::detail(body).unwrap_or_else(|| body.to_owned());
+    if detail.is_empty() {
+        return "(no text)".into();
     }
+    if let Some((end, _)) = detail.char_indices().nth(SHOWN) {
+        detail.truncate(end);
+        detail.push('…');
+    }
+    detail
 }

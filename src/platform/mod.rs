@@ -81,8 +81,12 @@ impl HttpResponse {
         (200..300).contains(&self.status)
     }
 
+    /// What isn't UTF-8 is read as Latin-1, in which old servers write.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
+        match str::from_utf8(&self.body) {
+            Ok(text) => text.to_owned(),
+            Err(_) => self.body.iter().map(|&byte| char::from(byte)).collect(),
+        }
     }
 }
 

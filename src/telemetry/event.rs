@@ -175,9 +175,13 @@ fn duration_of(time: Duration) -> String {
     let seconds = time.as_secs();
     let parts = [seconds / 3_600, seconds / 60 % 60, seconds % 60, time.subsec_micros().into()];
     let text = filled("0000:00:00.000000", &parts);
-    // One digit of the hours stays.
-    let zeros = text.bytes().take(3).take_while(|digit| *digit == b'0').count();
-    text[zeros..].to_owned()
+    let mut shortest = &*text;
+    while shortest.len() > "0:00:00.000000".len()
+        && let Some(shorter) = shortest.strip_prefix('0')
+    {
+        shortest = shorter;
+    }
+    shortest.to_owned()
 }
 
 /// Writes numbers over the runs of zeros of a form, in their order.
