@@ -112,10 +112,10 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        destructor(self, |promise| {
+        destructor(&mut || {
             let message = "the work on this call was dropped";
-            let error = Error::crashed(message, String::new(), Vec::new(), promise.progress.outcome());
-            promise.settle(Err(error));
+            let error = Error::crashed(message, String::new(), Vec::new(), self.progress.outcome());
+            self.settle(Err(error));
         });
     }
 }

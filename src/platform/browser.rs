@@ -165,6 +165,6 @@ struct AbortOnDrop(AbortController);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        destructor(&self.0, AbortController::abort);
+        destructor(&mut || self.0.abort());
     }
 }

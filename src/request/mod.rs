@@ -94,9 +94,9 @@ impl Caller {
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        destructor(self, |caller| {
-            if let Some(reply) = caller.reply.take() {
-                let _ = reply.send(Err(worker_died(&caller.progress)));
+        destructor(&mut || {
+            if let Some(reply) = self.reply.take() {
+                let _ = reply.send(Err(worker_died(&self.progress)));
             }
         });
     }
@@ -118,8 +118,8 @@ impl Future for Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        destructor(self, |reply| {
-            if let Some(let_go) = reply.let_go.take() {
+        destructor(&mut || {
+            if let Some(let_go) = self.let_go.take() {
                 let_go();
             }
         });

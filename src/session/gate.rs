@@ -49,9 +49,9 @@ impl<'a> Future for Passing<'a> {
 
 impl Drop for Through<'_> {
     fn drop(&mut self) {
-        destructor(self.0, |gate| {
-            gate.taken.set(false);
-            drop(gate.waiting.take());
+        destructor(&mut || {
+            self.0.taken.set(false);
+            drop(self.0.waiting.take());
         });
     }
 }

@@ -113,7 +113,7 @@ impl Future for CancelledFuture {
 
 impl Drop for CancelledFuture {
     fn drop(&mut self) {
-        destructor(self, |future| future.token.0.waiters.leave(future.key));
+        destructor(&mut || self.token.0.waiters.leave(self.key));
     }
 }
 

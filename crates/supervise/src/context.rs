@@ -139,7 +139,7 @@ pub struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        destructor(self, |waiting| _ = waiting.process.set_waiting(waiting.former.take()));
+        destructor(&mut || _ = self.process.set_waiting(self.former.take()));
     }
 }
 

@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{map::Map, report::Report, runtime::LocalBoxFuture, system::System};
-
-/// A wait that took more than so many times its time was none: the device slept, or the page was held back.
-const SUSPENDED: u32 = 2;
+use crate::{report::Report, runtime::LocalBoxFuture, system::System};
 
 /// Which timer, of those of one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,39 +16,34 @@ pub(crate) struct TimerId {
     pub(crate) nth: u64,
 }
 
-/// Deadlines under the ids that their owner gave them. Few run at a time: the earliest is looked for among all.
+/// Deadlines under the ids that their owner gave them. Few run at a time: each is looked for among all.
 pub(crate) struct Deadlines {
     system: System,
-    waits: Map<TimerId, Wait>,
+    waits: Vec<Wait>,
     /// The runtime's timer, for the earliest. It may be early, for a deadline that was cleared.
     armed: Option<(Duration, LocalBoxFuture<'static, ()>)>,
 }
 
 #[derive(Clone, Copy)]
 struct Wait {
-    began: Duration,
+    id: TimerId,
     after: Duration,
+    due: Duration,
     /// It was given its time a second time, which happens once.
     graced: bool,
 }
 
-impl Wait {
-    fn due(&self) -> Duration {
-        self.began.saturating_add(self.after)
-    }
-}
-
 impl Deadlines {
     pub(crate) fn new(system: System) -> Self {
-        Self { system, waits: Map::new(), armed: None }
+        Self { system, waits: Vec::new(), armed: None }
     }
 
     pub(crate) fn set(&mut self, id: TimerId, after: Duration) {
-        self.insert(id, Wait { began: self.system.now(), after, graced: false });
+        self.insert(id, after, false);
     }
 
     pub(crate) fn clear(&mut self, id: TimerId) {
-        self.waits.remove(&id);
+        self.waits.retain(|wait| wait.id != id);
         if self.waits.is_empty() {
             self.armed = None;
         }
@@ -66,27 +58,29 @@ impl Deadlines {
                 }
                 self.armed = None;
             }
-            let earliest = self.waits.iter().min_by_key(|(_, wait)| wait.due());
-            let Some((&id, &wait)) = earliest else { return Poll::Pending };
+            let Some(&Wait { id, after, due, graced }) = self.waits.iter().min_by_key(|wait| wait.due) else {
+                return Poll::Pending;
+            };
             let now = self.system.now();
-            if wait.due() > now {
-                let left = wait.due().saturating_sub(now);
-                self.armed = Some((wait.due(), self.system.runtime().timer(left)));
+            if due > now {
+                self.armed = Some((due, self.system.runtime().timer(due.saturating_sub(now))));
                 continue;
             }
             self.clear(id);
-            let took = now.saturating_sub(wait.began);
-            if wait.graced || wait.after.is_zero() || took <= wait.after.saturating_mul(SUSPENDED) {
+            let late = now.saturating_sub(due);
+            // A wait that took more than twice its time was none: the device slept, or the page was held back.
+            if graced || after.is_zero() || late <= after {
                 return Poll::Ready(id);
             }
-            self.system.report(Report::Suspended { asked: wait.after, took });
-            self.insert(id, Wait { began: now, after: wait.after, graced: true });
+            self.system.report(Report::Suspended { asked: after, took: after.saturating_add(late) });
+            self.insert(id, after, true);
         }
     }
 
-    fn insert(&mut self, id: TimerId, wait: Wait) {
-        self.armed.take_if(|(due, _)| *due > wait.due());
-        self.waits.insert(id, wait);
+    fn insert(&mut self, id: TimerId, after: Duration, graced: bool) {
+        let due = self.system.now().saturating_add(after);
+        self.armed.take_if(|(armed, _)| *armed > due);
+        self.waits.push(Wait { id, after, due, graced });
     }
 }
 

@@ -9,14 +9,7 @@ use std::{
     task::{Context as TaskContext, Poll, Waker},
 };
 
-use crate::{
-    callers::Callers,
-    exit::Exit,
-    panics,
-    pid::Pid,
-    process::{Body, Process},
-    tasks::TaskSupervisor,
-};
+use crate::{callers::Callers, exit::Exit, panics, pid::Pid, process::Body, tasks::TaskSupervisor};
 
 /// What a handle and its supervisor share: the part of a task that doesn't depend on its result.
 pub(crate) struct Ticket {
@@ -29,13 +22,16 @@ pub(crate) struct Ticket {
     exit: OnceCell<Exit>,
     /// Whoever waits for the handle.
     waiter: Cell<Option<Waker>>,
-    /// The caller whose fate it shares.
-    pub(crate) linked: Option<Rc<Process>>,
+    /// Binds it to the caller whose fate it shares.
+    pub(crate) link: Cell<Option<AtStart>>,
     pub(crate) callers: Option<Rc<Callers>>,
 }
 
+/// What is done with the process of a task as soon as there is one.
+pub(crate) type AtStart = Box<dyn FnOnce(&Pid)>;
+
 impl Ticket {
-    pub(crate) fn new(name: Rc<str>, linked: Option<Rc<Process>>, body: Body) -> Self {
+    pub(crate) fn new(name: Rc<str>, link: Option<AtStart>, body: Body) -> Self {
         Self {
             name,
             key: Cell::new(0),
@@ -43,7 +39,7 @@ impl Ticket {
             pid: OnceCell::new(),
             exit: OnceCell::new(),
             waiter: Cell::default(),
-            linked,
+            link: Cell::new(link),
             callers: Callers::now(),
         }
     }

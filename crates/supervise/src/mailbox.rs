@@ -155,18 +155,18 @@ impl<M> Clone for Address<M> {
 
 impl<M> Drop for Address<M> {
     fn drop(&mut self) {
-        destructor(&self.0.ends, Ends::one_address_less);
+        destructor(&mut || self.0.ends.one_address_less());
     }
 }
 
 impl<M> Drop for Mailbox<M> {
     fn drop(&mut self) {
-        destructor(&self.0, |shared| {
-            shared.ends.closed.set(true);
+        destructor(&mut || {
+            self.0.ends.closed.set(true);
             // What the waker holds may hold an address.
-            shared.ends.reader.take();
+            self.0.ends.reader.take();
             // Not borrowed while they are dropped: they may do anything.
-            let unread = shared.messages.take();
+            let unread = self.0.messages.take();
             drop(unread);
         });
     }

@@ -1,139 +1,146 @@
-//! A map from keys that mostly ascend, as ids and times do: a sorted row, searched by halves.
+//! A map from numbers that ascend, as ids do: a row of them, searched by halves.
 //!
 //! The standard library's B-tree is faster where keys come in any order, and is kilobytes of WebAssembly for each type
-//! of value; this is small. Inserting behind the last key moves nothing. Removing leaves
-//! a gap, and when half of the row is gaps it is drawn together, so that too moves next to nothing, wherever it is.
+//! of value; this is small, and what is done to the keys is there once for all types. What comes is behind the last, and
+//! moves nothing. Removing leaves a gap, and when half of the row is gaps it is drawn together, so that too moves next to
+//! nothing, wherever it is.
 
-use std::borrow::Borrow;
-
-/// Rows this short are drawn together only when they are empty.
+/// Rows this short are drawn together only when they are empty; the first room is for so many.
 const SHORT: usize = 16;
 
-#[derive(Clone, Debug)]
-pub(crate) struct Map<K, V> {
-    /// By key; `None` is a gap.
-    rows: Vec<(K, Option<V>)>,
-    /// All rows before this one are gaps.
+/// Set in a key that was removed.
+const GAP: u64 = 1 << 63;
+
+#[derive(Debug)]
+pub(crate) struct Map<V> {
+    keys: Keys,
+    /// Beside its key, each; `None` beside a gap.
+    values: Vec<Option<V>>,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    row: Vec<u64>,
+    /// All places before this one are gaps.
     first: usize,
     gaps: usize,
 }
 
-impl<K, V> Default for Map<K, V> {
+impl<V> Default for Map<V> {
     fn default() -> Self {
-        Self { rows: Vec::new(), first: 0, gaps: 0 }
+        Self { keys: Keys::default(), values: Vec::new() }
     }
 }
 
-impl<K: Ord, V> Map<K, V> {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
+impl<V> Map<V> {
     pub(crate) fn len(&self) -> usize {
-        self.rows.len() - self.gaps
+        self.keys.row.len() - self.keys.gaps
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives back what stood under this key.
-    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        match self.place(&key) {
-            Ok(at) => {
-                let former = self.rows[at].1.replace(value);
-                if former.is_none() {
-                    self.gaps -= 1;
-                    self.first = self.first.min(at);
+    /// Adds a value under a key that is larger than all before.
+    pub(crate) fn push(&mut self, key: u64, value: V) {
+        if self.values.capacity() == 0 {
+            self.keys.row.reserve(SHORT);
+            self.values.reserve(SHORT);
+        }
+        self.keys.push(key);
+        self.values.push(Some(value));
+    }
+
+    pub(crate) fn remove(&mut self, key: u64) -> Option<V> {
+        let at = self.keys.find(key)?;
+        let value = self.values[at].take();
+        if self.keys.leave(at) {
+            let mut kept = 0;
+            for at in 0..self.values.len() {
+                if self.values[at].is_some() {
+                    self.values.swap(kept, at);
+                    kept += 1;
                 }
-                former
             }
-            Err(at) => {
-                self.rows.insert(at, (key, Some(value)));
-                self.first = self.first.min(at);
-                None
-            }
+            self.values.truncate(kept);
+            // What held a hundred thousand need not keep their room.
+            self.values.shrink_to(kept * 2);
         }
+        value
     }
 
-    pub(crate) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
-    where
-        K: Borrow<Q>,
-    {
-        let at = self.place(key).ok()?;
-        let value = self.rows[at].1.take()?;
-        self.gaps += 1;
-        if self.gaps == self.rows.len() || (self.rows.len() > SHORT && self.gaps * 2 > self.rows.len()) {
-            self.draw_together();
-        }
-        while self.rows.get(self.first).is_some_and(|(_, value)| value.is_none()) {
-            self.first += 1;
-        }
-        Some(value)
+    pub(crate) fn get(&self, key: u64) -> Option<&V> {
+        self.values[self.keys.find(key)?].as_ref()
     }
 
-    fn draw_together(&mut self) {
-        let mut kept = 0;
-        for at in 0..self.rows.len() {
-            if self.rows[at].1.is_some() {
-                self.rows.swap(kept, at);
-                kept += 1;
-            }
-        }
-        self.rows.truncate(kept);
-        // What held a hundred thousand need not keep their room.
-        self.rows.shrink_to(kept * 2);
-        (self.first, self.gaps) = (0, 0);
+    pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut V> {
+        self.values[self.keys.find(key)?].as_mut()
     }
 
-    pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
-    where
-        K: Borrow<Q>,
-    {
-        self.rows[self.place(key).ok()?].1.as_ref()
-    }
-
-    pub(crate) fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
-    where
-        K: Borrow<Q>,
-    {
-        let at = self.place(key).ok()?;
-        self.rows[at].1.as_mut()
-    }
-
-    pub(crate) fn first_key_value(&self) -> Option<(&K, &V)> {
-        self.iter().next()
-    }
-
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.rows[self.first..].iter().filter_map(|(key, value)| Some((key, value.as_ref()?)))
+    pub(crate) fn first_key(&self) -> Option<u64> {
+        self.keys.row.get(self.keys.first).copied()
     }
 
     /// The keys that are not before this one.
-    pub(crate) fn keys_from(&self, key: &K) -> impl DoubleEndedIterator<Item = &K> {
-        let (Ok(at) | Err(at)) = self.place(key);
-        self.rows[at..].iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key)
+    pub(crate) fn keys_from(&self, key: u64) -> Vec<u64> {
+        self.keys.from(key)
     }
 
-    pub(crate) fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
-        self.iter().map(|(_, value)| value)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
+        let rows = self.keys.row.iter().zip(&self.values).skip(self.keys.first);
+        rows.filter_map(|(key, value)| Some((*key, value.as_ref()?)))
     }
 
-    pub(crate) fn into_values(self) -> impl DoubleEndedIterator<Item = V> {
-        self.rows.into_iter().filter_map(|(_, value)| value)
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.values[self.keys.first..].iter().flatten()
     }
 
-    /// Where a key is, or where it would be.
-    fn place<Q: Ord + ?Sized>(&self, key: &Q) -> Result<usize, usize>
-    where
-        K: Borrow<Q>,
-    {
-        match self.rows.last() {
-            Some((last, _)) if last.borrow() >= key => {
-                self.rows.binary_search_by(|(known, _)| known.borrow().cmp(key))
+    pub(crate) fn into_values(self) -> impl Iterator<Item = V> {
+        self.values.into_iter().flatten()
+    }
+}
+
+impl Keys {
+    fn push(&mut self, key: u64) {
+        debug_assert!(self.row.last().is_none_or(|last| last & !GAP < key), "keys ascend");
+        self.row.push(key);
+    }
+
+    /// The first place whose key is not before this one.
+    fn place(&self, key: u64) -> usize {
+        self.row.partition_point(|known| known & !GAP < key)
+    }
+
+    fn find(&self, key: u64) -> Option<usize> {
+        let at = self.place(key);
+        (self.row.get(at) == Some(&key)).then_some(at)
+    }
+
+    fn from(&self, key: u64) -> Vec<u64> {
+        let mut keys = Vec::new();
+        for known in &self.row[self.place(key)..] {
+            if known & GAP == 0 {
+                keys.push(*known);
             }
-            _ => Err(self.rows.len()),
         }
+        keys
+    }
+
+    /// Makes this place a gap. Whether the row was drawn together then, and what stands beside it is to be as well.
+    fn leave(&mut self, at: usize) -> bool {
+        self.row[at] |= GAP;
+        self.gaps += 1;
+        let length = self.row.len();
+        if self.gaps == length || (length > SHORT && self.gaps * 2 > length) {
+            self.row.retain(|key| key & GAP == 0);
+            self.row.shrink_to(self.row.len() * 2);
+            (self.first, self.gaps) = (0, 0);
+            return true;
+        }
+        while self.row[self.first] & GAP != 0 {
+            self.first += 1;
+        }
+        false
     }
 }
 
@@ -149,66 +156,71 @@ mod tests {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 33) % n
         };
-        let mut map = Map::new();
+        let mut map = Map::default();
         let mut tree = BTreeMap::new();
+        let mut last = 0u64;
         for round in 0..20_000 {
-            let key = dice(300);
+            let key = last.saturating_sub(dice(300));
             match dice(4) {
-                0 => assert_eq!(map.remove(&key), tree.remove(&key)),
-                1 => assert_eq!(map.get_mut(&key), tree.get_mut(&key)),
-                _ => assert_eq!(map.insert(key, round), tree.insert(key, round)),
+                0 | 1 => assert_eq!(map.remove(key), tree.remove(&key)),
+                2 => assert_eq!(map.get_mut(key), tree.get_mut(&key)),
+                _ => {
+                    last += 1 + dice(2);
+                    map.push(last, round);
+                    tree.insert(last, round);
+                }
             }
             assert_eq!(map.len(), tree.len());
             assert_eq!(map.is_empty(), tree.is_empty());
-            assert_eq!(map.get(&key), tree.get(&key));
-            assert_eq!(map.first_key_value(), tree.first_key_value());
-            assert!(map.rows.len() <= SHORT.max(2 * map.len()), "more gaps than entries");
+            assert_eq!(map.get(key), tree.get(&key));
+            assert_eq!(map.first_key(), tree.keys().next().copied());
+            assert!(map.values.len() <= SHORT.max(2 * map.len()), "more gaps than entries");
             if round % 100 == 0 {
-                assert!(map.keys_from(&key).eq(tree.range(key..).map(|(key, _)| key)));
-                assert!(map.iter().eq(tree.iter()));
+                assert!(map.keys_from(key).iter().eq(tree.range(key..).map(|(key, _)| key)));
+                assert!(map.iter().eq(tree.iter().map(|(key, value)| (*key, value))));
             }
         }
-        assert!(map.values().rev().eq(tree.values().rev()));
+        assert!(map.values().eq(tree.values()));
         assert!(map.into_values().eq(tree.into_values()));
     }
 
     #[test]
     fn it_gives_its_room_back() {
-        let mut map = Map::new();
+        let mut map = Map::default();
         for key in 0..10_000 {
-            map.insert(key, key);
+            map.push(key, key);
         }
         for key in 0..9_999 {
-            map.remove(&key);
+            map.remove(key);
         }
-        assert!(map.rows.capacity() < 100);
+        assert!(map.keys.row.capacity() < 100 && map.values.capacity() < 100);
     }
 
     #[test]
     fn it_is_drawn_together_when_more_than_half_of_it_is_gaps() {
-        let mut map = Map::new();
+        let mut map = Map::default();
         for key in 0..20 {
-            map.insert(key, key);
+            map.push(key, key);
         }
         for key in 0..10 {
-            map.remove(&key);
-            assert_eq!(map.rows.len(), 20);
+            map.remove(key);
+            assert_eq!(map.values.len(), 20);
         }
-        map.remove(&10);
-        assert_eq!(map.rows.len(), 9);
+        map.remove(10);
+        assert_eq!(map.values.len(), 9);
     }
 
     #[test]
     fn a_short_one_is_left_alone_until_it_is_empty() {
-        let mut map = Map::new();
-        for key in 0..SHORT {
-            map.insert(key, ());
+        let mut map = Map::default();
+        for key in 0..SHORT as u64 {
+            map.push(key, ());
         }
-        for key in 1..SHORT {
-            map.remove(&key);
+        for key in 1..SHORT as u64 {
+            map.remove(key);
         }
-        assert_eq!(map.rows.len(), SHORT);
-        map.remove(&0);
-        assert_eq!(map.rows.len(), 0);
+        assert_eq!(map.values.len(), SHORT);
+        map.remove(0);
+        assert_eq!(map.values.len(), 0);
     }
 }

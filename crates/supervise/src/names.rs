@@ -2,7 +2,7 @@
 
 use std::{any::Any, cell::RefCell, fmt, rc::Rc};
 
-use crate::{map::Map, pid::Pid};
+use crate::pid::Pid;
 
 /// The names of a [`System`](crate::System). What is found under a name is whatever its owner put there: an address,
 /// a handle, a store.
@@ -29,11 +29,18 @@ use crate::{map::Map, pid::Pid};
 /// # }).unwrap();
 /// ```
 #[derive(Clone, Default)]
-pub struct Names(Rc<RefCell<Map<Rc<str>, Entry>>>);
+pub struct Names(Rc<RefCell<Vec<Entry>>>);
 
+/// They stand in the order of their names.
 struct Entry {
+    name: Rc<str>,
     owner: Pid,
     value: Rc<dyn Any>,
+}
+
+/// Where a name is, or where it would be.
+fn place(entries: &[Entry], name: &str) -> Result<usize, usize> {
+    entries.binary_search_by(|entry| (*entry.name).cmp(name))
 }
 
 /// Another process has this name.
@@ -50,31 +57,35 @@ impl Names {
     pub fn register(&self, owner: &Pid, name: impl Into<Rc<str>>, value: impl Any) -> Result<(), NameTaken> {
         let name = name.into();
         let mut entries = self.0.borrow_mut();
-        if let Some(entry) = entries.get(&name) {
-            return Err(NameTaken { name, owner: entry.owner.clone() });
-        }
+        let at = match place(&entries, &name) {
+            Ok(at) => return Err(NameTaken { name, owner: entries[at].owner.clone() }),
+            Err(at) => at,
+        };
         if owner.is_alive() {
-            entries.insert(name.clone(), Entry { owner: owner.clone(), value: Rc::new(value) });
+            entries.insert(at, Entry { name: name.clone(), owner: owner.clone(), value: Rc::new(value) });
             let (names, id) = (self.clone(), owner.id());
-            owner.0.at_end(Box::new(move || names.release(&name, id)));
+            owner.0.at_end(None, Box::new(move |_| names.release(&name, id)));
         }
         Ok(())
     }
 
     /// What has this name, if it is of this type.
     pub fn find<T: Clone + 'static>(&self, name: &str) -> Option<T> {
-        self.0.borrow().get(name)?.value.downcast_ref::<T>().cloned()
+        self.entry(name, |entry| entry.value.downcast_ref::<T>().cloned())?
     }
 
     /// Who has this name.
     pub fn owner(&self, name: &str) -> Option<Pid> {
-        self.0.borrow().get(name).map(|entry| entry.owner.clone())
+        self.entry(name, |entry| entry.owner.clone())
     }
 
     /// Frees a name. Whether it was taken.
     pub fn unregister(&self, name: &str) -> bool {
-        let entry = self.0.borrow_mut().remove(name);
-        entry.is_some()
+        let mut entries = self.0.borrow_mut();
+        let entry = place(&entries, name).map(|at| entries.remove(at));
+        // What it has is dropped when nothing is borrowed: it may do anything.
+        drop(entries);
+        entry.is_ok()
     }
 
     /// Frees a name of a process that ends, if it is its own still.
@@ -82,6 +93,11 @@ impl Names {
         if self.owner(name).is_some_and(|of| of.id() == owner) {
             self.unregister(name);
         }
+    }
+
+    fn entry<T>(&self, name: &str, read: impl FnOnce(&Entry) -> T) -> Option<T> {
+        let entries = self.0.borrow();
+        Some(read(&entries[place(&entries, name).ok()?]))
     }
 }
 

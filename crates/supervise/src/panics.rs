@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
+    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Once,
@@ -14,33 +14,20 @@ use crate::{
     report::Report,
 };
 
-/// A panic that was caught: what it said, and where.
-#[derive(Clone)]
-pub(crate) struct Caught {
-    pub(crate) message: Rc<str>,
-    pub(crate) literal: bool,
-    pub(crate) place: Rc<str>,
-}
-
-impl Caught {
-    pub(crate) fn into_info(self, callers: Vec<Rc<str>>, in_destructor: bool) -> PanicInfo {
-        let Self { message, literal, place } = self;
-        PanicInfo { message, literal, place, callers, in_destructor }
-    }
-}
-
 /// Of a panic with a payload that is no text.
 const NO_TEXT: &str = "a panic without a text";
 /// Of a panic that passed another hook.
 const NO_PLACE: &str = "unknown";
 
+type Noted = Cell<Option<Rc<PanicInfo>>>;
+
 thread_local! {
     /// How many `catch` are open on this thread: inside of one, the hook notes instead of printing.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
     /// The panic that unwinds.
-    static NOTED: RefCell<Option<Caught>> = const { RefCell::new(None) };
+    static NOTED: Noted = const { Cell::new(None) };
     /// The first panic of a destructor since the innermost `catch` was opened.
-    static HELD: RefCell<Option<Caught>> = const { RefCell::new(None) };
+    static HELD: Noted = const { Cell::new(None) };
 }
 
 /// Puts the crate's panic hook before the one that is set. A panic inside of supervised code is noted and shows in
@@ -54,18 +41,37 @@ pub fn install_hook() {
             if DEPTH.get() == 0 {
                 return former(info);
             }
-            let message = info.payload_as_str().unwrap_or(NO_TEXT).into();
-            let literal = is_literal(info.payload());
-            let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()).into());
-            let place = place.unwrap_or_else(|| NO_PLACE.into());
-            NOTED.replace(Some(Caught { message, literal, place }));
+            let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
+            NOTED.set(Some(known(info.payload(), place.as_deref())));
         }));
     });
 }
 
+/// What is known of a panic of the process that runs now.
+fn known(payload: &dyn Any, place: Option<&str>) -> Rc<PanicInfo> {
+    let literal = payload.downcast_ref::<&'static str>().copied();
+    // A message that was formatted is a `String`.
+    let text = literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let process = Process::current();
+    Rc::new(PanicInfo {
+        message: text.unwrap_or(NO_TEXT).into(),
+        literal: literal.is_some(),
+        place: place.unwrap_or(NO_PLACE).into(),
+        in_destructor: process.as_ref().is_some_and(|process| process.is_dropped()),
+        callers: process.map_or_else(Vec::new, |process| process.and_callers()),
+    })
+}
+
+/// What is noted here, and stays so.
+fn noted(here: &Noted) -> Option<Rc<PanicInfo>> {
+    let panic = here.take();
+    here.set(panic.clone());
+    panic
+}
+
 /// Runs code and catches its panic. What the code had borrowed mutably must be thrown away afterwards, or be
 /// consistent after every statement: that is what the callers see to, hence the assertion.
-pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Caught> {
+pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Rc<PanicInfo>> {
     let (mut run, mut outcome) = (Some(run), None);
     catch_any(&mut || outcome = run.take().map(|run| run()))?;
     Ok(outcome.expect("what did not panic has run"))
@@ -73,7 +79,7 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Caught> {
 
 /// The one place where panics are caught, whatever runs, but for destructors.
 #[inline(never)]
-fn catch_any(run: &mut dyn FnMut()) -> Result<(), Caught> {
+fn catch_any(run: &mut dyn FnMut()) -> Result<(), Rc<PanicInfo>> {
     let around = HELD.take();
     DEPTH.set(DEPTH.get() + 1);
     let outcome = catch_unwind(AssertUnwindSafe(run));
@@ -93,60 +99,37 @@ fn catch_any(run: &mut dyn FnMut()) -> Result<(), Caught> {
 ///
 /// impl Drop for Lock {
 ///     fn drop(&mut self) {
-///         tinkex_supervise::destructor(self, |lock| lock.0.borrow_mut().retain(|held| *held != lock.1));
+///         tinkex_supervise::destructor(&mut || self.0.borrow_mut().retain(|held| *held != self.1));
 ///     }
 /// }
 /// ```
 #[inline(never)]
-pub fn destructor<T>(of: T, run: fn(T)) {
-    let mut of = Some(of);
-    hold_back(&mut || {
-        if let Some(of) = of.take() {
-            run(of);
-        }
-    });
-}
-
-#[inline(never)]
-fn hold_back(run: &mut dyn FnMut()) {
-    let unwinding = NOTED.with_borrow(Clone::clone);
+pub fn destructor(run: &mut dyn FnMut()) {
+    let unwinding = NOTED.with(noted);
     if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
         let caught = caught(payload);
         NOTED.set(unwinding);
         // Outside of what is caught nobody asks for it: there the former hook has had its say.
-        HELD.with_borrow_mut(|held| _ = held.get_or_insert(caught));
+        HELD.set(HELD.take().or(Some(caught)));
     }
 }
 
-fn caught(payload: Box<dyn Any + Send>) -> Caught {
-    let noted = NOTED.take().unwrap_or_else(|| {
-        let text = payload.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let literal = is_literal(&*payload);
-        Caught { message: text.unwrap_or(NO_TEXT).into(), literal, place: NO_PLACE.into() }
-    });
+fn caught(payload: Box<dyn Any + Send>) -> Rc<PanicInfo> {
+    let panic = NOTED.take().unwrap_or_else(|| known(&*payload, None));
     // A payload may have a destructor that panics, with a payload that has one: the second is left alone.
     DEPTH.set(DEPTH.get() + 1);
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
     DEPTH.set(DEPTH.get() - 1);
-    noted
-}
-
-/// A message that was formatted is a `String`.
-fn is_literal(payload: &dyn Any) -> bool {
-    payload.is::<&'static str>()
+    panic
 }
 
 /// The panic of the process that runs now: while it unwinds, or is held back, and while what it held is dropped. For
 /// destructors that tell somebody else what became of the work.
 pub fn under_way() -> Option<Rc<PanicInfo>> {
     let process = Process::current()?;
-    process.crash().or_else(|| {
-        let caught = NOTED.with_borrow(Clone::clone).or_else(|| HELD.with_borrow(Clone::clone))?;
-        Some(Rc::new(process.panic_info(caught, false)))
-    })
+    process.crash().or_else(|| NOTED.with(noted)).or_else(|| HELD.with(noted))
 }
 
 /// Runs code and catches its panic, for a process that handles one message after another and must survive a panic over
@@ -154,13 +137,12 @@ pub fn under_way() -> Option<Rc<PanicInfo>> {
 ///
 /// Inside of a process it is [reported](Report::Contained).
 pub fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Rc<PanicInfo>> {
-    catch(run).map_err(|caught| {
-        let Some(process) = Process::current() else { return Rc::new(caught.into_info(Vec::new(), false)) };
-        let panic = Rc::new(process.panic_info(caught, false));
+    let outcome = catch(run);
+    if let (Err(panic), Some(process)) = (&outcome, Process::current()) {
         let reason = Exit::Panic(panic.clone());
         process.system.report(Report::Contained { process: process.name.clone(), reason });
-        panic
-    })
+    }
+    outcome
 }
 
 #[cfg(test)]
@@ -169,7 +151,7 @@ mod tests {
 
     #[test]
     fn outside_of_what_is_caught_the_hook_before_has_its_say() {
-        let inner = catch(|| catch(|| panic!("inner")).map_err(|caught| (caught.message, DEPTH.get())));
+        let inner = catch(|| catch(|| panic!("inner")).map_err(|panic| (panic.message.clone(), DEPTH.get())));
         assert_eq!(inner.map_err(|_| ()), Ok(Err(("inner".into(), 1))));
         assert_eq!(DEPTH.get(), 0);
     }

@@ -143,7 +143,7 @@ impl Future for Monitor {
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        destructor(self, |monitor| monitor.process.watchers.leave(monitor.key));
+        destructor(&mut || self.process.watchers.leave(self.key));
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     future::Future,
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Context as TaskContext, Poll, Waker},
     time::Duration,
 };
@@ -16,13 +16,14 @@ use crate::{
     callers::Callers,
     cancel::CancelToken,
     context::Context,
-    exit::{Exit, PanicInfo},
+    exit::{Exit, IntoExit, PanicInfo},
     faults,
-    panics::{self, Caught, destructor},
+    panics::{self, destructor},
     pid::{Kind, Pid, State},
     report::Report,
-    runtime::LocalBoxFuture,
+    shell::Shell,
     system::System,
+    tasks::Tasks,
     waiters::Waiters,
 };
 
@@ -30,7 +31,21 @@ use self::rare::Rare;
 pub(crate) use self::rare::Wait;
 
 /// What a process starts from: called in its first poll, so that a panic of it is the process's own.
-pub(crate) type Body = Box<dyn FnOnce(Context) -> LocalBoxFuture<'static, Exit>>;
+pub(crate) type Body = Box<dyn FnOnce(Context) -> Pin<Box<dyn Life>>>;
+
+/// A future of whatever type, that ends as a process may.
+pub(crate) trait Life {
+    fn poll_exit(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Exit>>;
+}
+
+impl<Fut: Future> Life for Fut
+where
+    Fut::Output: IntoExit,
+{
+    fn poll_exit(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Exit>> {
+        self.poll(cx).map(IntoExit::into_exit)
+    }
+}
 
 /// Who started a process and hears of it. Each call comes at most once for a process, `exited` exactly once.
 pub(crate) trait Owner {
@@ -51,16 +66,16 @@ pub(crate) struct Start {
     pub(crate) restarts: u32,
     /// No init phase: it is running from the start.
     pub(crate) ready_at_once: bool,
-    pub(crate) owner: Rc<dyn Owner>,
+    /// None of one that stands alone: whoever started it watches it through its pid.
+    pub(crate) owner: Option<Rc<dyn Owner>>,
     pub(crate) body: Body,
 }
 
-/// The owner of a process that stands alone: whoever started it watches it through its pid.
-pub(crate) struct Nobody;
-
-impl Owner for Nobody {
-    fn ready(self: Rc<Self>, _: &Rc<Process>, _: Option<Rc<dyn Any>>) {}
-    fn exited(self: Rc<Self>, _: &Rc<Process>, _: Exit) {}
+/// What keeps the processes below a supervisor.
+#[derive(Clone)]
+pub(crate) enum Keeper {
+    Children(Weak<Shell>),
+    Tasks(Weak<Tasks>),
 }
 
 pub(crate) struct Process {
@@ -79,35 +94,23 @@ pub(crate) struct Process {
     exit: OnceCell<Exit>,
     owner: RefCell<Option<Rc<dyn Owner>>>,
     pub(crate) watchers: Waiters,
-    /// `None` while it is polled or dropped, and once it is gone.
+    /// `None` while it is polled or dropped, further up this very stack, and once it is gone.
     work: Cell<Option<Work>>,
-    /// Its future is being polled or dropped right now, further up this very stack.
-    busy: Cell<bool>,
+    /// Its work is being dropped, or was.
+    dropped: Cell<bool>,
+    /// The panic for which its work is being dropped.
+    crash: OnceCell<Rc<PanicInfo>>,
     /// Wakes the executor's task, so that it ends when the work was dropped from outside.
     waker: Cell<Option<Waker>>,
+    /// Of a supervisor, from the start of its first poll.
+    keeper: OnceCell<Keeper>,
     rare: RefCell<Option<Box<Rare>>>,
 }
 
-/// The future, or what it will be made from; and its share in the count of live futures, which ends with it.
-struct Work {
-    stage: Stage,
-    _counted: Counted,
-}
-
-enum Stage {
+/// The future, or what it will be made from.
+enum Work {
     Unstarted(Body),
-    Started(LocalBoxFuture<'static, Exit>),
-}
-
-struct Counted(System);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        destructor(&self.0, |system| {
-            system.count_future(false);
-            faults::point("task drop");
-        });
-    }
+    Started(Pin<Box<dyn Life>>),
 }
 
 thread_local! {
@@ -132,14 +135,13 @@ pub(crate) fn spawn(system: &System, start: Start) -> Pid {
         callers: start.callers,
         ready: Cell::new(start.ready_at_once),
         exit: OnceCell::new(),
-        owner: RefCell::new(Some(start.owner)),
+        owner: RefCell::new(start.owner),
         watchers: Waiters::default(),
-        work: Cell::new(Some(Work {
-            stage: Stage::Unstarted(start.body),
-            _counted: Counted(system.clone()),
-        })),
-        busy: Cell::new(false),
+        work: Cell::new(Some(Work::Unstarted(start.body))),
+        dropped: Cell::new(false),
+        crash: OnceCell::new(),
         waker: Cell::new(None),
+        keeper: OnceCell::new(),
         rare: RefCell::default(),
     });
     system.register(&process);
@@ -149,7 +151,7 @@ pub(crate) fn spawn(system: &System, start: Start) -> Pid {
 
 impl Process {
     pub(crate) fn current() -> Option<Rc<Self>> {
-        CURRENT.with(|current| current.borrow().clone())
+        CURRENT.with_borrow(Clone::clone)
     }
 
     pub(crate) fn state(&self) -> State {
@@ -185,6 +187,16 @@ impl Process {
         self.exit.get().is_some()
     }
 
+    /// Whether its work is being dropped.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.dropped.get()
+    }
+
+    /// The panic for which its work is being dropped.
+    pub(crate) fn crash(&self) -> Option<Rc<PanicInfo>> {
+        self.crash.get().cloned()
+    }
+
     pub(crate) fn exit_reason(&self) -> Option<Exit> {
         self.exit.get().cloned()
     }
@@ -200,69 +212,48 @@ impl Process {
         if self.exit.get().is_some() {
             return;
         }
-        if self.busy.get() {
-            self.rare(|rare| {
-                // The first counts.
-                rare.ordered.get_or_insert(exit);
-            });
-            return;
-        }
-        let exit = self.discard(self.work.take(), exit);
-        self.finish(exit);
+        let Some(work) = self.work.take() else {
+            // It ends with this as soon as it yields. The first counts.
+            return self.rare(|rare| _ = rare.ordered.get_or_insert(exit));
+        };
+        self.end(work, exit);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    /// Drops the work; a destructor that panics makes the exit a panic.
-    fn discard(self: &Rc<Self>, work: Option<Work>, exit: Exit) -> Exit {
-        if let Exit::Panic(crash) = &exit {
-            self.rare(|rare| rare.crash = Some(crash.clone()));
-        }
-        match self.enter(|| drop(work)) {
-            Err(caught) if exit.panic().is_none() => self.panicked(caught, true),
-            _ => exit,
-        }
-    }
-
     /// Runs code of this process: under its name, its panics caught.
-    fn enter<T>(self: &Rc<Self>, run: impl FnOnce() -> T) -> Result<T, Caught> {
-        let former = CURRENT.with(|current| current.replace(Some(self.clone())));
-        let was_busy = self.busy.replace(true);
+    fn enter<T>(self: &Rc<Self>, run: impl FnOnce() -> T) -> Result<T, Rc<PanicInfo>> {
+        let former = CURRENT.replace(Some(self.clone()));
         let outcome = panics::catch(run);
-        self.busy.set(was_busy);
-        CURRENT.with(|current| current.replace(former));
+        CURRENT.set(former);
         outcome
     }
 
-    pub(crate) fn panicked(&self, caught: Caught, in_destructor: bool) -> Exit {
-        Exit::Panic(Rc::new(self.panic_info(caught, in_destructor)))
-    }
-
-    /// What is known of a panic of this process.
-    pub(crate) fn panic_info(&self, caught: Caught, in_destructor: bool) -> PanicInfo {
-        caught.into_info(self.and_callers(), in_destructor)
-    }
-
-    /// The exit, once. All that hear of it do so in this order: the tree, the owner, the linked, the monitors.
-    fn finish(self: &Rc<Self>, exit: Exit) {
-        if self.exit.set(exit.clone()).is_err() {
-            return;
+    /// Drops the work, which comes to its end once; a destructor that panics makes the exit a panic. All that hear of
+    /// the exit do so in this order: the tree, the owner, the linked, the monitors.
+    fn end(self: &Rc<Self>, work: Work, mut exit: Exit) {
+        self.dropped.set(true);
+        if let Exit::Panic(crash) = &exit {
+            let _ = self.crash.set(crash.clone());
         }
-        let (at_end, links) =
-            self.rare.take().map_or_else(Default::default, |rare| (rare.at_end, rare.links));
-        for undo in at_end {
-            // What it drops may do anything.
-            let _ = panics::catch(undo);
+        let dropped = self.enter(|| {
+            drop(work);
+            faults::point("task drop");
+        });
+        if let (Err(panic), None) = (dropped, self.crash.get()) {
+            exit = Exit::Panic(panic);
         }
+        let exit = self.exit.get_or_init(|| exit);
+        self.system.count_future(false);
         self.system.unregister(self);
         if let Some(owner) = self.owner.take() {
             owner.exited(self, exit.clone());
         }
-        for linked in links {
-            linked.0.rare(|rare| rare.links.retain(|link| !Rc::ptr_eq(&link.0, self)));
-            if !exit.is_graceful() {
-                linked.kill(exit.clone());
+        if let Some(rare) = self.rare.take() {
+            for last in rare.at_end {
+                // What it drops may do anything.
+                let _ = panics::catch(|| (last.does)(exit));
             }
         }
         self.watchers.wake_all();
@@ -273,13 +264,13 @@ impl Process {
         let began = self.system.slow_poll().map(|limit| (limit, self.system.now()));
         let polled = self.enter(|| {
             faults::point("task poll");
-            if let Stage::Unstarted(body) = &mut work.stage {
+            if let Work::Unstarted(body) = &mut work {
                 let body = std::mem::replace(body, Box::new(|_| unreachable!("a body is taken once")));
-                work.stage = Stage::Started(body(Context(self.clone())));
+                work = Work::Started(body(Context(self.clone())));
             }
-            match &mut work.stage {
-                Stage::Started(future) => future.as_mut().poll(cx),
-                Stage::Unstarted(_) => unreachable!("it was started above"),
+            match &mut work {
+                Work::Started(life) => life.as_mut().poll_exit(cx),
+                Work::Unstarted(_) => unreachable!("it was started above"),
             }
         });
         if let Some((limit, began)) = began {
@@ -297,13 +288,14 @@ impl Process {
                 }
                 Some(ordered) => ordered,
             },
+            Ok(Poll::Ready(None)) if self.stop.is_cancelled() => Exit::Shutdown,
+            Ok(Poll::Ready(None)) => Exit::Normal,
             // Only a start can come to nothing.
-            Ok(Poll::Ready(Exit::Ignore)) if self.ready.get() => Exit::Normal,
-            Ok(Poll::Ready(exit)) => exit,
-            Err(caught) => self.panicked(caught, false),
+            Ok(Poll::Ready(Some(Exit::Ignore))) if self.ready.get() => Exit::Normal,
+            Ok(Poll::Ready(Some(exit))) => exit,
+            Err(panic) => Exit::Panic(panic),
         };
-        let exit = self.discard(Some(work), exit);
-        self.finish(exit);
+        self.end(work, exit);
         Poll::Ready(())
     }
 }
@@ -321,6 +313,6 @@ impl Future for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        destructor(&self.0, |process| process.kill(Exit::Killed));
+        destructor(&mut || self.0.kill(Exit::Killed));
     }
 }

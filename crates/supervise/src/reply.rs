@@ -72,7 +72,8 @@ impl<R> Reply<R> {
 
 impl<R> Drop for Reply<R> {
     fn drop(&mut self) {
-        destructor(&self.0.ends, |ends| {
+        let ends = &self.0.ends;
+        destructor(&mut || {
             ends.closed.set(true);
             if let Some(reader) = ends.reader.take() {
                 reader.wake();
@@ -98,7 +99,8 @@ impl<R> Future for Answer<R> {
 
 impl<R> Drop for Answer<R> {
     fn drop(&mut self) {
-        destructor(&self.0.ends, |ends| {
+        let ends = &self.0.ends;
+        destructor(&mut || {
             ends.closed.set(true);
             // What the waker holds may hold the reply.
             ends.reader.take();

@@ -1,6 +1,11 @@
 //! Where a supervisor's runs come and go: what it was told, and the run that there is.
 
-use std::{cell::RefCell, future::Future, rc::Rc};
+use std::{
+    cell::RefCell,
+    future::{Future, ready},
+    pin::Pin,
+    rc::Rc,
+};
 
 use crate::{
     answers::{Answering, ChildError, ChildInfo},
@@ -10,8 +15,7 @@ use crate::{
     machine::{Machine, Request},
     panics::destructor,
     pid::{Kind, Pid},
-    process::{self, Nobody, Start},
-    runtime::LocalBoxFuture,
+    process::{self, Life, Start},
     shell::Shell,
     spec::{AutoShutdown, ChildSpec, Intensity, SpecError, Strategy, check_children},
     system::System,
@@ -105,12 +109,12 @@ impl Seat {
         self.shell().map(|shell| shell.pid())
     }
 
-    fn run(self: Rc<Self>, ctx: Context) -> LocalBoxFuture<'static, Exit> {
+    fn run(self: Rc<Self>, ctx: Context) -> Pin<Box<dyn Life>> {
         if self.current.borrow().is_some() {
-            return Box::pin(async { Exit::from("this supervisor runs already") });
+            return Box::pin(ready(Exit::from("this supervisor runs already")));
         }
         let plan = self.plan.borrow();
-        let shell = Shell::new(self.name.clone(), &ctx, (self.make)(&plan), &plan.children);
+        let shell = Shell::new(ctx, (self.make)(&plan), &plan.children);
         drop(plan);
         self.current.replace(Some(shell.clone()));
         shell.run(Vacate(self))
@@ -122,7 +126,7 @@ pub(crate) struct Vacate(Rc<Seat>);
 
 impl Drop for Vacate {
     fn drop(&mut self) {
-        destructor(&self.0, |seat| _ = seat.current.take());
+        destructor(&mut || _ = self.0.current.take());
     }
 }
 
@@ -136,7 +140,7 @@ pub(crate) fn start_root(system: &System, name: Rc<str>, kind: Kind, body: proce
         generation: 0,
         restarts: 0,
         ready_at_once: false,
-        owner: Rc::new(Nobody),
+        owner: None,
         body,
     };
     process::spawn(system, start)

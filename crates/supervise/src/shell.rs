@@ -6,6 +6,7 @@ use std::{
     any::Any,
     cell::{Cell, RefCell},
     collections::VecDeque,
+    future::ready,
     rc::Rc,
     task::{Context as TaskContext, Poll, Waker},
     vec,
@@ -21,16 +22,15 @@ use crate::{
     machine::{Answer, Effect, Event, Key, Machine, Phase, Request, Token, Which},
     map::Map,
     pid::{Pid, State},
-    process::{self, Owner, Process, Start},
+    process::{self, Keeper, Owner, Process, Start},
     reply::{Reply, reply},
     report::Report,
-    spec::{ChildSpec, Meta, Restart},
+    spec::{ChildSpec, Factory, Meta, Restart},
     tree::Node,
 };
 
 /// One run of a supervisor.
 pub(crate) struct Shell {
-    name: Rc<str>,
     ctx: Context,
     /// The callers of its children.
     calling: Rc<Callers>,
@@ -49,39 +49,32 @@ struct Desk {
     events: VecDeque<Event>,
     /// What is left to do of the last step.
     effects: vec::IntoIter<Effect>,
-    slots: Map<Key, Slot>,
-    callers: Map<Token, Reply<Outcome>>,
+    slots: Map<Slot>,
+    callers: Map<Reply<Outcome>>,
     last_key: Key,
     last_token: Token,
 }
 
 /// What the shell keeps of a child.
 struct Slot {
-    spec: ChildSpec,
+    /// The machine has the same: there may be many children.
+    meta: Rc<Meta>,
+    /// `None` for a temporary child that was started: it is not made again.
+    factory: Option<Factory>,
     /// Its latest start.
     pid: Option<Pid>,
     info: Option<Rc<dyn Any>>,
 }
 
-/// The keys that children have who are there from the outset: 1, 2, …
-pub(crate) fn metas(children: &[ChildSpec]) -> impl Iterator<Item = (Key, Rc<Meta>)> {
-    (1..).zip(children.iter().map(|spec| spec.meta.clone()))
-}
-
 impl Shell {
-    pub(crate) fn new(
-        name: Rc<str>,
-        ctx: &Context,
-        machine: Box<dyn Machine>,
-        children: &[ChildSpec],
-    ) -> Rc<Self> {
-        let mut slots = Map::new();
-        for (key, spec) in (1..).zip(children) {
-            slots.insert(key, Slot { spec: spec.clone(), pid: None, info: None });
+    /// `children` are those that the machine begins with.
+    pub(crate) fn new(ctx: Context, machine: Box<dyn Machine>, children: &[ChildSpec]) -> Rc<Self> {
+        let mut slots = Map::default();
+        for ((key, child), spec) in machine.children().iter().zip(children) {
+            let (meta, factory) = (child.meta.clone(), spec.factory.clone());
+            slots.push(key, Slot { meta, factory, pid: None, info: None });
         }
         let shell = Rc::new(Self {
-            name,
-            ctx: ctx.clone(),
             calling: Callers::of(&ctx.0),
             desk: RefCell::new(Desk {
                 machine,
@@ -89,19 +82,16 @@ impl Shell {
                 effects: Vec::new().into_iter(),
                 last_key: slots.len() as Key,
                 slots,
-                callers: Map::new(),
+                callers: Map::default(),
                 last_token: Token::MIN,
             }),
             deadlines: RefCell::new(Deadlines::new(ctx.system().clone())),
             waker: Cell::default(),
             stepping: Cell::new(false),
             end: Cell::default(),
+            ctx,
         });
-        ctx.0.set_keeper(Rc::downgrade(&shell));
-        let events = Rc::downgrade(&shell);
-        ctx.show_queue("events", move || {
-            events.upgrade().map_or(0, |shell| shell.desk.borrow().events.len())
-        });
+        shell.ctx.0.set_keeper(Keeper::Children(Rc::downgrade(&shell)));
         shell
     }
 
@@ -111,27 +101,30 @@ impl Shell {
     /// place, to be tried again. The machine's step runs nobody else's code and has nothing that panics; should it
     /// do so nevertheless, its state can't be trusted any more, and the supervisor crashes, as it would in OTP.
     fn advance(self: &Rc<Self>, cx: &mut TaskContext<'_>) -> bool {
-        while self.desk.borrow().effects.len() > 0 {
-            faults::point("supervisor effect");
-            let effect = self.desk.borrow_mut().effects.next();
-            if let Some(effect) = effect {
-                self.perform(effect);
-            }
+        while let Some(effect) = self.next_effect() {
+            self.perform(effect);
         }
         while let Poll::Ready(timer) = self.deadlines.borrow_mut().poll_next(cx) {
             self.desk.borrow_mut().events.push_back(Event::TimeUp(timer));
         }
-        if self.desk.borrow().events.is_empty() {
-            return false;
-        }
-        faults::point("supervisor step");
         let now = self.ctx.system().now();
         let desk = &mut *self.desk.borrow_mut();
+        if !desk.events.is_empty() {
+            faults::point("supervisor step");
+        }
         let Some(event) = desk.events.pop_front() else { return false };
         self.stepping.set(true);
         desk.effects = desk.machine.step(now, event).into_iter();
         self.stepping.set(false);
         true
+    }
+
+    fn next_effect(&self) -> Option<Effect> {
+        let desk = &mut *self.desk.borrow_mut();
+        if desk.effects.len() > 0 {
+            faults::point("supervisor effect");
+        }
+        desk.effects.next()
     }
 
     fn perform(self: &Rc<Self>, effect: Effect) {
@@ -152,24 +145,24 @@ impl Shell {
             Effect::ClearTimer { timer } => self.deadlines.borrow_mut().clear(timer),
             Effect::Retry { key, generation } => self.post(Event::Retry { key, generation }),
             Effect::Forget { key } => {
-                let forgotten = self.desk.borrow_mut().slots.remove(&key);
+                let forgotten = self.desk.borrow_mut().slots.remove(key);
                 system.changed();
                 // What its factory has captured is dropped here, not borrowed, since it may do anything.
                 drop(forgotten);
             }
             Effect::Answer { token, answer } => {
-                let caller = self.desk.borrow_mut().callers.remove(&token);
+                let caller = self.desk.borrow_mut().callers.remove(token.get());
                 if let Some(caller) = caller {
                     // One who does not wait any more is not told.
                     let _ = caller.send(self.outcome(answer));
                 }
             }
             Effect::Report { context, offender, reason } => {
-                let supervisor = self.name.clone();
+                let supervisor = self.ctx.name().clone();
                 system.report(Report::Supervisor { supervisor, context, reason, offender });
             }
             Effect::Progress { key } => {
-                let (Some(pid), supervisor) = (self.pid_of(key), self.name.clone()) else { return };
+                let (Some(pid), supervisor) = (self.pid_of(key), self.ctx.name().clone()) else { return };
                 system.report(Report::Progress { supervisor, child: pid.name().clone(), pid });
             }
             Effect::Booted => self.ctx.ready(),
@@ -178,13 +171,13 @@ impl Shell {
     }
 
     fn start(self: &Rc<Self>, key: Key, generation: u32, restarts: u32) {
-        let Some(ChildSpec { meta, factory, .. }) = self.spec_of(key) else { return };
-        if meta.restart == Restart::Temporary
-            && let Some(slot) = self.desk.borrow_mut().slots.get_mut(&key)
-        {
-            // What it is made from may be large, and is not needed again. It is `factory`'s from here.
-            slot.spec.factory = None;
-        }
+        let (meta, factory) = {
+            let desk = &mut *self.desk.borrow_mut();
+            let Some(slot) = desk.slots.get_mut(key) else { return };
+            // What a temporary child is made from may be large, and is not needed again.
+            let temporary = slot.meta.restart == Restart::Temporary;
+            (slot.meta.clone(), if temporary { slot.factory.take() } else { slot.factory.clone() })
+        };
         let start = Start {
             name: meta.id.clone(),
             kind: meta.kind,
@@ -194,14 +187,14 @@ impl Shell {
             generation,
             restarts,
             ready_at_once: meta.ready_at_once,
-            owner: self.clone(),
+            owner: Some(self.clone()),
             body: Box::new(move |ctx| match factory {
                 Some(factory) => factory(ctx),
-                None => Box::pin(async { Exit::NoProcess }),
+                None => Box::pin(ready(Exit::NoProcess)),
             }),
         };
         let pid = process::spawn(self.ctx.system(), start);
-        let former = self.desk.borrow_mut().slots.get_mut(&key).map(|slot| {
+        let former = self.desk.borrow_mut().slots.get_mut(key).map(|slot| {
             let former = slot.pid.replace(pid);
             (former, slot.info.take())
         });
@@ -225,7 +218,7 @@ impl Shell {
         let token = {
             let desk = &mut *self.desk.borrow_mut();
             desk.last_token = desk.last_token.saturating_add(1);
-            desk.callers.insert(desk.last_token, reply);
+            desk.callers.push(desk.last_token.get(), reply);
             desk.last_token
         };
         self.post(Event::Ask(token, request));
@@ -234,11 +227,12 @@ impl Shell {
 
     /// Asks for the start of a child that is new to this supervisor.
     pub(crate) fn ask_for_start(&self, spec: ChildSpec) -> Answering {
-        let meta = spec.meta.clone();
+        let meta = Rc::new(spec.meta);
         let key = {
             let desk = &mut *self.desk.borrow_mut();
             desk.last_key += 1;
-            desk.slots.insert(desk.last_key, Slot { spec, pid: None, info: None });
+            let slot = Slot { meta: meta.clone(), factory: spec.factory, pid: None, info: None };
+            desk.slots.push(desk.last_key, slot);
             desk.last_key
         };
         self.ask(Request::Start { key, meta })
@@ -248,7 +242,7 @@ impl Shell {
         Err(match answer {
             Answer::Started { key } => {
                 let desk = self.desk.borrow();
-                let slot = desk.slots.get(&key);
+                let slot = desk.slots.get(key);
                 let started = slot.map(|slot| Started { pid: slot.pid.clone(), info: slot.info.clone() });
                 return Ok(started.unwrap_or_default());
             }
@@ -273,7 +267,7 @@ impl Shell {
     }
 
     pub(crate) fn pid_of(&self, key: Key) -> Option<Pid> {
-        self.desk.borrow().slots.get(&key).and_then(|slot| slot.pid.clone())
+        self.desk.borrow().slots.get(key).and_then(|slot| slot.pid.clone())
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<Key> {
@@ -290,7 +284,8 @@ impl Shell {
     }
 
     pub(crate) fn spec_of(&self, key: Key) -> Option<ChildSpec> {
-        self.desk.borrow().slots.get(&key).map(|slot| slot.spec.clone())
+        let desk = self.desk.borrow();
+        desk.slots.get(key).map(|slot| ChildSpec::kept(&slot.meta, slot.factory.clone()))
     }
 
     /// The children in start order, as the machine sees them.
@@ -312,6 +307,11 @@ impl Shell {
         infos
     }
 
+    /// How many events wait.
+    pub(crate) fn events(&self) -> usize {
+        self.desk.borrow().events.len()
+    }
+
     /// The children that don't run, as lines of the tree.
     pub(crate) fn absent(&self) -> Vec<Node> {
         let desk = self.desk.borrow();
@@ -320,7 +320,7 @@ impl Shell {
             if let Some(pid) = &slot.pid
                 && !pid.is_alive()
             {
-                let waits = desk.machine.children().phase(*key) == Some(Phase::Restarting);
+                let waits = desk.machine.children().phase(key) == Some(Phase::Restarting);
                 nodes.push(Node::of(&pid.0, if waits { State::Restarting } else { State::Stopped }));
             }
         }
@@ -330,7 +330,7 @@ impl Shell {
 
 impl Owner for Shell {
     fn ready(self: Rc<Self>, process: &Rc<Process>, info: Option<Rc<dyn Any>>) {
-        if let Some(slot) = self.desk.borrow_mut().slots.get_mut(&process.key) {
+        if let Some(slot) = self.desk.borrow_mut().slots.get_mut(process.key) {
             slot.info = info;
         }
         self.post(Event::Ready { key: process.key, generation: process.generation });

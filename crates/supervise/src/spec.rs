@@ -1,20 +1,8 @@
 //! What a supervisor is told about a child and about itself, checked before anything starts.
 
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    rc::Rc,
-    task::{Context as TaskContext, Poll, ready},
-    time::Duration,
-};
+use std::{fmt, future::Future, pin::Pin, rc::Rc, time::Duration};
 
-use crate::{
-    context::Context,
-    exit::{Exit, IntoExit},
-    pid::Kind,
-    runtime::LocalBoxFuture,
-};
+use crate::{context::Context, exit::IntoExit, pid::Kind, process::Life};
 
 /// When a child that ended is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,7 +74,7 @@ impl Default for Intensity {
     }
 }
 
-pub(crate) type Factory = Rc<dyn Fn(Context) -> LocalBoxFuture<'static, Exit>>;
+pub(crate) type Factory = Rc<dyn Fn(Context) -> Pin<Box<dyn Life>>>;
 
 /// How to make a child, and how to treat it. Clones make the same child.
 ///
@@ -106,14 +94,14 @@ pub(crate) type Factory = Rc<dyn Fn(Context) -> LocalBoxFuture<'static, Exit>>;
 /// ```
 #[derive(Clone)]
 pub struct ChildSpec {
-    pub(crate) meta: Rc<Meta>,
+    pub(crate) meta: Meta,
     /// `None` for a temporary child that was started: it is not made again.
     pub(crate) factory: Option<Factory>,
     /// What is wrong with the supervisor that this child is.
     fault: Option<Box<SpecError>>,
 }
 
-/// What a spec says beside how the child is made. One for all that know of the child: there may be many.
+/// What a spec says beside how the child is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
     pub(crate) id: Rc<str>,
@@ -123,35 +111,6 @@ pub(crate) struct Meta {
     pub(crate) significant: bool,
     pub(crate) start_timeout: Option<Duration>,
     pub(crate) ready_at_once: bool,
-}
-
-/// A future of whatever type, that ends as a child may.
-trait Work {
-    fn poll_exit(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Exit>>;
-}
-
-impl<Fut: Future> Work for Fut
-where
-    Fut::Output: IntoExit,
-{
-    fn poll_exit(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Exit>> {
-        self.poll(cx).map(IntoExit::into_exit)
-    }
-}
-
-/// The life of a child.
-struct Worker {
-    work: Pin<Box<dyn Work>>,
-    ctx: Context,
-}
-
-impl Future for Worker {
-    type Output = Exit;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Exit> {
-        let exit = ready!(self.work.as_mut().poll_exit(cx));
-        Poll::Ready(exit.unwrap_or(if self.ctx.is_stopping() { Exit::Shutdown } else { Exit::Normal }))
-    }
 }
 
 impl ChildSpec {
@@ -166,15 +125,12 @@ impl ChildSpec {
         Fut: Future + 'static,
         Fut::Output: IntoExit,
     {
-        let factory = move |ctx: Context| -> LocalBoxFuture<'static, Exit> {
-            let work = Box::pin(factory(ctx.clone()));
-            Box::pin(Worker { work, ctx })
-        };
+        let factory = move |ctx| -> Pin<Box<dyn Life>> { Box::pin(factory(ctx)) };
         Self::from_factory(id.into(), Kind::Worker, Rc::new(factory))
     }
 
     pub(crate) fn from_factory(id: Rc<str>, kind: Kind, factory: Factory) -> Self {
-        let meta = Rc::new(Meta {
+        let meta = Meta {
             id,
             kind,
             restart: Restart::default(),
@@ -182,14 +138,13 @@ impl ChildSpec {
             significant: false,
             start_timeout: None,
             ready_at_once: false,
-        });
+        };
         Self { meta, factory: Some(factory), fault: None }
     }
 
-    /// As long as nobody shares it, it is changed in place.
-    #[inline(never)]
-    fn meta(&mut self) -> &mut Meta {
-        Rc::make_mut(&mut self.meta)
+    /// What a supervisor has kept of one.
+    pub(crate) fn kept(meta: &Meta, factory: Option<Factory>) -> Self {
+        Self { meta: meta.clone(), factory, fault: None }
     }
 
     /// The spec of a supervisor that was told this, whatever comes of the check.
@@ -200,34 +155,34 @@ impl ChildSpec {
 
     /// When it is started again. Permanent unless said.
     pub fn restart(mut self, restart: Restart) -> Self {
-        self.meta().restart = restart;
+        self.meta.restart = restart;
         self
     }
 
     /// How it is ended. Five seconds unless said; for supervisors, infinity.
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
-        self.meta().shutdown = shutdown;
+        self.meta.shutdown = shutdown;
         self
     }
 
     /// Whether its end counts for its supervisor's [`AutoShutdown`]: a transient child's graceful end, a temporary
     /// child's any end.
     pub fn significant(mut self, significant: bool) -> Self {
-        self.meta().significant = significant;
+        self.meta.significant = significant;
         self
     }
 
     /// Ends the init phase by force: a child that is not ready in time is killed, its start has failed with
     /// [`Exit::Timeout`]. Without it there is no limit, as in OTP.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
-        self.meta().start_timeout = Some(timeout);
+        self.meta.start_timeout = Some(timeout);
         self
     }
 
     /// A child without init phase: it counts as started before its first poll, and need not call
     /// [`Context::ready`].
     pub fn ready_at_once(mut self) -> Self {
-        self.meta().ready_at_once = true;
+        self.meta.ready_at_once = true;
         self
     }
 

@@ -97,8 +97,8 @@ where
 
 impl<I, T, F> Drop for TaskStream<I, T, F> {
     fn drop(&mut self) {
-        destructor(&self.under_way, |tasks| {
-            for task in tasks {
+        destructor(&mut || {
+            for task in &self.under_way {
                 task.kill();
             }
         });

@@ -8,7 +8,6 @@ use crate::{
     machine::{Machine, Request, Which, ordered::Ordered},
     pid::Pid,
     seat::{Plan, Seat, stop},
-    shell::metas,
     spec::{AutoShutdown, ChildSpec, Intensity, SpecError, Strategy},
     system::System,
 };
@@ -46,7 +45,8 @@ use crate::{
 pub struct Supervisor(Rc<Seat>);
 
 fn machine(plan: &Plan) -> Box<dyn Machine> {
-    Box::new(Ordered::new(plan.strategy, plan.intensity, plan.auto_shutdown, metas(&plan.children)))
+    let metas = plan.children.iter().map(|spec| Rc::new(spec.meta.clone()));
+    Box::new(Ordered::new(plan.strategy, plan.intensity, plan.auto_shutdown, (1..).zip(metas)))
 }
 
 impl Supervisor {

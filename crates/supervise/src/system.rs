@@ -18,7 +18,7 @@ struct Inner {
     runtime: Rc<dyn Runtime>,
     last_id: Cell<u64>,
     live: Cell<usize>,
-    processes: RefCell<Map<u64, Rc<Process>>>,
+    processes: RefCell<Map<Rc<Process>>>,
     slow_poll: Cell<Option<Duration>>,
     listeners: RefCell<Vec<Listener>>,
     names: Names,
@@ -114,12 +114,12 @@ impl System {
     }
 
     pub(crate) fn register(&self, process: &Rc<Process>) {
-        self.0.processes.borrow_mut().insert(process.id, process.clone());
+        self.0.processes.borrow_mut().push(process.id, process.clone());
         self.changed();
     }
 
     pub(crate) fn unregister(&self, process: &Rc<Process>) {
-        self.0.processes.borrow_mut().remove(&process.id);
+        self.0.processes.borrow_mut().remove(process.id);
         self.changed();
     }
 

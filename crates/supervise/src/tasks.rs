@@ -14,7 +14,7 @@ use std::{
 use crate::{
     context::Context,
     exit::Exit,
-    handle::{TaskHandle, Ticket},
+    handle::{AtStart, TaskHandle, Ticket},
     map::Map,
     pid::{Kind, Pid},
     process::{self, Body, Owner, Process, Start},
@@ -53,7 +53,7 @@ use crate::{
 #[derive(Clone)]
 pub struct TaskSupervisor(Rc<Tasks>);
 
-struct Tasks {
+pub(crate) struct Tasks {
     name: Rc<str>,
     limit: Cell<usize>,
     queue: Cell<usize>,
@@ -70,8 +70,8 @@ struct TasksState {
     /// It has run, and doesn't run now.
     over: bool,
     last: u64,
-    running: Map<u64, Rc<Ticket>>,
-    queued: Map<u64, Rc<Ticket>>,
+    running: Map<Rc<Ticket>>,
+    queued: Map<Rc<Ticket>>,
 }
 
 impl TaskSupervisor {
@@ -132,7 +132,9 @@ impl TaskSupervisor {
         F: FnOnce(Context) -> Fut + 'static,
         Fut: Future<Output = T> + 'static,
     {
-        self.begin(name.into(), Process::current(), task)
+        let link = Process::current()
+            .map(|caller| -> AtStart { Box::new(move |pid| Process::link(&caller, &pid.0)) });
+        self.begin(name.into(), link, task)
     }
 
     /// Starts a task whose crash is nobody's but its handle's.
@@ -200,14 +202,14 @@ impl TaskSupervisor {
 
     /// Takes a task out of the queue, if it is there.
     pub(crate) fn unqueue(&self, ticket: &Ticket, exit: Exit) {
-        let queued = self.0.state.borrow_mut().queued.remove(&ticket.key.get());
+        let queued = self.0.state.borrow_mut().queued.remove(ticket.key.get());
         if let Some(queued) = queued {
             queued.give_up(exit);
             self.0.moved.wake_all();
         }
     }
 
-    fn begin<T, F, Fut>(&self, name: Rc<str>, linked: Option<Rc<Process>>, task: F) -> TaskHandle<T>
+    fn begin<T, F, Fut>(&self, name: Rc<str>, link: Option<AtStart>, task: F) -> TaskHandle<T>
     where
         T: 'static,
         F: FnOnce(Context) -> Fut + 'static,
@@ -216,7 +218,7 @@ impl TaskSupervisor {
         let value = Rc::new(Cell::new(None));
         let result = value.clone();
         let body: Body = Box::new(move |ctx| Box::pin(Task { future: Box::pin(task(ctx)), result }));
-        TaskHandle { ticket: self.0.enqueue(name, linked, body), value, supervisor: self.clone() }
+        TaskHandle { ticket: self.0.enqueue(name, link, body), value, supervisor: self.clone() }
     }
 }
 
@@ -247,8 +249,8 @@ impl Tasks {
         free
     }
 
-    fn enqueue(self: &Rc<Self>, name: Rc<str>, linked: Option<Rc<Process>>, body: Body) -> Rc<Ticket> {
-        let ticket = Rc::new(Ticket::new(name, linked, body));
+    fn enqueue(self: &Rc<Self>, name: Rc<str>, link: Option<AtStart>, body: Body) -> Rc<Ticket> {
+        let ticket = Rc::new(Ticket::new(name, link, body));
         let mut state = self.state.borrow_mut();
         let waits = state.open.is_none() || state.running.len() >= self.limit.get();
         let refused = if state.over {
@@ -264,7 +266,7 @@ impl Tasks {
         state.last += 1;
         let key = state.last;
         ticket.key.set(key);
-        state.queued.insert(key, ticket.clone());
+        state.queued.push(key, ticket.clone());
         drop(state);
         self.start_queued();
         ticket
@@ -278,9 +280,9 @@ impl Tasks {
                 return;
             }
             let Some(parent) = state.open.clone() else { return };
-            let Some(key) = state.queued.first_key_value().map(|(key, _)| *key) else { return };
-            let Some(ticket) = state.queued.remove(&key) else { return };
-            state.running.insert(key, ticket.clone());
+            let Some(key) = state.queued.first_key() else { return };
+            let Some(ticket) = state.queued.remove(key) else { return };
+            state.running.push(key, ticket.clone());
             drop(state);
             self.start(parent, key, &ticket);
         }
@@ -297,12 +299,12 @@ impl Tasks {
             generation: 0,
             restarts: 0,
             ready_at_once: true,
-            owner: self.clone(),
+            owner: Some(self.clone()),
             body,
         };
         let pid = process::spawn(&parent.0.system, start);
-        if let Some(linked) = &ticket.linked {
-            Process::link(linked, &pid.0);
+        if let Some(link) = ticket.link.take() {
+            link(&pid);
         }
         let _ = ticket.pid.set(pid);
     }
@@ -326,6 +328,12 @@ impl Tasks {
         }
     }
 
+    /// How many tasks are there, and where.
+    pub(crate) fn queues(&self) -> [(&'static str, usize); 2] {
+        let state = self.state.borrow();
+        [("running", state.running.len()), ("queued", state.queued.len())]
+    }
+
     fn pids(&self) -> Vec<Pid> {
         let mut pids = Vec::new();
         for ticket in self.state.borrow().running.values() {
@@ -341,7 +349,7 @@ impl Owner for Tasks {
     fn ready(self: Rc<Self>, _: &Rc<Process>, _: Option<Rc<dyn Any>>) {}
 
     fn exited(self: Rc<Self>, process: &Rc<Process>, exit: Exit) {
-        let ticket = self.state.borrow_mut().running.remove(&process.key);
+        let ticket = self.state.borrow_mut().running.remove(process.key);
         if !exit.is_graceful() {
             process.system.report(Report::TaskExited {
                 supervisor: self.name.clone(),

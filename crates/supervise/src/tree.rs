@@ -170,7 +170,7 @@ impl Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        destructor(self, |changes| changes.system.watchers().leave(changes.key));
+        destructor(&mut || self.system.watchers().leave(self.key));
     }
 }
 

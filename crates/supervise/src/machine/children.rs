@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Children {
     /// Keys ascend in start order.
-    by_key: Map<Key, Child>,
+    by_key: Map<Child>,
     last_timer: u64,
     pub(super) effects: Vec<Effect>,
 }
@@ -61,11 +61,11 @@ impl Child {
 
 impl Children {
     pub(crate) fn get(&self, key: Key) -> Option<&Child> {
-        self.by_key.get(&key)
+        self.by_key.get(key)
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Child> {
-        self.by_key.get_mut(&key)
+        self.by_key.get_mut(key)
     }
 
     pub(crate) fn phase(&self, key: Key) -> Option<Phase> {
@@ -87,22 +87,22 @@ impl Children {
         self.by_key.len()
     }
 
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&Key, &Child)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Child)> {
         self.by_key.iter()
     }
 
     /// The keys that are not before this one, in start order.
     pub(super) fn keys_from(&self, first: Key) -> Vec<Key> {
-        self.by_key.keys_from(&first).copied().collect()
+        self.by_key.keys_from(first)
     }
 
     pub(super) fn insert(&mut self, key: Key, meta: Rc<Meta>, token: Option<Token>) {
         let child = Child { meta, generation: 0, phase: Phase::Stopped, timer: None, token };
-        self.by_key.insert(key, child);
+        self.by_key.push(key, child);
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<Child> {
-        let child = self.by_key.remove(&key)?;
+        let child = self.by_key.remove(key)?;
         self.effect(Effect::Forget { key });
         Some(child)
     }

@@ -166,7 +166,7 @@ impl World {
         }
         for (key, child) in self.machine.children().iter() {
             let alive = matches!(child.phase, Phase::Running | Phase::Starting | Phase::Stopping);
-            assert!(!alive || self.live.contains_key(key), "child {key} is thought to be alive");
+            assert!(!alive || self.live.contains_key(&key), "child {key} is thought to be alive");
         }
     }
 

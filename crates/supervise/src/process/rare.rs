@@ -1,34 +1,25 @@
 //! What few processes have, kept apart: there are many that have none of it.
 
-use std::{
-    borrow::Cow,
-    rc::{Rc, Weak},
-    time::Duration,
-};
+use std::{borrow::Cow, rc::Rc, time::Duration};
 
-use super::Process;
-use crate::{
-    exit::{Exit, PanicInfo},
-    pid::Pid,
-    shell::Shell,
-    tree::Node,
-};
+use super::{Keeper, Process};
+use crate::{exit::Exit, tree::Node};
 
 #[derive(Default)]
 pub(super) struct Rare {
     /// An exit that was ordered while it was busy.
     pub(super) ordered: Option<Exit>,
     pub(super) waiting: Option<Wait>,
-    /// The panic for which the work is being dropped.
-    pub(super) crash: Option<Rc<PanicInfo>>,
     /// Queues shown in the tree.
     pub(super) queues: Vec<(&'static str, Length)>,
-    /// What is to be undone when it ends.
-    pub(super) at_end: Vec<Box<dyn FnOnce()>>,
-    /// Processes that share its fate.
-    pub(super) links: Vec<Pid>,
-    /// Knows the children that don't run, if this is a supervisor.
-    pub(super) keeper: Option<Weak<Shell>>,
+    /// What is to be done when it has ended.
+    pub(super) at_end: Vec<AtEnd>,
+}
+
+pub(super) struct AtEnd {
+    /// The process that it is of, if that may end before.
+    of: Option<u64>,
+    pub(super) does: Box<dyn FnOnce(&Exit)>,
 }
 
 /// What somebody waits for, and since when.
@@ -53,7 +44,7 @@ impl Process {
     }
 
     pub(crate) fn queues(&self) -> Vec<(&'static str, usize)> {
-        let mut queues = Vec::new();
+        let mut queues = self.keeper.get().map_or_else(Vec::new, Keeper::queues);
         if let Some(rare) = &*self.rare.borrow() {
             for (name, length) in &rare.queues {
                 queues.push((*name, length()));
@@ -62,18 +53,18 @@ impl Process {
         queues
     }
 
-    /// Has this called when it ends, before anybody hears of it.
-    pub(crate) fn at_end(&self, undo: Box<dyn FnOnce()>) {
-        self.rare(|rare| rare.at_end.push(undo));
+    /// Has this called when it has ended, before anybody who watches it hears of that.
+    pub(crate) fn at_end(&self, of: Option<u64>, does: Box<dyn FnOnce(&Exit)>) {
+        self.rare(|rare| rare.at_end.push(AtEnd { of, does }));
     }
 
-    pub(crate) fn set_keeper(&self, keeper: Weak<Shell>) {
-        self.rare(|rare| rare.keeper = Some(keeper));
+    pub(crate) fn set_keeper(&self, keeper: Keeper) {
+        // A process is one supervisor.
+        let _ = self.keeper.set(keeper);
     }
 
     pub(crate) fn absent_children(&self) -> Vec<Node> {
-        let keeper = self.rare.borrow().as_ref().and_then(|rare| rare.keeper.as_ref()?.upgrade());
-        keeper.map_or_else(Vec::new, |keeper| keeper.absent())
+        self.keeper.get().map_or_else(Vec::new, Keeper::absent)
     }
 
     /// The names from the root of the tree down to it, with a `/` between.
@@ -93,11 +84,6 @@ impl Process {
         self.rare.borrow_mut().as_mut().and_then(|rare| rare.ordered.take())
     }
 
-    /// The panic for which its work is being dropped.
-    pub(crate) fn crash(&self) -> Option<Rc<PanicInfo>> {
-        self.rare.borrow().as_ref().and_then(|rare| rare.crash.clone())
-    }
-
     /// Binds two fates: a crash of one ends the other with the same exit. A graceful end does not.
     pub(crate) fn link(one: &Rc<Self>, other: &Rc<Self>) {
         if let Some(exit) = one.exit_reason() {
@@ -106,8 +92,35 @@ impl Process {
             }
             return;
         }
-        one.rare(|rare| rare.links.push(Pid(other.clone())));
-        other.rare(|rare| rare.links.push(Pid(one.clone())));
+        for (one, other) in [(one, other), (other, one)] {
+            let (id, linked) = (one.id, other.clone());
+            let end = Box::new(move |exit: &Exit| {
+                linked.rare(|rare| rare.at_end.retain(|last| last.of != Some(id)));
+                if !exit.is_graceful() {
+                    linked.kill(exit.clone());
+                }
+            });
+            one.at_end(Some(other.id), end);
+        }
+    }
+}
+
+impl Keeper {
+    /// The lengths of the supervisor's own queues.
+    fn queues(&self) -> Vec<(&'static str, usize)> {
+        match self {
+            Self::Children(shell) => shell.upgrade().map(|shell| vec![("events", shell.events())]),
+            Self::Tasks(tasks) => tasks.upgrade().map(|tasks| tasks.queues().into()),
+        }
+        .unwrap_or_default()
+    }
+
+    /// The children that don't run.
+    fn absent(&self) -> Vec<Node> {
+        match self {
+            Self::Children(shell) => shell.upgrade().map_or_else(Vec::new, |shell| shell.absent()),
+            Self::Tasks(_) => Vec::new(),
+        }
     }
 }
 
@@ -126,7 +139,7 @@ mod tests {
             for _ in 0..10 {
                 inner.spawn("linked", |_| async {}).await.expect("it ends well");
             }
-            ctx.0.rare(|rare| rare.links.len())
+            ctx.0.rare(|rare| rare.at_end.len())
         });
         assert_eq!(world.block_on(left), Ok(0));
     }

@@ -14,8 +14,8 @@ use crate::{
     exit::Exit,
     machine::Event,
     panics::{self, destructor},
+    process::Life,
     report::Report,
-    runtime::LocalBoxFuture,
     seat::Vacate,
 };
 
@@ -26,7 +26,7 @@ const PATIENCE: u32 = 3;
 
 impl Shell {
     /// The life of the supervisor's process. However it ends, no child outlives it, and then its seat is free.
-    pub(crate) fn run(self: Rc<Self>, vacate: Vacate) -> LocalBoxFuture<'static, Exit> {
+    pub(crate) fn run(self: Rc<Self>, vacate: Vacate) -> Pin<Box<dyn Life>> {
         let shutdown = Some(self.ctx.shutdown());
         Box::pin(Run { reaper: Reaper(self), shutdown, stumbles: 0, _vacate: vacate })
     }
@@ -66,9 +66,9 @@ impl Future for Run {
                         return Poll::Pending;
                     }
                 }
-                Err(caught) => {
-                    let reason = shell.ctx.0.panicked(caught, false);
-                    let process = shell.name.clone();
+                Err(panic) => {
+                    let reason = Exit::Panic(panic);
+                    let process = shell.ctx.name().clone();
                     shell.ctx.system().report(Report::Contained { process, reason: reason.clone() });
                     this.stumbles += 1;
                     if this.stumbles >= PATIENCE || shell.stepping.get() {
@@ -87,8 +87,8 @@ struct Reaper(Rc<Shell>);
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        destructor(&self.0, |shell| shell.kill_children());
-        destructor(&self.0, |shell| shell.clear());
+        destructor(&mut || self.0.kill_children());
+        destructor(&mut || self.0.clear());
     }
 }
 

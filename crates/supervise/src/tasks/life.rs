@@ -1,7 +1,7 @@
 //! The life of a task supervisor's process, and how it ends.
 
 use std::{
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     rc::Rc,
     task::{Context as TaskContext, Poll},
@@ -14,21 +14,19 @@ use crate::{
     deadlines::{Deadlines, TimerId},
     exit::Exit,
     panics::destructor,
-    runtime::LocalBoxFuture,
+    process::{Keeper, Life},
     spec::Shutdown,
     waiters::Key,
 };
 
 impl TaskSupervisor {
     /// The process of the supervisor.
-    pub(super) fn run(self, ctx: Context) -> LocalBoxFuture<'static, Exit> {
+    pub(super) fn run(self, ctx: Context) -> Pin<Box<dyn Life>> {
         if !self.0.open(ctx.pid()) {
-            return Box::pin(async { Exit::from("this task supervisor runs already") });
+            return Box::pin(ready(Exit::from("this task supervisor runs already")));
         }
         let reaper = Reaper(self.0.clone());
-        let waiting = self.clone();
-        ctx.show_queue("running", move || self.running());
-        ctx.show_queue("queued", move || waiting.queued());
+        ctx.0.set_keeper(Keeper::Tasks(Rc::downgrade(&self.0)));
         ctx.ready();
         reaper.0.start_queued();
         let asked = Some(ctx.shutdown());
@@ -80,7 +78,7 @@ struct Reaper(Rc<Tasks>);
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        destructor(&self.0, |tasks| tasks.close());
-        destructor(&self.0, |tasks| tasks.kill_all());
+        destructor(&mut || self.0.close());
+        destructor(&mut || self.0.kill_all());
     }
 }

@@ -24,7 +24,7 @@ struct HoldsBack(&'static str);
 
 impl Drop for HoldsBack {
     fn drop(&mut self) {
-        destructor(self.0, |message| panic!("{message}"));
+        destructor(&mut || panic!("{}", self.0));
     }
 }
 
@@ -108,8 +108,8 @@ fn in_a_destructor_that_holds_it_back_while_its_process_is_killed() {
     struct Tells(Rc<RefCell<String>>);
     impl Drop for Tells {
         fn drop(&mut self) {
-            destructor(&self.0, |told| {
-                told.replace(panic_under_way().expect("one is held back").message.to_string());
+            destructor(&mut || {
+                self.0.replace(panic_under_way().expect("one is held back").message.to_string());
             });
         }
     }
