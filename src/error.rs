@@ -13,7 +13,7 @@ use crate::store::{StoreError, StoreErrorKind};
 pub use tinkex_journal::Outcome;
 
 /// What kind of failure it is; JavaScript makes a class of each.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub enum Kind {
     /// An argument that can't be taken; `field` names it as the caller wrote it.
     InvalidArgument { field: String },
@@ -73,7 +73,7 @@ pub struct Error(Rc<Inner>);
 
 #[derive(Clone, Debug)]
 struct Inner {
-    kind: Kind,
+    kind: Rc<Kind>,
     message: String,
     outcome: Outcome,
     retryable: bool,
@@ -81,7 +81,7 @@ struct Inner {
 
 impl Error {
     fn new(kind: Kind, message: String, outcome: Outcome, retryable: bool) -> Error {
-        Error(Rc::new(Inner { kind, message, outcome, retryable }))
+        Error(Rc::new(Inner { kind: Rc::new(kind), message, outcome, retryable }))
     }
 
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Error {
@@ -246,7 +246,7 @@ impl Error {
     }
 
     pub fn status(&self) -> Option<u16> {
-        match self.0.kind {
+        match *self.0.kind {
             Kind::Api { status, .. } => Some(status),
             _ => None,
         }
