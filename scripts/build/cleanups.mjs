@@ -30,16 +30,18 @@ export function leaveMemory(module) {
 }
 
 const dealloc = /\bTlsf<.*>::deallocate$/;
-/** Drops a text or bytes that are shared. By how many nobody asks, so that one too many does no harm. */
-const sharedBytes = /drop_glue::<alloc(\[\w+\])?::rc::Rc<(str|\[u8\])>>/;
+/** Drops a text or bytes that are shared, or why something failed or ended: texts as well. By how many nobody asks, so that one too
+ * many does no harm. */
+const sharedTexts =
+  /drop_glue::<(alloc(\[\w+\])?::rc::Rc<(str|\[u8\])>|tinkex(\[\w+\])?::error::Error|tinkex_supervise(\[\w+\])?::exit::Exit)>/;
 
 /** The names of the functions that free memory and do nothing besides that could be seen. */
 function thoseThatFree(functions) {
   const names = functions.map(({ name }) => name);
-  for (const known of [dealloc, sharedBytes])
+  for (const known of [dealloc, sharedTexts])
     if (!names.some((name) => known.test(name)))
       throw new Error(`no function is called ${known} any more: see scripts/build/cleanups.mjs`);
-  const freeing = new Set(names.filter((name) => dealloc.test(name) || sharedBytes.test(name)));
+  const freeing = new Set(names.filter((name) => dealloc.test(name) || sharedTexts.test(name)));
   const others = functions.filter(({ all }) => !all.some((part) => acts(part)));
   for (let before = 0; before < freeing.size;) {
     before = freeing.size;
