@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex_protocol::RequestId;
 use tinkex_protocol::json::futures::{RequestType, RetrieveFuture};
@@ -16,7 +15,7 @@ use crate::platform::{HttpResponse, Level};
 use crate::transport::connections::Class;
 use crate::transport::delivery::Course;
 use crate::transport::retry::{Attempt, PATIENCE};
-use crate::transport::{Call, PAUSE_FOR_BILLING, Transport, unreadable_result};
+use crate::transport::{Call, Fetched, PAUSE_FOR_BILLING, Transport, unreadable_result};
 
 const POLL_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -34,14 +33,23 @@ pub enum Payload {
     Protobuf(Vec<u8>),
 }
 
-/// Waits for the result of `request`. When no poll gets through for longer than [`PATIENCE`], says so once through
-/// `impatient` and goes on.
+impl Payload {
+    pub fn of(Fetched { answer, .. }: Fetched) -> Payload {
+        match is_protobuf(content_type(&answer)) {
+            true => Payload::Protobuf(answer.body),
+            false => Payload::Json(answer.body),
+        }
+    }
+}
+
+/// Waits for the answer that has the result of `request`: a [`Payload`]. When no poll gets through for longer than [`PATIENCE`],
+/// says so once through `impatient` and goes on.
 pub fn retrieve(
     transport: &Transport,
     request: &RequestId,
     kind: RequestType,
     impatient: Box<dyn FnOnce(Error)>,
-) -> LocalBoxFuture<'static, Result<Payload, Error>> {
+) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
     poll(transport, request, kind, Impatience::Tells(impatient))
 }
 
@@ -50,7 +58,7 @@ pub fn retrieve_or_fail(
     transport: &Transport,
     request: &RequestId,
     kind: RequestType,
-) -> LocalBoxFuture<'static, Result<Payload, Error>> {
+) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
     poll(transport, request, kind, Impatience::Ends)
 }
 
@@ -59,7 +67,7 @@ fn poll(
     request: &RequestId,
     kind: RequestType,
     impatience: Impatience,
-) -> LocalBoxFuture<'static, Result<Payload, Error>> {
+) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
     let ask = RetrieveFuture { request_id: request.clone(), allow_metadata_only: false };
     let mut call = Call::post_json("retrieve_future", &ask)
         .class(Class::Poll)
@@ -78,16 +86,7 @@ fn poll(
         failures: 0,
         last_warned: None,
     };
-    let result = transport.deliver(call, Box::new(polls));
-    async move {
-        let answer = result.await?.answer;
-        Ok(if is_protobuf(content_type(&answer)) {
-            Payload::Protobuf(answer.body)
-        } else {
-            Payload::Json(answer.body)
-        })
-    }
-    .boxed_local()
+    transport.deliver(call, Box::new(polls))
 }
 
 /// What is done when no poll gets through for longer than [`PATIENCE`].

@@ -1,9 +1,8 @@
 //! The way of a numbered request to the server: sent as it is until the server takes it or refuses it for good.
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use tinkex_journal::lane::Refusal;
 use tinkex_protocol::json::futures::Submitted;
 
@@ -11,7 +10,7 @@ use crate::error::{Error, Kind, Outcome};
 use crate::platform::Level;
 use crate::transport::delivery::Course;
 use crate::transport::retry::{Attempt, PATIENCE, is_number_conflict};
-use crate::transport::{Call, PAUSE_FOR_BILLING, Transport};
+use crate::transport::{Call, Fetched, PAUSE_FOR_BILLING, Transport};
 
 /// Why the server did not take a request.
 pub enum Denied {
@@ -22,38 +21,39 @@ pub enum Denied {
 
 /// Sends the call until the server answers with a request id, or with a status that ends it. `unclear`: it was sent
 /// before, and what came of it is not known. When that takes longer than [`PATIENCE`], says so once through `impatient`
-/// and goes on.
-pub async fn submit(
+/// and goes on. [`taken`] reads what came of it.
+pub fn submit(
     transport: &Transport,
     call: Call,
     unclear: bool,
     impatient: Box<dyn FnOnce(Error)>,
-) -> Result<String, Denied> {
-    let unclear = Rc::new(Cell::new(unclear));
+) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
     let course = Submission {
         started: transport.platform().now(),
         transport: transport.clone(),
         path: call.path.clone(),
         retries: 0,
-        unclear: unclear.clone(),
+        unclear,
         impatient: Some(impatient),
     };
-    let taken = transport.deliver(call, Box::new(course)).await;
-    match taken.and_then(|taken| taken.read::<Submitted>()) {
+    transport.deliver(call, Box::new(course))
+}
+
+/// Under which id the server works on a request that was submitted, or why it does not.
+pub fn taken(answer: Result<Fetched, Error>) -> Result<String, Denied> {
+    match answer.and_then(|answer| answer.read::<Submitted>()) {
         Ok(taken) => Ok(taken.request_id.into_string()),
-        Err(error) => Err(denied(error, unclear.get())),
+        Err(error) => Err(denied(error)),
     }
 }
 
-fn denied(error: Error, unclear: bool) -> Denied {
+fn denied(error: Error) -> Denied {
     Denied::Refused(match error.kind() {
         Kind::Api { status, body } if is_number_conflict(*status, body.as_bytes()) => {
             Refusal::NumberUsed(error)
         }
-        // A server that knows the request would have said so to whomever it lets in.
-        Kind::Api { status: 401..=403, .. } if unclear => return Denied::Barred(error),
-        Kind::Api { status: 404 | 410, .. } if unclear => {
-            Refusal::Final(error.with_outcome(Outcome::Unknown))
+        Kind::Api { status: 401..=403, .. } if error.outcome() == Outcome::Unknown => {
+            return Denied::Barred(error);
         }
         _ => Refusal::Final(error),
     })
@@ -65,7 +65,7 @@ struct Submission {
     started: Duration,
     retries: u32,
     /// What came of an earlier try is not known.
-    unclear: Rc<Cell<bool>>,
+    unclear: bool,
     impatient: Option<Box<dyn FnOnce(Error)>>,
 }
 
@@ -77,10 +77,14 @@ impl Course for Submission {
             402 if transport.may_pause_for_billing() => Some(PAUSE_FOR_BILLING),
             _ => transport.pause_until_answered(attempt, self.retries),
         };
-        let Some(pause) = pause else { return Err(error) };
+        let Some(pause) = pause else {
+            // A server that knows the request would have said so to whomever it lets in.
+            let may_know = self.unclear && matches!(status, 401..=404 | 410);
+            return Err(if may_know { error.with_outcome(Outcome::Unknown) } else { error });
+        };
         self.retries += 1;
         if matches!(status, 0 | 408 | 500..) {
-            self.unclear.set(true);
+            self.unclear = true;
         }
         if transport.platform().now().saturating_sub(self.started) >= PATIENCE
             && let Some(impatient) = self.impatient.take()

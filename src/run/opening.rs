@@ -234,7 +234,7 @@ async fn start(
     let owner = owner(shared, number);
     let name = format!("incarnation {number}");
     let (service, tree) =
-        Service::tree(shared.service.clone(), name, Choice { owner, resume }, Some(fence.clone()), None);
+        Service::tree(shared.service.clone(), &name, Choice { owner, resume }, Some(fence.clone()), None);
     let started = shared.incarnations.start_child(tree.child().restart(Restart::Temporary)).await;
     match started.map(|started| started.pid) {
         Ok(Some(pid)) => Ok((service, pid)),

@@ -113,7 +113,7 @@ impl SamplingClient {
                         not_before = transport.platform().now() + transport.backoff(remakes);
                         remakes += 1;
                     }
-                    payload => return read(payload?, taken),
+                    answer => return read(answer?, taken),
                 }
             }
         }
@@ -210,8 +210,8 @@ impl Course for Submission {
     }
 }
 
-fn read(payload: Payload, taken: Submitted) -> Result<Sampled, Error> {
-    let Payload::Protobuf(bytes) = payload else {
+fn read(answer: Fetched, taken: Submitted) -> Result<Sampled, Error> {
+    let Payload::Protobuf(bytes) = Payload::of(answer) else {
         return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
     };
     let response = SampleResponse::decode(&bytes)

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::platform::Level;
 use crate::request::Progress;
 use crate::sampling::SamplingClient;
-use crate::store::words;
+use crate::store::deferred::words;
 use crate::training::TrainingClient;
 use crate::training::deferred::resume;
 use crate::transport::{Body, Call};

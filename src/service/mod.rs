@@ -134,7 +134,7 @@ impl Service {
     /// `fence`: see [`Session::new`].
     pub fn tree(
         shared: Shared,
-        name: impl Into<Rc<str>>,
+        name: &str,
         choice: Choice,
         fence: Option<Fence>,
         first: Option<ChildSpec>,
@@ -293,12 +293,16 @@ impl Service {
                 return error;
             }
             let Ok(served) = service.server_capabilities().await else { return error };
-            let served = served.supported_models.iter().filter_map(|model| model.model_name.as_deref());
-            let names: Vec<&str> = served.collect();
-            if names.contains(&&*base_model) {
-                return error;
+            let mut message = format!("\"{base_model}\" isn't served here; take one of");
+            let mut between = ": ";
+            for name in served.supported_models.iter().filter_map(|model| model.model_name.as_deref()) {
+                if name == base_model {
+                    return error;
+                }
+                message.push_str(between);
+                message.push_str(name);
+                between = ", ";
             }
-            let message = format!("\"{base_model}\" isn't served here; take one of: {}", names.join(", "));
             Error::invalid("baseModel", message).with_outcome(Outcome::Refused)
         }
         .boxed_local()

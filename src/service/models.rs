@@ -5,7 +5,6 @@ use std::cell::Cell;
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, ready};
 use tinkex_journal::lane::FIRST;
-use tinkex_protocol::chunking::ChunkLimits;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::training::{CreateModel, CreateModelResult, OptimizerConfig};
 use tinkex_protocol::{ModelId, ModelSeqId, RequestId};
@@ -24,7 +23,7 @@ use crate::training::dispatcher::Dispatcher;
 use crate::training::held::Begun;
 use crate::training::serving::Serving;
 use crate::transport::retry::Policy;
-use crate::transport::{Body, Call, read_result};
+use crate::transport::{Body, Call, Fetched, read_result};
 
 impl Service {
     /// Makes a new model at the server and a client for it.
@@ -56,11 +55,11 @@ impl Service {
             kind: RequestType::CreateModel,
         };
         progress.sent();
-        let (taken, payload) = match self.make(&ask).await {
+        let (taken, answer) = match self.make(&ask).await {
             Ok(made) => made,
             Err(error) => return Err(self.explain_base_model(error, base_model).await),
         };
-        let Payload::Json(bytes) = payload else {
+        let Payload::Json(bytes) = Payload::of(answer) else {
             return Err(Error::protocol("the server sent protobuf where a JSON result belongs"));
         };
         let made: CreateModelResult = read_result(&bytes)?;
@@ -85,12 +84,12 @@ impl Service {
     }
 
     /// Has the server make a model: gives the request that it took this as, and what came of it.
-    pub(super) fn make(&self, ask: &Ask) -> LocalBoxFuture<'static, Result<(RequestId, Payload), Error>> {
+    pub(super) fn make(&self, ask: &Ask) -> LocalBoxFuture<'static, Result<(RequestId, Fetched), Error>> {
         let (transport, kind, taken) = (self.transport().clone(), ask.kind, self.submit(ask));
         async move {
             let taken = taken.await?;
-            let payload = retrieve_or_fail(&transport, &taken, kind).await?;
-            Ok((taken, payload))
+            let answer = retrieve_or_fail(&transport, &taken, kind).await?;
+            Ok((taken, answer))
         }
         .boxed_local()
     }
@@ -140,12 +139,10 @@ impl Service {
         journal: Journal,
         begun: Begun,
     ) -> Making<TrainingClient> {
-        let service = self.clone();
+        let (client, tree) = self.training_client(model, journal, begun);
+        let (service, started) = (self.clone(), self.start_client(tree));
         async move {
-            let limits = service.0.session.limits().await?;
-            let (client, tree) = service.training_client(model, limits, journal, begun);
-            let pid = service.start_client(tree).await?;
-            let made = Made { client, pid };
+            let made = Made { client, pid: started.await? };
             let mut models = service.0.models.borrow_mut();
             models.retain(|open| open.pid.is_alive());
             models.push(made.clone());
@@ -158,7 +155,6 @@ impl Service {
     fn training_client(
         &self,
         model: ModelId,
-        limits: ChunkLimits,
         journal: Journal,
         begun: Begun,
     ) -> (TrainingClient, Supervisor) {
@@ -177,12 +173,11 @@ impl Service {
             lane,
             calls: held,
             running: Default::default(),
-            news: Default::default(),
             later: Vec::new(),
             flushes: 0,
         };
         let session = self.0.session.clone();
-        let client = TrainingClient::new(model, session, limits, address, calls.clone(), pending);
+        let client = TrainingClient::new(model, session, address, calls.clone(), pending);
         // Taken by the first start; there is no second, since what it knew died with it.
         let parts = Cell::new(Some((Box::new(dispatcher), inbox)));
         let dispatcher = ChildSpec::new("dispatcher", move |ctx| match parts.take() {

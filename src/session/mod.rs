@@ -187,6 +187,11 @@ impl Session {
         .boxed_local()
     }
 
+    /// The same of a session that is open, or was.
+    pub fn known_limits(&self) -> ChunkLimits {
+        self.0.limits.get().expect("no session is opened before its service's limits are known")
+    }
+
     /// The session's journal, and with it its id; opens the session if that was not done. Rejects with `GoneError` once
     /// the server has ended it.
     pub fn journal(&self) -> LocalBoxFuture<'static, Result<Journal, Error>> {

@@ -1,6 +1,6 @@
 //! Who may write: a fence that was claimed, under which every commit of its holder is made.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use futures_util::FutureExt;
@@ -17,6 +17,8 @@ struct Inner {
     store: Rc<dyn Store>,
     name: String,
     epoch: u64,
+    /// How many commits have failed.
+    failures: Cell<u32>,
     /// Somebody else has claimed it since, or has deleted all.
     lost: RefCell<Option<Error>>,
 }
@@ -27,7 +29,7 @@ impl Fence {
         let claimed = store.claim(&name);
         async move {
             let epoch = claimed.await?;
-            Ok(Fence(Rc::new(Inner { store, name, epoch, lost: RefCell::new(None) })))
+            Ok(Fence(Rc::new(Inner { store, name, epoch, failures: Cell::new(0), lost: RefCell::new(None) })))
         }
         .boxed_local()
     }
@@ -38,6 +40,10 @@ impl Fence {
 
     pub fn is_lost(&self) -> bool {
         self.0.lost.borrow().is_some()
+    }
+
+    pub fn failures(&self) -> u32 {
+        self.0.failures.get()
     }
 
     /// Why nothing can be written under it any more.
@@ -52,6 +58,7 @@ impl Fence {
         let committed = inner.store.commit(batch);
         async move {
             let Err(error) = committed.await else { return Ok(()) };
+            inner.failures.set(inner.failures.get() + 1);
             let fenced = error.kind == StoreErrorKind::Fenced;
             let error = Error::from(error);
             if fenced {

@@ -1,6 +1,7 @@
 //! Where records are kept, as the client sees it: batches that happen whole or not at all, under fences that say who may
 //! write. JavaScript keeps the stores (`js/store/`), so that they outlive an instance; tests bring a simulated disk.
 
+pub mod deferred;
 mod fence;
 mod journal;
 
@@ -10,7 +11,7 @@ use futures_util::future::LocalBoxFuture;
 use tinkex_journal::recovery::Found;
 
 pub use fence::Fence;
-pub use journal::{Journal, put, words};
+pub use journal::{Journal, put};
 
 /// The records of one namespace: a server and an account. Held as `Rc<dyn Store>`.
 ///

@@ -18,10 +18,10 @@ use crate::error::{Error, Outcome};
 use crate::platform::uuid;
 use crate::request::Caller;
 use crate::request::retrieve::{Payload, retrieve};
-use crate::request::submit::{Denied, submit};
+use crate::request::submit::{Denied, submit, taken};
 use crate::session::OF_A_RUN;
 use crate::store::{Journal, Op};
-use crate::transport::{Call, Transport};
+use crate::transport::{Call, Fetched, Transport};
 
 /// What a training client tells its dispatcher, and what comes of what runs beside it.
 pub enum Message {
@@ -52,6 +52,9 @@ pub enum Message {
     Late(u32),
 }
 
+/// What the server says to a request in the end.
+type Answered = Result<Fetched, Error>;
+
 /// A call, and who made it.
 pub struct Incoming {
     pub ask: Ask,
@@ -73,8 +76,6 @@ pub struct Dispatcher {
     pub calls: Vec<Held>,
     /// Requests, commits and timers. There are few at a time: a call's parts, and the one poll.
     pub running: Vec<LocalBoxFuture<'static, Message>>,
-    /// What happened and is not yet taken in.
-    pub news: Vec<Event<Error>>,
     /// What is to be written with whatever is written next, or soon by itself.
     pub later: Vec<Op>,
     /// How often that was taken for a commit.
@@ -97,9 +98,9 @@ impl Dispatcher {
                     let caller = held.caller.take();
                     held.seen |= caller.is_some_and(|caller| caller.progress().is_given_up());
                 }
-                self.news.push(Event::LetGo(ticket));
+                self.lane.step(Event::LetGo(ticket));
             }
-            Message::Impatient(ticket, error) => self.news.push(Event::OutOfPatience(ticket, error)),
+            Message::Impatient(ticket, error) => self.lane.step(Event::OutOfPatience(ticket, error)),
             Message::Await { first, key, caller } => {
                 let held = self.calls.iter_mut().find(|held| held.resumed && held.first == first);
                 match held {
@@ -110,14 +111,14 @@ impl Dispatcher {
             }
             Message::Seen(key, with) => self.seen(key, with),
             Message::Barrier(done) => {
-                self.take_news();
+                self.go_on();
                 self.relaxed(Vec::new());
                 let _ = done.send(());
             }
             Message::Sent(ticket, part, taken) => self.sent(ticket, part, taken),
             Message::Polled(ticket, part, polled) => self.polled(ticket, part, polled),
             Message::Crashed(ticket, part, exit) => {
-                self.news.push(Event::Crashed(ticket, part, Error::from_exit(&exit, Outcome::Unknown)));
+                self.lane.step(Event::Crashed(ticket, part, Error::from_exit(&exit, Outcome::Unknown)));
             }
             Message::Committed(writing, committed) => self.committed(writing, committed),
             Message::Soon(of) => self.soon(of),
@@ -126,17 +127,15 @@ impl Dispatcher {
     }
 
     /// Does what there is to do by now, and says what it waits for then.
-    pub(super) fn take_news(&mut self) -> &'static str {
+    pub(super) fn go_on(&mut self) -> &'static str {
         loop {
-            for event in std::mem::take(&mut self.news) {
-                self.lane.step(event);
-            }
             let effects = self.lane.go_on();
-            self.perform(effects);
-            if self.news.is_empty() {
+            if effects.is_empty() {
                 break;
             }
+            self.perform(effects);
         }
+        self.sweep();
         match self.lane.lengths() {
             (0, 0) => "a call",
             (_, 0) => "the server to take a request",
@@ -164,7 +163,7 @@ impl Dispatcher {
             Err(Denied::Refused(refusal)) => Event::Refused(ticket, part, refusal),
             Err(Denied::Barred(error)) => Event::Barred(ticket, part, error),
         };
-        self.news.push(event);
+        self.lane.step(event);
     }
 
     fn polled(&mut self, ticket: Ticket, part: usize, polled: Result<Payload, Error>) {
@@ -187,7 +186,7 @@ impl Dispatcher {
                 Event::Failed(ticket, part, error)
             }
         };
-        self.news.push(event);
+        self.lane.step(event);
     }
 
     fn perform(&mut self, effects: Vec<Effect<Error>>) {
@@ -218,7 +217,6 @@ impl Dispatcher {
             }
         }
         self.write(together);
-        self.sweep();
     }
 
     fn send(&mut self, ticket: Ticket, part: usize, filler: bool) {
@@ -235,24 +233,23 @@ impl Dispatcher {
             }
             _ => match nothing(&self.model, number) {
                 Ok(body) => (Call::post("forward_backward", body), uuid(&**self.transport.platform())),
-                Err(error) => return self.news.push(Event::Crashed(ticket, part, error)),
+                Err(error) => return self.lane.step(Event::Crashed(ticket, part, error)),
             },
         };
         let call = Call { idempotency_key: Some(key), ..call };
         let name = format!("{} {number}", if filler { "place of" } else { kind });
-        let (transport, impatient) = (self.transport.clone(), self.impatient(ticket));
-        let sent =
-            async move { Message::Sent(ticket, part, submit(&transport, call, unclear, impatient).await) };
-        self.start(ticket, part, name, sent.boxed_local());
+        let answer = submit(&self.transport, call, unclear, self.impatient(ticket));
+        let sent = |ticket, part, answer| Message::Sent(ticket, part, taken(answer));
+        self.start(ticket, part, name, answer, sent);
     }
 
     fn poll(&mut self, ticket: Ticket, part: usize, request: RequestId) {
         let Some(held) = self.calls.iter().find(|held| held.ticket == ticket) else { return };
         let kind = held.kind(part);
         let name = format!("result of {} {}", kind.as_str(), held.number(part));
-        let result = retrieve(&self.transport, &request, kind, self.impatient(ticket));
-        let polled = result.map(move |result| Message::Polled(ticket, part, result));
-        self.start(ticket, part, name, polled.boxed_local());
+        let answer = retrieve(&self.transport, &request, kind, self.impatient(ticket));
+        let polled = |ticket, part, answer: Answered| Message::Polled(ticket, part, answer.map(Payload::of));
+        self.start(ticket, part, name, answer, polled);
     }
 
     fn impatient(&self, ticket: Ticket) -> Box<dyn FnOnce(Error)> {
@@ -260,7 +257,16 @@ impl Dispatcher {
         Box::new(move |error| drop(address.send(Message::Impatient(ticket, error))))
     }
 
-    fn start(&mut self, ticket: Ticket, part: usize, name: String, work: LocalBoxFuture<'static, Message>) {
+    /// Waits in a task of this name for the answer to a request, and has `read` made of it what the dispatcher is told.
+    fn start(
+        &mut self,
+        ticket: Ticket,
+        part: usize,
+        name: String,
+        answer: LocalBoxFuture<'static, Answered>,
+        read: fn(Ticket, usize, Answered) -> Message,
+    ) {
+        let work = answer.map(move |answer| read(ticket, part, answer)).boxed_local();
         let task = self.requests.spawn_nolink(name, |_| work);
         let ended = task.map(move |ended| ended.unwrap_or_else(|exit| Message::Crashed(ticket, part, exit)));
         self.running.push(ended.boxed_local());

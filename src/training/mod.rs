@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use futures_util::future::Either;
 use tinkex_journal::lane::Ticket;
-use tinkex_protocol::chunking::{ChunkLimits, chunks, datum_bytes};
+use tinkex_protocol::chunking::{chunks, datum_bytes};
 use tinkex_protocol::json::training::{AdamParams, GetInfo, ModelInfo};
 use tinkex_protocol::metrics::Metrics;
 use tinkex_protocol::{
@@ -41,7 +41,6 @@ pub struct TrainingClient(Rc<Inner>);
 struct Inner {
     model: ModelId,
     session: Session,
-    limits: ChunkLimits,
     dispatcher: Address<Message>,
     calls: TaskSupervisor,
     next_ticket: Cell<u64>,
@@ -68,14 +67,13 @@ impl TrainingClient {
     pub(crate) fn new(
         model: ModelId,
         session: Session,
-        limits: ChunkLimits,
         dispatcher: Address<Message>,
         calls: TaskSupervisor,
         pending: Vec<Pending>,
     ) -> TrainingClient {
         // Behind the tickets of those that were there before.
         let next_ticket = Cell::new(pending.len() as u64);
-        TrainingClient(Rc::new(Inner { model, session, limits, dispatcher, calls, next_ticket, pending }))
+        TrainingClient(Rc::new(Inner { model, session, dispatcher, calls, next_ticket, pending }))
     }
 
     pub fn model(&self) -> &ModelId {
@@ -225,7 +223,7 @@ impl TrainingClient {
         if data.is_empty() {
             return Err(Error::invalid("data", "the batch is empty: give at least one datum"));
         }
-        let ranges = chunks(data.iter().map(datum_bytes), self.0.limits);
+        let ranges = chunks(data.iter().map(datum_bytes), self.0.session.known_limits());
         let mut data = data.into_iter();
         let mut parts = Vec::with_capacity(ranges.len());
         for range in ranges {

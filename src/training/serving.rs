@@ -65,7 +65,7 @@ impl Future for Serving {
                     this.dispatcher.hear(message);
                 }
                 if this.waiting.is_none() {
-                    let awaited = this.dispatcher.take_news();
+                    let awaited = this.dispatcher.go_on();
                     this.waiting = Some(this.ctx.waiting_for(awaited));
                 }
                 if stop.poll_unpin(cx).is_pending() {

@@ -123,7 +123,7 @@ impl Dispatcher {
                             let _ = written.send(());
                         }
                     }
-                    self.news.push(Event::Written(ticket));
+                    self.lane.step(Event::Written(ticket));
                 }
             }
             (Writing::Calls(tickets, mut later), Err(error)) => {
@@ -133,8 +133,8 @@ impl Dispatcher {
                 self.relaxed(later);
                 self.not_written(&tickets, error);
             }
-            (Writing::GivingUp(ticket), Ok(())) => self.news.push(Event::GivenUp(ticket)),
-            (Writing::GivingUp(ticket), Err(error)) => self.news.push(Event::NotGivenUp(ticket, error)),
+            (Writing::GivingUp(ticket), Ok(())) => self.lane.step(Event::GivenUp(ticket)),
+            (Writing::GivingUp(ticket), Err(error)) => self.lane.step(Event::NotGivenUp(ticket, error)),
             (Writing::Relaxed, Ok(())) => {}
             // It costs work after a crash and nothing else; so it is only said.
             (Writing::Relaxed, Err(error)) => {
@@ -150,7 +150,7 @@ impl Dispatcher {
                 held.come_to(Outcome::NotSent);
             }
         }
-        self.news.push(Event::NotWritten(tickets[0], error));
+        self.lane.step(Event::NotWritten(tickets[0], error));
     }
 
     /// Writes down that a call goes on no more, since the server refused a part. After a crash nothing of it is sent as it

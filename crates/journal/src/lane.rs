@@ -280,7 +280,8 @@ impl<E: Clone> Lane<E> {
         });
     }
 
-    /// Takes in what happened. Events of calls that are no more are ignored.
+    /// Takes in what happened. Events of calls that are no more are ignored. Inlined, since whoever calls it knows which event it has.
+    #[inline(always)]
     pub fn step(&mut self, event: Event<E>) {
         match event {
             Event::Written(ticket) => self.written(ticket),
