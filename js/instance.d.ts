@@ -29,15 +29,12 @@ export interface Host {
   bring(): void;
   /** Takes a `StoreOperation` and resolves with a `StoreAnswer`. */
   store(service: number, operation: Uint8Array): Promise<Uint8Array>;
-  /** The instance is dying: the last thing that it says. */
-  aborted(): void;
 }
 
 /** Bytes are a plain value of `plain.ts`. */
 export interface Instance {
-  initSync(source: { module: WebAssembly.Module }): unknown;
-  /** Once, after `initSync`. */
-  start(): void;
+  /** Once, before anything else: throws where it can't be made an instance. */
+  begin(module: WebAssembly.Module): void;
   /** The second file is there, of the same build: once, before anything of it is asked for. */
   provide_deferred(module: WebAssembly.Module): void;
   /** Makes a service of this number. */

@@ -13,7 +13,7 @@ export type CreateInstance = (host: Host, globals: InstanceGlobals) => Instance;
 /** One life as its owner sees it, wherever it is lived. It answers calls, and says `died` once. */
 export interface Life {
   readonly alive: boolean;
-  /** What ended it, once that is known: the trap is seen after the instance has said that it dies. */
+  /** What ended it. */
   cause: unknown;
   /** Messages reach the instance in their order, and never after its death. */
   tell(message: ToOwner): void;
@@ -41,11 +41,10 @@ export class LocalLife implements Life {
   readonly #world: World;
   readonly #timers = new Set<unknown>();
   readonly #requests = new Set<AbortController>();
-  #started = false;
   #alive = true;
   #busy = true;
 
-  /** Throws what the module throws when it is instantiated and started; `died` is not said then. */
+  /** Throws what the module throws when it is made an instance; `died` is not said then. */
   constructor(
     module: WebAssembly.Module,
     createInstance: CreateInstance,
@@ -55,14 +54,7 @@ export class LocalLife implements Life {
     this.#world = world;
     this.#hear = hear;
     this.#instance = createInstance(this.#host(), this.#globals());
-    try {
-      this.#instance.initSync({ module });
-      this.#instance.start();
-    } catch (thrown) {
-      this.#end();
-      throw thrown;
-    }
-    this.#started = true;
+    this.#instance.begin(module);
   }
 
   get alive(): boolean {
@@ -175,7 +167,7 @@ export class LocalLife implements Life {
     this.#timers.clear();
     for (const request of this.#requests) request.abort();
     this.#requests.clear();
-    if (this.#started) this.#hear({ type: "died" });
+    this.#hear({ type: "died" });
   }
 
   #globals(): InstanceGlobals {
@@ -216,15 +208,14 @@ export class LocalLife implements Life {
         this.#alive && this.#hear({ type: "failed", key, failure: decode(failure) as Failure }),
       log: (service, level, message) => this.#alive && this.#hear({ type: "log", service, level, message }),
       fetch: (service, request, signal) =>
-        this.#whileAlive(this.#fetch(service, decode(request) as HttpRequest, signal).then(encode)),
+        this.#whileAlive(() => this.#fetch(service, decode(request) as HttpRequest, signal)),
       run: (key) => this.#alive && this.#hear({ type: "run", key }),
       fromRun: (key, message) =>
         this.#alive && this.#hear({ type: "fromRun", key, message: decode(message) as FromRun }),
       supervision: (service, rows) => this.#alive && this.#hear({ type: "supervision", service, rows }),
       bring: () => this.#alive && this.#hear({ type: "bring" }),
       store: (service, operation) =>
-        this.#whileAlive(this.#world.store(service, decode(operation) as StoreOperation).then(encode)),
-      aborted: () => this.#end(),
+        this.#whileAlive(() => this.#world.store(service, decode(operation) as StoreOperation)),
     };
   }
 
@@ -243,15 +234,18 @@ export class LocalLife implements Life {
   }
 
   /**
-   * The same promise for a living instance; for a dead one it never settles, as nobody is there to hear. What the
-   * instance hangs on it is guarded as well: a trap in there would be an unhandled rejection of the page's.
+   * What a living instance asks for. For a dead one nothing is done, and its promise never settles, as nobody is there to hear. What
+   * the instance hangs on it is guarded as well: a trap in there would be an unhandled rejection of the page's.
    */
-  #whileAlive<T>(promise: Promise<T>): Promise<T> {
-    const heard = new Promise<T>((resolve, reject) => {
-      promise.then(
-        (value) => this.#alive && resolve(value),
-        (reason: unknown) => this.#alive && reject(reason),
-      );
+  #whileAlive(ask: () => Promise<object>): Promise<Uint8Array> {
+    const heard = new Promise<Uint8Array>((resolve, reject) => {
+      if (!this.#alive) return;
+      ask()
+        .then(encode)
+        .then(
+          (value) => this.#alive && resolve(value),
+          (reason: unknown) => this.#alive && reject(reason),
+        );
     });
     const then = heard.then.bind(heard) as (...callbacks: unknown[]) => Promise<unknown>;
     const guarded = (callback: unknown) => {
@@ -271,10 +265,10 @@ export function wordsOf(thrown: unknown): string {
       : "for no known reason";
 }
 
-/** A trap, an overflow of the stack (each engine has its own words for it), or a glue that has seen one. */
+/** A trap, or an overflow of the stack: each engine has its own words for it. A panic comes as an error of its own. */
 function endsInstance(thrown: unknown): boolean {
   if (thrown instanceof WebAssembly.RuntimeError) return true;
-  return thrown instanceof Error && /call stack|too much recursion|^Module terminated/.test(thrown.message);
+  return thrown instanceof Error && /call stack|too much recursion/.test(thrown.message);
 }
 
 export function holdProcess(by: unknown, held: boolean): void {

@@ -340,7 +340,7 @@ export class Owner {
         case "fromRun":
           return this.#reply({ ...message, life });
         case "died":
-          // In a microtask: the dying call is still on the stack, and says only later what killed it.
+          // In a microtask: whoever has just told it something goes on first.
           return queueMicrotask(() => this.#restart());
         case "bring":
           // Nobody waits for it.

@@ -23,12 +23,8 @@ function serve({ module, port }: ToNewWorker): (message: ToWorker) => void {
   let life: LocalLife | undefined;
 
   const begin = () => {
-    const said = (message: FromLife) => {
-      if (message.type !== "died") return post(message);
-      // In a microtask: the dying call is still on the stack, and says only later what killed it.
-      const dead = life;
-      queueMicrotask(() => post({ type: "died", cause: wordsOf(dead?.cause) }));
-    };
+    const said = (message: FromLife) =>
+      post(message.type === "died" ? { ...message, cause: wordsOf(life?.cause) } : message);
     try {
       life = new LocalLife(module, createInstance, world, said);
       life.setBusy(false);

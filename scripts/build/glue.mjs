@@ -29,6 +29,8 @@ export async function buildGlue(glue = join(wasmPackOut, "tinkex.js"), out = joi
     if (source.includes(unwanted))
       throw new Error(`The glue has \`${unwanted}\`, which the package promises not to need`);
   }
+  if (source.includes("WebAssembly.Exception"))
+    throw new Error("The glue marks what is thrown in ways that glue-text.mjs does not know");
   const { code } = await transform(source, { minify: true, format: "esm", target: "es2022" });
   writeFileSync(
     out,

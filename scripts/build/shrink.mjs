@@ -11,9 +11,11 @@ import { exportsOf, functionsOf, placesApart, split } from "./split.mjs";
 export async function shrink(from, { first, second }) {
   const { default: binaryen } = await import("binaryen");
   const { leaveMemory } = await import("./cleanups.mjs");
+  const { callImportsDirectly } = await import("./imports.mjs");
   const module = binaryen.readBinary(withoutRelocations(readFileSync(from)));
   const apart = placesApart(binaryen, module);
   dropUnusedClosures(binaryen, module);
+  callImportsDirectly(module);
   trapOnOverflow(binaryen, module);
   binaryen.setOptimizeLevel(2);
   binaryen.setShrinkLevel(1);

@@ -7,8 +7,8 @@ import { pkg, root, target } from "../paths.mjs";
 import { nightly } from "../pins.mjs";
 import { run, Stop } from "../run.mjs";
 import { toolFolder, tools } from "../setup/wasm-tools.mjs";
+import { fitted } from "./glue-text.mjs";
 import { shrink } from "./shrink.mjs";
-import { firstFile, functionTable, letIn } from "./split.mjs";
 
 /** wasm-pack's output: the wasm and its glue, from which `pkg/` takes what is published. */
 export const wasmPackOut = join(target, "wasm-pack");
@@ -92,8 +92,7 @@ export async function buildWasm({ features = [], out = wasmPackOut, to = pkg } =
   const small = { first: join(out, "first.wasm"), second: join(out, "second.wasm") };
   const names = await shrink(join(out, "tinkex_bg.wasm"), small);
   const glue = join(out, "tinkex.js");
-  const shortened = readFileSync(glue, "utf8").replace(/\b\w+\b/g, (word) => names.get(word) ?? word);
-  writeFileSync(glue, withSecond(shortened));
+  writeFileSync(glue, fitted(readFileSync(glue, "utf8"), names, importsOf(Object.values(small))));
   mkdirSync(to, { recursive: true });
   for (const [made, name] of [
     [small.first, wasmFiles.first],
@@ -105,20 +104,8 @@ export async function buildWasm({ features = [], out = wasmPackOut, to = pkg } =
   }
 }
 
-/** The glue's way to the second file: it is made an instance, over the first one, and then let in. */
-function withSecond(glue) {
-  const head = `export function ${letIn}() {\n`;
-  const call = `wasm.${letIn}()`;
-  if (!glue.includes(head) || !glue.includes(call))
-    throw new Error(`the glue has no \`${letIn}\`: see split.mjs`);
-  return glue
-    .replace(
-      head,
-      `export function ${letIn}(module) {\n` +
-        // A number is a function's place.
-        `    const get = (own, name) => own[name] ?? own.${functionTable}.get(+name);\n` +
-        `    const imports = { ...__wbg_get_imports(), ${firstFile}: new Proxy(wasm, { get }) };\n` +
-        "    const second = new WebAssembly.Instance(module, imports).exports;\n",
-    )
-    .replace(call, `second.${letIn}()`);
+/** The names of what these files import. */
+function importsOf(files) {
+  const modules = files.map((file) => new WebAssembly.Module(readFileSync(file)));
+  return new Set(modules.flatMap((module) => WebAssembly.Module.imports(module).map(({ name }) => name)));
 }

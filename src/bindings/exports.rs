@@ -8,7 +8,7 @@ use wasm_bindgen::prelude::*;
 
 use super::desk::{Desk, Message};
 use super::door::{Door, here};
-use super::host::{Promise, ServiceHost, aborted, log};
+use super::host::{Promise, ServiceHost, log};
 use crate::error::{Error, Outcome};
 use crate::platform::browser::Browser;
 use crate::platform::plain::{Given, Wrong};
@@ -45,12 +45,6 @@ impl Instance {
 
 thread_local! {
     static INSTANCE: RefCell<Instance> = const { RefCell::new(Instance { online: true, services: Vec::new() }) };
-}
-
-/// Lets the owner know when this instance dies of what can't be caught: there is time for one call then.
-#[wasm_bindgen]
-pub fn start() {
-    wasm_bindgen::handler::set_on_abort(aborted);
 }
 
 /// Makes a service. Its options were checked by the class; nothing is sent before the first call.

@@ -49,10 +49,6 @@ extern "C" {
     /// Takes an operation of the service's store, and resolves with a plain value: what it gives, or why it failed.
     #[wasm_bindgen(js_namespace = host)]
     pub fn store(service: u32, operation: &[u8]) -> JsPromise;
-
-    /// Says that the instance is dying; the last thing that it does.
-    #[wasm_bindgen(js_namespace = host)]
-    pub fn aborted();
 }
 
 /// The owner, for the service of this number.

@@ -5,7 +5,6 @@
 //!
 //! | export | what |
 //! |---|---|
-//! | `start()` | once, first |
 //! | `provide_deferred()` | once, when the second file is there: see [`door`] |
 //! | `open(service, options)` | makes a service |
 //! | `call(key, service, client, method, args)` | starts a call; client 0 is the service itself |

@@ -109,7 +109,7 @@ test("a Content-Security-Policy that forbids WebAssembly is named", async () => 
 test("a module that does not start is a failure of init(), and leaves nothing behind", async () => {
   const copy = await copyWithInit();
   copy.onInstance = (instance) => {
-    instance.start = () => {
+    instance.begin = () => {
       throw new TypeError("start is not what it was");
     };
   };

@@ -36,49 +36,43 @@ const remaking = ({ instance }, method = "resumeTrainingClient") =>
 /** What an instance says of a call in its journal. */
 const kept = (key, method, seqId = 1) => ({ seqId, method, label: "", key, finished: false });
 
-for (const saysSo of [true, false]) {
-  const how = saysSo ? "by its abort hook" : "by the trap alone";
-  test(`a trap is noticed ${how}: the next instance makes the client again, and the journal decides`, async () => {
-    const copy = await trainingCopy();
-    const { service, training, instances, instance, tinkex } = copy;
-    const journaled = training.optimStep();
-    const { key } = instance.lastCall;
-    const others = [training.optimStep(), training.getInfo(), service.getServerCapabilities()];
-    instance.trapOnCall({ saysSo });
-    others.push(training.optimStep());
-    others.forEach((call) => call.catch(() => {}));
-    await turn();
-    assert.equal(instances.length, 2);
-    assert.equal(instances[1].opened.length, 1);
-    assert.equal(instances[1].opened[0].options.owner, instance.opened[0].options.owner);
-    assert.equal(instances[1].module, instance.module, "compiled once");
-    const again = remaking(copy);
-    assert.deepEqual([again.client, again.args], [0, { modelId: "session:train:0" }]);
-    const later = training.optimStep();
-    assert.equal(copy.instance.lastCall, again, "what comes later waits for its client");
-    copy.instance.settle({ client: 9, modelId: "m", pending: [kept(key, "optimStep", 7)] }, again);
-    const [result, next] = copy.instance.calls.slice(-2);
-    assert.deepEqual(
-      [result.key, result.method, result.client, result.args],
-      [key, "result", 9, { seqId: 7 }],
-    );
-    assert.deepEqual([next.method, next.client], ["optimStep", 9]);
-    copy.instance.settle({ metrics: { a: 1 } }, result);
-    copy.instance.settle({ metrics: {} }, next);
-    assert.deepEqual(await journaled, { metrics: { a: 1 } }, "the same promise");
-    await later;
-    const reasons = (await Promise.allSettled(others)).map(({ reason }) => reason);
-    for (const error of reasons) {
-      assert.ok(error instanceof tinkex.InstanceLostError);
-      assert.match(error.message, /unreachable/);
-      assert.equal(error.retryable, true);
-    }
-    assert.deepEqual(
-      reasons.map(({ outcome }) => outcome),
-      ["not_sent", "unknown", "unknown", "not_sent"],
-    );
-  });
-}
+test("after a trap the next instance makes the client again, and the journal decides", async () => {
+  const copy = await trainingCopy();
+  const { service, training, instances, instance, tinkex } = copy;
+  const journaled = training.optimStep();
+  const { key } = instance.lastCall;
+  const others = [training.optimStep(), training.getInfo(), service.getServerCapabilities()];
+  instance.trapOnCall();
+  others.push(training.optimStep());
+  others.forEach((call) => call.catch(() => {}));
+  await turn();
+  assert.equal(instances.length, 2);
+  assert.equal(instances[1].opened.length, 1);
+  assert.equal(instances[1].opened[0].options.owner, instance.opened[0].options.owner);
+  assert.equal(instances[1].module, instance.module, "compiled once");
+  const again = remaking(copy);
+  assert.deepEqual([again.client, again.args], [0, { modelId: "session:train:0" }]);
+  const later = training.optimStep();
+  assert.equal(copy.instance.lastCall, again, "what comes later waits for its client");
+  copy.instance.settle({ client: 9, modelId: "m", pending: [kept(key, "optimStep", 7)] }, again);
+  const [result, next] = copy.instance.calls.slice(-2);
+  assert.deepEqual([result.key, result.method, result.client, result.args], [key, "result", 9, { seqId: 7 }]);
+  assert.deepEqual([next.method, next.client], ["optimStep", 9]);
+  copy.instance.settle({ metrics: { a: 1 } }, result);
+  copy.instance.settle({ metrics: {} }, next);
+  assert.deepEqual(await journaled, { metrics: { a: 1 } }, "the same promise");
+  await later;
+  const reasons = (await Promise.allSettled(others)).map(({ reason }) => reason);
+  for (const error of reasons) {
+    assert.ok(error instanceof tinkex.InstanceLostError);
+    assert.match(error.message, /unreachable/);
+    assert.equal(error.retryable, true);
+  }
+  assert.deepEqual(
+    reasons.map(({ outcome }) => outcome),
+    ["not_sent", "unknown", "unknown", "not_sent"],
+  );
+});
 
 test("a sampler works on: what was under way is unknown, and may be asked for again", async () => {
   const copy = await startedCopy();
@@ -87,7 +81,7 @@ test("a sampler works on: what was under way is unknown, and may be asked for ag
   const sampler = await made;
   const lost = sampler.computeLogprobs([1]);
   lost.catch(() => {});
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   const again = remaking(copy, "resumeSamplingClient");
   assert.deepEqual(again.args, { samplingSessionId: "s:sample:0" });
@@ -101,9 +95,9 @@ test("an instance that dies while it makes the clients again is followed by one 
   const copy = await trainingCopy();
   const journaled = copy.training.optimStep();
   const { key } = copy.instance.lastCall;
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   assert.equal(copy.instances.length, 3);
   const again = remaking(copy);
@@ -128,7 +122,7 @@ test("a call that came back from an earlier page comes back again from an instan
   );
   const { promise } = call;
   const { key } = copy.instance.lastCall;
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   copy.instance.settle({ client: 1, modelId: "m", pending }, remaking(copy));
   assert.deepEqual([copy.instance.lastCall.key, copy.instance.lastCall.args], [key, { seqId: 4 }]);
@@ -149,7 +143,7 @@ test("what was seen by the page, and not by the instance that died, is said agai
     keys[1],
     encode({ kind: "timeout", message: "", outcome: "journaled", retryable: false }),
   );
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   const pending = keys.map((key, i) => kept(key, "optimStep", i + 1));
   copy.instance.settle({ client: 1, modelId: "m", pending }, remaking(copy));
@@ -164,7 +158,7 @@ test("a client that can't be made again says why, and what to do", async () => {
   const { training, tinkex } = copy;
   const lost = training.optimStep();
   lost.catch(() => {});
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   copy.instance.fail({ kind: "api", status: 410, message: "the session has ended" }, remaking(copy));
   await assert.rejects(lost, ({ outcome, message }) => outcome === "unknown" && /has ended/.test(message));
@@ -205,7 +199,8 @@ test("a caller that was told has seen it a turn later, and before a service is c
 test("an instance reaches the store of its service, and one that is dead hears nothing of it", async () => {
   const copy = await owned();
   const { decode, encode } = await copy.load("plain");
-  const { host } = copy.instance;
+  const { instance } = copy;
+  const { host } = instance;
   const ask = async (operation) => decode(await host.store(1, encode(operation)));
   const { epoch } = await ask({ claim: "f" });
   const put = { type: "put", key: "k/1", value: Uint8Array.of(7) };
@@ -217,7 +212,7 @@ test("an instance reaches the store of its service, and one that is dead hears n
   assert.match(fenced.message, /taken over/);
   let heard = false;
   void host.store(1, encode({ ...batch, ops: [{ type: "delete", key: "k/1" }] })).then(() => (heard = true));
-  host.aborted();
+  await instance.die();
   await turn();
   assert.equal(heard, false);
   assert.deepEqual(await copy.store.load("k/"), [], "what it had begun to write is written");
@@ -226,7 +221,7 @@ test("an instance reaches the store of its service, and one that is dead hears n
 test("calls made while no instance lives wait for the next one, in their order", async () => {
   const { open, call, replies, instances } = await owned();
   open(1);
-  instances[0].host.aborted();
+  await instances[0].die();
   call(1, "a");
   call(2, "b");
   open(2);
@@ -251,7 +246,7 @@ test("calls made while no instance lives wait for the next one, in their order",
 test("a call that is given up while no instance lives was not sent", async () => {
   const { open, call, owner, replies, instances } = await owned();
   open(1);
-  instances[0].host.aborted();
+  await instances[0].die();
   call(1);
   owner.post({ type: "cancel", key: 1 });
   await turn();
@@ -267,7 +262,7 @@ test("an answer that a dead instance gives is dropped, and no call is answered t
   const { open, call, replies, instances } = await owned();
   open(1);
   call(1);
-  instances[0].host.aborted();
+  await instances[0].die();
   instances[0].settle("late");
   await turn();
   instances[0].settle("later");
@@ -280,17 +275,19 @@ test("an answer that a dead instance gives is dropped, and no call is answered t
   assert.deepEqual(replies.slice(1), [{ type: "settled", key: 2, value: "answer" }]);
 });
 
-test("what a dead instance has started is cut off: timers, microtasks, requests", async () => {
+test("what a dead instance has started is cut off: timers, microtasks, requests; and it asks for nothing more", async () => {
+  const fetched = [];
   const aborted = [];
   const { open, instances } = await owned({
     fetch: (_service, url, { signal }) => {
+      fetched.push(url);
       signal.addEventListener("abort", () => aborted.push(url));
       return new Promise(() => {});
     },
   });
   open(1);
   const [instance] = instances;
-  const { globals, host } = instance;
+  const { globals } = instance;
   const ran = [];
   instance.fetch("http://held").then(
     () => ran.push("answer"),
@@ -298,11 +295,13 @@ test("what a dead instance has started is cut off: timers, microtasks, requests"
   );
   await turn();
   globals.setTimeout(() => ran.push("timer"), 0);
+  const dying = instance.die();
   globals.queueMicrotask(() => ran.push("microtask"));
-  host.aborted();
+  await dying;
+  void instance.fetch("http://later");
   await new Promise((resolve) => setTimeout(resolve, 5));
   assert.deepEqual(ran, []);
-  assert.deepEqual(aborted, ["http://held"]);
+  assert.deepEqual([fetched, aborted], [["http://held"], ["http://held"]]);
 });
 
 test("a body that is read when the instance dies is never given to it", async () => {
@@ -314,7 +313,7 @@ test("a body that is read when the instance dies is never given to it", async ()
   let heard = false;
   void instances[0].fetch("http://x").finally(() => (heard = true));
   await turn();
-  instances[0].host.aborted();
+  await instances[0].die();
   read(new ArrayBuffer(1));
   await turn();
   assert.equal(heard, false);
@@ -374,27 +373,13 @@ test("an overflow of the stack ends the instance; a panic that comes out ends on
   assert.equal(replies[1].failure.kind, "instance_lost");
 });
 
-test("an instance that said it dies is believed, whatever is thrown after", async () => {
-  const { open, call, replies, instances } = await owned();
-  open(1);
-  instances[0].call = () => {
-    instances[0].host.aborted();
-    throw new Error("in words that nobody knows");
-  };
-  call(1);
-  await turn();
-  assert.equal(instances.length, 2);
-  assert.equal(replies[0].failure.kind, "instance_lost");
-  assert.match(replies[0].failure.message, /in words that nobody knows/);
-});
-
 test("three deaths within 5 s are met, the fourth is the last; what waits is rejected by name", async () => {
   let now = 0;
   const { open, call, replies, instances } = await owned({ now: () => now });
   open(1);
   for (let death = 1; death <= 4; death += 1) {
     now += 1_000;
-    instances.at(-1).host.aborted();
+    await instances.at(-1).die();
     if (death === 4) call(1);
     await turn();
   }
@@ -418,7 +403,7 @@ test("deaths that are far apart are met for ever", async () => {
   open(1);
   for (let death = 1; death <= 20; death += 1) {
     now += 2_500;
-    instances.at(-1).host.aborted();
+    await instances.at(-1).die();
     await turn();
   }
   assert.equal(instances.length, 21);
@@ -431,11 +416,11 @@ test("an instance that can't be made counts as one that died", async () => {
   const copy = await owned();
   copy.open(1);
   copy.onInstance = (instance) => {
-    instance.initSync = () => {
+    instance.begin = () => {
       throw new RangeError("out of memory");
     };
   };
-  copy.instance.host.aborted();
+  await copy.instance.die();
   copy.call(1);
   await turn();
   assert.equal(copy.instances.length, 4);
@@ -446,7 +431,7 @@ test("an instance that can't be made counts as one that died", async () => {
 test("a close that the instance does not survive is done", async () => {
   const { service, training, instance, tinkex } = await trainingCopy();
   const closing = [training.close(), service.close()];
-  instance.host.aborted();
+  await instance.die();
   await Promise.all(closing);
   await assert.rejects(service.getServerCapabilities(), tinkex.ClosedError);
 });
@@ -458,7 +443,7 @@ test("a closed service is not opened again", async () => {
   const closing = copy.service.close();
   copy.instance.settle({});
   await closing;
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   assert.deepEqual(
     copy.instance.opened.map(({ service }) => service),
@@ -481,7 +466,7 @@ test("timers keep the process only while a call waits", async () => {
   instance.globals.clearTimeout(poll);
   call(2);
   assert.deepEqual([heartbeat.hasRef(), poll.hasRef()], [true, false]);
-  instance.host.aborted();
+  await instance.die();
   await turn();
 });
 
@@ -509,11 +494,11 @@ test("the next instance knows that the page is offline before anything is asked 
   const { open, owner, instances } = await owned();
   open(1);
   owner.post({ type: "wake", online: false });
-  instances[0].host.aborted();
+  await instances[0].die();
   await turn();
   assert.deepEqual([instances[0].woken, instances[1].woken], [[false], [false]]);
   owner.post({ type: "wake", online: true });
-  instances[1].host.aborted();
+  await instances[1].die();
   await turn();
   assert.deepEqual([instances[1].woken, instances[2].woken], [[false, true], []]);
 });

@@ -175,7 +175,7 @@ test("after a death the second file comes first, then the page's clients, and th
   const copy = await withClients();
   const { asked } = copy;
   copy.call(3, "optimStep", { client: 1 });
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   copy.call(4, "getServerCapabilities");
   assert.equal(copy.instances.length, 2);
@@ -212,7 +212,7 @@ test("after a death the second file is not given up while the page is offline, n
   const copy = await withClients();
   const { asked } = copy;
   copy.call(3, "optimStep", { client: 1 });
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   const fail = () => failed(t, asked);
   for (let i = 0; i < 20; i += 1) await fail();
@@ -284,7 +284,7 @@ test("the rejection is an InitError that says what to do", async () => {
 test("a service that is closed while its clients are made again answers all their calls", async () => {
   const copy = await trainingCopy();
   const lost = copy.training.optimStep();
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   const closed = copy.service.close();
   await assert.rejects(lost, copy.tinkex.InstanceLostError);

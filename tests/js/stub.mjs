@@ -120,11 +120,9 @@ class StubInstance {
     this.globals = globals;
   }
 
-  initSync({ module }) {
+  begin(module) {
     this.module = module;
   }
-
-  start() {}
 
   provide_deferred(module) {
     this.extension = { module, openedBefore: this.opened.length };
@@ -188,13 +186,24 @@ class StubInstance {
     return this.host.fetch(1, encode({ method: "GET", url, headers: {} }), signal);
   }
 
-  /** From now on every call traps, as the calls of a dead instance do; the hook may come first. */
-  trapOnCall({ saysSo = true } = {}) {
-    this.call = () => {
-      if (saysSo) this.host.aborted();
-      throw new WebAssembly.RuntimeError("unreachable");
-    };
+  /** From now on every call traps. */
+  trapOnCall() {
+    this.call = trap;
   }
+
+  /** Traps by itself. Resolves when it has, before there is another one. */
+  die() {
+    return new Promise((resolve) => {
+      this.globals.queueMicrotask(() => {
+        resolve();
+        trap();
+      });
+    });
+  }
+}
+
+function trap() {
+  throw new WebAssembly.RuntimeError("unreachable");
 }
 
 /** Lets everything run that is due now: microtasks, and what they start. */

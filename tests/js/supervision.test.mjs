@@ -187,7 +187,7 @@ test("a function that has ended settles its promise, though its service was clos
 test("a function outlives the instance, is not started again, and the next one hears of its end", async () => {
   const copy = await startedCopy();
   const [going, ended] = [await spawned(copy), await spawned(copy)];
-  copy.instance.host.aborted();
+  await copy.instance.die();
   ended.done("before");
   await turn();
   assert.equal(copy.instances.length, 2);
@@ -212,7 +212,7 @@ test("when no instance will be made any more, a task ends, and its signal fires"
   const copy = await startedCopy();
   const task = await spawned(copy);
   for (let death = 0; death < 4; death += 1) {
-    copy.instance.host.aborted();
+    await copy.instance.die();
     await turn();
   }
   await assert.rejects(task.promise, copy.tinkex.InstanceLostError);
@@ -262,7 +262,7 @@ test("the next instance is watched as well, until the service is closed", async 
   const copy = await startedCopy();
   const heard = [];
   copy.service.on("supervision", (tree) => heard.push(tree));
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   assert.deepEqual(copy.instance.watched, [[1, true]]);
   const closing = copy.service.close();
@@ -271,7 +271,7 @@ test("the next instance is watched as well, until the service is closed", async 
   copy.instance.host.supervision(1, ROWS);
   await turn();
   assert.deepEqual(heard, []);
-  copy.instance.host.aborted();
+  await copy.instance.die();
   await turn();
   assert.deepEqual(copy.instance.watched, []);
   assert.throws(() => copy.service.on("supervision", () => {}), copy.tinkex.ClosedError);

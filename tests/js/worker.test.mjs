@@ -275,7 +275,7 @@ test("a worker that does not start says what to do, and init() may be called aga
   delete failing.throws;
   failing.broken = false;
   copy.onInstance = (instance) => {
-    instance.start = () => {
+    instance.begin = () => {
       throw new TypeError("start is not what it was");
     };
   };

@@ -12,6 +12,7 @@ import { partData } from "../../scripts/build/data.mjs";
 import { withoutRelocations } from "../../scripts/build/relocations.mjs";
 import { forget, step } from "../../scripts/build/fresh.mjs";
 import { buildGlue, shadowed } from "../../scripts/build/glue.mjs";
+import { callImportsDirectly } from "../../scripts/build/imports.mjs";
 import { root } from "../../scripts/paths.mjs";
 
 test("a step is run again when an input, a setting or an output changed, and only then", async (t) => {
@@ -135,6 +136,28 @@ test("a panic leaves memory behind, and still drops what does more than free it"
   assert.match(text("both"), /catch_all[^]*\$tell/);
   assert.equal(text("asked").match(/catch_all/g).length, 2, "what one cleanup sets, the next asks for");
   assert.match(text("no_panic"), /\$free/);
+});
+
+test("imports are called directly, and what came before `globalThis` is not asked for", () => {
+  const wrapper = (name) => `(func $"${name} catch wrapper" (param i32) (result i32)
+    (try (result i32) (do (call $"${name}" (local.get 0))) (catch_all (unreachable))))`;
+  const names = ["fetch", "js_sys::global::get_global_object::SELF::init"];
+  const module = binaryen.parseText(`(module
+    ${names.map((name) => `(import "js" "${name}" (func $"${name}" (param i32) (result i32)))`).join("\n")}
+    (global $zero i32 (i32.const 0))
+    (export "__instance_terminated" (global $zero))
+    (export "__abort_handler" (global $zero))
+    ${names.map(wrapper).join("\n")})`);
+  module.setFeatures(binaryen.Features.All);
+  callImportsDirectly(module);
+  assert.ok(module.validate());
+  assert.equal(module.getNumExports(), 0);
+  const [fetch, self] = names.map((name) =>
+    binaryen.emitText(binaryen.getFunctionInfo(module.getFunction(`${name} catch wrapper`)).body),
+  );
+  assert.match(fetch, /^\(call \$fetch\s+\(local.get \$0\)\s*\)\s*$/);
+  assert.match(self, /^\(i32.const 0\)\s*$/);
+  assert.throws(() => callImportsDirectly(module), /does not wrap imports/);
 });
 
 test("data go with the file whose code points to them, and stay where both do", () => {
