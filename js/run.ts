@@ -2,8 +2,9 @@
 
 import type { ServiceMethods } from "./boundary.js";
 import { boolean, choices, integer, refuse, text } from "./checks.js";
-import { DataMismatchError, InvalidArgumentError } from "./errors.js";
 import type { Handle } from "./handle.js";
+// From the entry: a bundler that cuts by what reaches what keeps all that a page loads first in one file, then.
+import { DataMismatchError, InvalidArgumentError } from "./index.js";
 import { runEvent } from "./run-event.js";
 import type { WireRunSpec } from "./run-boundary.js";
 import { OpenedRun } from "./run-open.js";

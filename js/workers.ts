@@ -2,7 +2,8 @@
 // worker where the last one died.
 
 import type { FromLife, FromWorker, ToOwner, ToWorker, ToNewWorker } from "./boundary.js";
-import { InitError } from "./errors.js";
+// From the entry: a bundler that cuts by what reaches what keeps all that a page loads first in one file, then.
+import { InitError } from "./index.js";
 import { holdProcess, type Life, wordsOf } from "./life.js";
 import { buffersOf } from "./worker-port.js";
 import type { Given } from "./world.js";
