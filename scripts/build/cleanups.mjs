@@ -6,7 +6,7 @@ import binaryen from "binaryen";
 import { inside } from "./expressions.mjs";
 import { functionsOf } from "./split.mjs";
 
-const { Block, If, Loop, Try, getExpressionId: idOf } = binaryen;
+const { Binary, Block, If, Loop, Try, getExpressionId: idOf } = binaryen;
 const acting = kinds("CallIndirect", "Store", "Throw", "MemoryGrow", "MemoryCopy", "MemoryFill");
 const keptInCleanups = kinds("Call", "LocalSet", "Return", "Switch");
 const labelled = kinds("Block", "Loop");
@@ -30,19 +30,21 @@ export function leaveMemory(module) {
 }
 
 const dealloc = /\bTlsf<.*>::deallocate$/;
-/** Drops a text or bytes that are shared, or why something failed or ended: texts as well. By how many nobody asks, so that one too
- * many does no harm. */
-const sharedTexts =
-  /drop_glue::<(alloc(\[\w+\])?::rc::Rc<(str|\[u8\])>|tinkex(\[\w+\])?::error::Error|tinkex_supervise(\[\w+\])?::exit::Exit)>/;
+/**
+ * Drops what may be one of several `Rc`s, and nothing that is borrowed. That it is one fewer shows nowhere: nobody asks how many
+ * there are, see clippy.toml.
+ */
+const shares = /drop_glue::<(?!.*cell(\[\w+\])?::Ref(Mut)?<)|::rc::Rc<.*>>::drop_slow$/;
 
 /** The names of the functions that free memory and do nothing besides that could be seen. */
 function thoseThatFree(functions) {
   const names = functions.map(({ name }) => name);
-  for (const known of [dealloc, sharedTexts])
+  for (const known of [dealloc, shares])
     if (!names.some((name) => known.test(name)))
       throw new Error(`no function is called ${known} any more: see scripts/build/cleanups.mjs`);
-  const freeing = new Set(names.filter((name) => dealloc.test(name) || sharedTexts.test(name)));
-  const others = functions.filter(({ all }) => !all.some((part) => acts(part)));
+  const freeing = new Set(names.filter((name) => dealloc.test(name)));
+  const isSeen = (part, name) => acts(part) && !(shares.test(name) && takesOne(part));
+  const others = functions.filter(({ name, all }) => !all.some((part) => isSeen(part, name)));
   for (let before = 0; before < freeing.size;) {
     before = freeing.size;
     for (const { name, all } of others) {
@@ -56,6 +58,18 @@ function thoseThatFree(functions) {
 
 /** What is seen outside of its function, calls of known functions apart. */
 const acts = (expression) => acting.has(idOf(expression));
+
+/** Whether it counts one off: `place = place - 1`, or `+ -1`. */
+function takesOne(expression) {
+  if (idOf(expression) !== binaryen.StoreId) return false;
+  const value = binaryen.Store.getValue(expression);
+  const sum = idOf(value) === binaryen.LocalSetId ? binaryen.LocalSet.getValue(value) : value;
+  if (idOf(sum) !== binaryen.BinaryId || idOf(Binary.getLeft(sum)) !== binaryen.LoadId) return false;
+  const by = Binary.getRight(sum);
+  if (idOf(by) !== binaryen.ConstId) return false;
+  const one = { [binaryen.SubInt32]: 1, [binaryen.AddInt32]: -1 }[Binary.getOp(sum)];
+  return binaryen.Const.getValueI32(by) === one;
+}
 
 function calls(expression, names) {
   const isCall = idOf(expression) === binaryen.CallId;

@@ -112,16 +112,24 @@ test("glue that would need eval is refused", async (t) => {
 test("a panic leaves memory behind, and still drops what does more than free it", () => {
   const cleanup = (drops) => `(try $t (do (call $work)) (catch_all ${drops} (rethrow $t)))`;
   const free = "(call $free (local.get 0))";
+  const dropping = (type) => `$core::ptr::drop_glue::<${type}>`;
+  const shared = dropping("core::option::Option<alloc::rc::Rc<str>>");
+  const borrowed = dropping("core::cell::Ref<alloc::string::String>");
+  const guarding = dropping("tinkex::Guard");
+  const oneFewer = "(i32.store (local.get 0) (i32.sub (i32.load (local.get 0)) (i32.const 1)))";
   const module = binaryen.parseText(`(module
     (import "js" "work" (func $work))
     (memory 1)
-    (func $__rust_dealloc (param i32) (drop (call $__rust_dealloc_inner (local.get 0))))
-    (func $__rust_dealloc_inner (param i32) (result i32) (i32.store (i32.const 0) (local.get 0)) (i32.const 0))
-    (func $free (param i32) (if (local.get 0) (then (call $__rust_dealloc (local.get 0)))))
-    (func $core::ptr::drop_glue::<alloc::rc::Rc<str>> (param i32) (i32.store (i32.const 4) (local.get 0)))
+    (func $<rlsf::tlsf::Tlsf<usize>>::deallocate (param i32) (i32.store (i32.const 0) (local.get 0)))
+    (func $free (param i32) (if (local.get 0) (then (call $<rlsf::tlsf::Tlsf<usize>>::deallocate (local.get 0)))))
+    (func ${shared} (param i32) ${oneFewer} ${free})
+    (func ${borrowed} (param i32) ${oneFewer} ${free})
+    (func ${guarding} (param i32) (i32.store (local.get 0) (i32.const 1)) ${free})
     (func $tell (param i32) (i32.store (i32.const 8) (local.get 0)))
     (func $memory (param i32) ${cleanup(free)})
-    (func $shared (param i32) ${cleanup("(call $core::ptr::drop_glue::<alloc::rc::Rc<str>> (local.get 0))")})
+    (func $one_of_several (param i32) ${cleanup(`(call ${shared} (local.get 0))`)})
+    (func $borrow (param i32) ${cleanup(`(call ${borrowed} (local.get 0))`)})
+    (func $guard (param i32) ${cleanup(`(call ${guarding} (local.get 0))`)})
     (func $both (param i32) ${cleanup(`${free} (call $tell (local.get 0))`)})
     (func $nested (param i32) (try $o (do ${cleanup(free)}) (catch_all ${free} (rethrow $o))))
     (func $asked (param i32) (local i32)
@@ -131,7 +139,9 @@ test("a panic leaves memory behind, and still drops what does more than free it"
   leaveMemory(module);
   assert.ok(module.validate());
   const text = (name) => binaryen.emitText(binaryen.getFunctionInfo(module.getFunction(name)).body);
-  for (const name of ["memory", "shared", "nested"]) assert.match(text(name), /^\(call \$work\)\s*$/);
+  for (const name of ["memory", "one_of_several", "nested"])
+    assert.match(text(name), /^\(call \$work\)\s*$/, name);
+  for (const name of ["borrow", "guard"]) assert.match(text(name), /catch_all[^]*drop_glue/, name);
   assert.doesNotMatch(text("both"), /\$free/);
   assert.match(text("both"), /catch_all[^]*\$tell/);
   assert.equal(text("asked").match(/catch_all/g).length, 2, "what one cleanup sets, the next asks for");
