@@ -16,7 +16,7 @@ export async function shrink(from, { first, second }) {
   const apart = placesApart(binaryen, module);
   dropUnusedClosures(binaryen, module);
   callImportsDirectly(module);
-  trapOnOverflow(binaryen, module);
+  trapWhereFatal(binaryen, module);
   binaryen.setOptimizeLevel(2);
   binaryen.setShrinkLevel(1);
   // Below 1024 is the end of the stack, whose overflow traps there: no field of an object is.
@@ -47,14 +47,23 @@ export async function shrink(from, { first, second }) {
 }
 
 /**
- * A collection that is to be larger than memory ends the instance, as memory that has run out does. As a panic it would ask
- * of all code that appends to a vector to clean up behind it.
+ * What ends the instance in place of a panic, as memory that has run out does: a collection that is to be larger than memory,
+ * and a future that is polled once more after its end, which the supervisor does not do. As panics they would ask of all code
+ * that appends to a vector, and of every async function, for words and for a place to clean up.
  */
-function trapOnOverflow(binaryen, module) {
-  const overflow = functionsOf(binaryen, module).find(({ name }) => /raw_vec.*capacity_overflow/.test(name));
-  if (!overflow)
-    throw new Error("the standard library has no `capacity_overflow` any more: see trapOnOverflow");
-  binaryen.Function.setBody(module.getFunction(overflow.name), module.unreachable());
+const fatal = [
+  /raw_vec.*capacity_overflow/,
+  /panic_const_async_fn_resumed$/,
+  /panic_const_async_fn_resumed_panic$/,
+];
+
+function trapWhereFatal(binaryen, module) {
+  const functions = functionsOf(binaryen, module);
+  for (const known of fatal) {
+    const found = functions.find(({ name }) => known.test(name));
+    if (!found) throw new Error(`no function is called ${known} any more: see scripts/build/shrink.mjs`);
+    binaryen.Function.setBody(module.getFunction(found.name), module.unreachable());
+  }
 }
 
 /**
