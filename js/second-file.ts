@@ -12,6 +12,7 @@ const METHODS: ReadonlySet<string> = new Set<
   "result",
   "createTrainingClientFromState",
   "finish",
+  "loadState",
   "getInfo",
   "computeLogprobs",
   "spawn",

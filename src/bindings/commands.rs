@@ -189,7 +189,6 @@ fn of_training(
     given: Given,
     promise: &Promise,
 ) -> Result<Option<Work>, Error> {
-    let progress = &promise.progress;
     let ask = match method {
         "forward" | "forwardBackward" => {
             let (data, loss) = (arguments::data(given), arguments::loss(given, method == "forward"));
@@ -199,22 +198,33 @@ fn of_training(
         "optimStep" => Ask::OptimStep(arguments::adam(given)),
         "saveState" => Ask::SaveState(arguments::save(given)),
         "saveWeightsForSampler" => Ask::SaveWeightsForSampler(arguments::save(given)),
-        "loadState" => Ask::LoadState { path: given.text("path"), optimizer: given.flag("optimizer") },
         "saveWeightsAndGetSamplingClient" => training.new_sampler(),
         _ => return Ok(None),
     };
+    numbered(clients, service, training, ask, given, promise).map(Some)
+}
+
+/// A call that has a number takes its place in the order.
+pub fn numbered(
+    clients: &Clients,
+    service: &Service,
+    training: &TrainingClient,
+    ask: Ask,
+    given: Given,
+    promise: &Promise,
+) -> Result<Work, Error> {
     let label = given.optional_text("label").unwrap_or_default();
     let revocable = given.optional_flag("revocable").unwrap_or_default();
     let name = Name { key: promise.key(), label, revocable, ..Name::default() };
     given.wrong().check()?;
-    Ok(Some(output(clients.clone(), service.clone(), training.ask(ask, name, progress))))
+    Ok(output(clients.clone(), service.clone(), training.ask(ask, name, &promise.progress)))
 }
 
 /// Waits for what comes of a call, and puts it into JavaScript's terms.
 pub fn output(clients: Clients, service: Service, asked: Asked) -> Work {
     let used = asked.resumed;
     Box::pin(async move {
-        Ok(match asked.output().await? {
+        Ok(match asked.await? {
             Output::Forward(output) => results::forward(&output),
             Output::Step(metrics) => results::metrics(&metrics),
             Output::Path(path) => results::path(&path),

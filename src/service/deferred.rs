@@ -6,9 +6,9 @@ use futures_util::future::LocalBoxFuture;
 use tinkex_protocol::json::futures::RequestType;
 use tinkex_protocol::json::managing::{WeightsInfo, WeightsInfoResponse};
 use tinkex_protocol::json::training::LoadWeights;
-use tinkex_protocol::{Map, ModelId, SamplingSessionId};
+use tinkex_protocol::{Map, ModelId, SamplingSessionId, SessionId};
 
-use super::models::Ask;
+use super::models::{Ask, Origin};
 use super::{Made, Making, Service, check_path};
 use crate::error::Error;
 use crate::platform::Level;
@@ -38,8 +38,9 @@ impl Service {
         user_metadata: Option<Map<String>>,
         progress: &Progress,
     ) -> Making<TrainingClient> {
+        let (service, progress) = (self.clone(), progress.clone());
         let state = State { path, optimizer, user_metadata, nth: self.0.session.nth_model() };
-        make_of_state(self.clone(), state, progress.clone()).boxed_local()
+        make_of_state(service, state, progress).boxed_local()
     }
 
     /// Ends the session at the server. Fails as [`Kind::Pending`](crate::Kind::Pending) when there are calls that nobody has
@@ -88,29 +89,30 @@ async fn make_of_state(
     progress: Progress,
 ) -> Result<Made<TrainingClient>, Error> {
     check_path(&state.path)?;
-    let journal = service.0.session.journal().await?;
+    service.0.session.journal().await?;
     // Its base model is for the server to say.
     let about = Call::post_json("weights_info", &WeightsInfo { tinker_path: state.path.clone() });
     let about: WeightsInfoResponse = service.transport().fetch(about).await?.read()?;
-    let number = service.model_number(&journal, state.nth).await?;
-    let body = Body::json(&LoadWeights {
-        session_id: Some(journal.session().clone()),
-        model_seq_id: Some(number),
-        model_id: None,
-        seq_id: None,
-        base_model: Some(about.base_model),
-        user_metadata: state.user_metadata,
-        path: state.path,
-        optimizer: state.optimizer,
-        optimizer_config: None,
-        weights_access_token: None,
-        tag: Default::default(),
+    let nth = state.nth;
+    let ask = Box::new(move |session: &SessionId, number| Ask {
+        path: "load_weights",
+        body: Body::json(&LoadWeights {
+            session_id: Some(session.clone()),
+            model_seq_id: Some(number),
+            model_id: None,
+            seq_id: None,
+            base_model: Some(about.base_model),
+            user_metadata: state.user_metadata,
+            path: state.path,
+            optimizer: state.optimizer,
+            optimizer_config: None,
+            weights_access_token: None,
+            tag: Default::default(),
+        }),
+        kind: RequestType::LoadWeights,
+        model: Some(LoadWeights::new_model_id(session, number)),
     });
-    let ask = Ask { path: "load_weights", body, kind: RequestType::LoadWeights };
-    progress.sent();
-    let (taken, _) = service.make(&ask).await?;
-    let model = LoadWeights::new_model_id(journal.session(), number);
-    service.begin_training(ask, taken, model, journal).await
+    service.make_model(Origin { ask, base_model: None, nth }, &progress).await
 }
 
 async fn finish(service: Service) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use futures_util::future::{Either, LocalBoxFuture, ready};
 use tinkex_journal::lane::FIRST;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::training::{CreateModel, CreateModelResult, OptimizerConfig};
-use tinkex_protocol::{ModelId, ModelSeqId, RequestId};
+use tinkex_protocol::{ModelId, ModelSeqId, RequestId, SessionId};
 use tinkex_supervise::{
     AutoShutdown, ChildSpec, Exit, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox,
 };
@@ -23,91 +23,53 @@ use crate::training::dispatcher::Dispatcher;
 use crate::training::held::Begun;
 use crate::training::serving::Serving;
 use crate::transport::retry::Policy;
-use crate::transport::{Body, Call, Fetched, read_result};
+use crate::transport::{Body, Call, read_result};
 
 impl Service {
     /// Makes a new model at the server and a client for it.
     pub fn create_training_client(&self, lora: Lora, progress: &Progress) -> Making<TrainingClient> {
-        let (service, nth, progress) = (self.clone(), self.0.session.nth_model(), progress.clone());
-        async move { service.make_model(lora, nth, progress).await }.boxed_local()
-    }
-
-    async fn make_model(
-        &self,
-        lora: Lora,
-        nth: u64,
-        progress: Progress,
-    ) -> Result<Made<TrainingClient>, Error> {
-        let journal = self.0.session.journal().await?;
-        let model_seq_id = self.model_number(&journal, nth).await?;
-        let base_model = lora.base_model.clone();
-        let ask = Ask {
+        let Lora { base_model, config, user_metadata } = lora;
+        let named = base_model.clone();
+        let ask = Box::new(move |session: &SessionId, number| Ask {
             path: "create_model",
             body: Body::json(&CreateModel {
-                session_id: journal.session().clone(),
-                model_seq_id,
-                base_model: lora.base_model,
-                user_metadata: lora.user_metadata,
-                lora_config: lora.config,
+                session_id: session.clone(),
+                model_seq_id: number,
+                base_model,
+                user_metadata,
+                lora_config: config,
                 optimizer_config: OptimizerConfig::adamw(),
                 tag: Default::default(),
             }),
             kind: RequestType::CreateModel,
-        };
-        progress.sent();
-        let (taken, answer) = match self.make(&ask).await {
-            Ok(made) => made,
-            Err(error) => return Err(self.explain_base_model(error, base_model).await),
-        };
-        let Payload::Json(bytes) = Payload::of(answer) else {
-            return Err(Error::protocol("the server sent protobuf where a JSON result belongs"));
-        };
-        let made: CreateModelResult = read_result(&bytes)?;
-        self.begin_training(ask, taken, made.model_id, journal).await
+            model: None,
+        });
+        let origin = Origin { ask, base_model: Some(named), nth: self.0.session.nth_model() };
+        self.make_model(origin, progress)
     }
 
-    /// The number of this service's nth model, which is written down.
-    pub(super) fn model_number(
-        &self,
-        journal: &Journal,
-        nth: u64,
-    ) -> LocalBoxFuture<'static, Result<ModelSeqId, Error>> {
-        let (number, reservation) = journal.model_number(nth);
-        let reserved = reservation.map(|op| journal.commit(Durability::Strict, vec![op]));
+    /// Makes a model of what it comes from, and a client for it.
+    pub(super) fn make_model(&self, origin: Origin, progress: &Progress) -> Making<TrainingClient> {
+        let (service, progress) = (self.clone(), progress.clone());
         async move {
-            if let Some(reserved) = reserved {
-                reserved.await?;
+            let journal = service.0.session.journal().await?;
+            let (number, reservation) = journal.model_number(origin.nth);
+            if let Some(op) = reservation {
+                journal.commit(Durability::Strict, vec![op]).await?;
             }
-            Ok(number)
-        }
-        .boxed_local()
-    }
-
-    /// Has the server make a model: gives the request that it took this as, and what came of it.
-    pub(super) fn make(&self, ask: &Ask) -> LocalBoxFuture<'static, Result<(RequestId, Fetched), Error>> {
-        let (transport, kind, taken) = (self.transport().clone(), ask.kind, self.submit(ask));
-        async move {
-            let taken = taken.await?;
-            let answer = retrieve_or_fail(&transport, &taken, kind).await?;
-            Ok((taken, answer))
-        }
-        .boxed_local()
-    }
-
-    /// A client for a model that was made.
-    pub(super) fn begin_training(
-        &self,
-        ask: Ask,
-        taken: RequestId,
-        model: ModelId,
-        journal: Journal,
-    ) -> Making<TrainingClient> {
-        let service = self.clone();
-        async move {
+            let ask = (origin.ask)(journal.session(), number);
+            progress.sent();
+            let (taken, model) = match (service.make(&ask).await, origin.base_model) {
+                (Err(error), Some(base_model)) => {
+                    return Err(service.explain_base_model(error, base_model).await);
+                }
+                (made, _) => made?,
+            };
             if journal.exactly_once().is_none() {
                 // Nothing was done with the model yet, so a server that takes this for another one does no harm.
-                if let Ok(again) = service.submit(&ask).await {
-                    service.learn_exactly_once(&journal, again == taken);
+                let again = service.transport().fetch(ask.call()).await;
+                if let Ok(again) = again.and_then(|again| again.read::<Submitted>()) {
+                    service.learn_exactly_once(&journal, again.request_id == taken);
                 }
             }
             let first = vec![journal.model_op(&model, FIRST), journal.session_op()];
@@ -117,10 +79,20 @@ impl Service {
         .boxed_local()
     }
 
-    /// Asks for a model; gives the request that the server took it as.
-    fn submit(&self, ask: &Ask) -> LocalBoxFuture<'static, Result<RequestId, Error>> {
-        let taken = self.transport().fetch(ask.call());
-        async move { Ok(taken.await?.read::<Submitted>()?.request_id) }.boxed_local()
+    /// Has the server make a model: gives the request that it took this as, and the model.
+    fn make(&self, ask: &Ask) -> LocalBoxFuture<'static, Result<(RequestId, ModelId), Error>> {
+        let (service, taken) = (self.clone(), self.transport().fetch(ask.call()));
+        let (kind, model) = (ask.kind, ask.model.clone());
+        async move {
+            let taken = taken.await?.read::<Submitted>()?.request_id;
+            let answer = retrieve_or_fail(service.transport(), &taken, kind).await?;
+            let model = match model {
+                Some(model) => model,
+                None => created(Payload::of(answer))?,
+            };
+            Ok((taken, model))
+        }
+        .boxed_local()
     }
 
     fn learn_exactly_once(&self, journal: &Journal, exactly_once: bool) {
@@ -190,11 +162,24 @@ impl Service {
     }
 }
 
+/// Makes the request for a model of this session and number.
+pub(super) type Asking = dyn FnOnce(&SessionId, ModelSeqId) -> Ask;
+
+/// What a model comes from.
+pub(super) struct Origin {
+    pub ask: Box<Asking>,
+    /// As the caller named it, to be told which ones are served.
+    pub base_model: Option<String>,
+    pub nth: u64,
+}
+
 /// The request for a model.
 pub(super) struct Ask {
     pub path: &'static str,
     pub body: Body,
     pub kind: RequestType,
+    /// None where the server's answer says it.
+    pub model: Option<ModelId>,
 }
 
 impl Ask {
@@ -202,4 +187,11 @@ impl Ask {
         let call = Call::post(self.path, self.body.clone());
         if self.kind == RequestType::CreateModel { call.policy(Policy::Plain) } else { call }
     }
+}
+
+fn created(result: Payload) -> Result<ModelId, Error> {
+    let Payload::Json(bytes) = result else {
+        return Err(Error::protocol("the server sent protobuf where a JSON result belongs"));
+    };
+    read_result(&bytes).map(|made: CreateModelResult| made.model_id)
 }

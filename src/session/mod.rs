@@ -16,7 +16,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{LocalBoxFuture, ready};
+use futures_util::future::LocalBoxFuture;
 use tinkex_journal::record::{SESSIONS, session_key};
 use tinkex_journal::recovery::Found;
 use tinkex_protocol::Map;
@@ -266,10 +266,10 @@ impl Session {
     }
 
     /// Under which the journal of the session of this id is written.
-    fn fence(&self, id: &SessionId) -> LocalBoxFuture<'static, Result<Fence, Error>> {
+    async fn fence(&self, id: &SessionId) -> Result<Fence, Error> {
         match &self.0.fence {
-            Some(fence) => ready(Ok(fence.clone())).boxed_local(),
-            None => Fence::claim(self.0.store.clone(), session_key(id.as_str())),
+            Some(fence) => Ok(fence.clone()),
+            None => Fence::claim(self.0.store.clone(), session_key(id.as_str())).await,
         }
     }
 

@@ -1,12 +1,14 @@
-//! A client whose model was there before: the calls that come back with it. All of this is in the second file of the package.
+//! What is asked more rarely of a model in training, and a client whose model was there before: the calls that come back with it.
+//! All of this is in the second file of the package.
 
 use tinkex_journal::lane::Ticket;
 use tinkex_journal::record::{Answer, Encoding};
 use tinkex_journal::recovery::{self, Recovered};
+use tinkex_protocol::json::training::LoadWeights;
 
 use super::dispatcher::Message;
 use super::held::{Begun, Held, Part};
-use super::method::Method;
+use super::method::{Ask, Method};
 use super::{Asked, Pending, TrainingClient};
 use crate::error::{Error, Outcome};
 use crate::request::retrieve::Payload;
@@ -28,6 +30,25 @@ impl TrainingClient {
         }
         Ok(Asked { method, resumed: true, reply })
     }
+}
+
+/// What asks for the weights of a checkpoint, and with `optimizer` for its optimizer, in the place of the model's own.
+pub fn load_state(path: String, optimizer: bool) -> Ask {
+    Ask::LoadState(Box::new(move |model, number| {
+        Body::json(&LoadWeights {
+            session_id: None,
+            model_seq_id: None,
+            model_id: Some(model),
+            seq_id: Some(number),
+            base_model: None,
+            user_metadata: None,
+            path: path.clone(),
+            optimizer,
+            optimizer_config: None,
+            weights_access_token: None,
+            tag: Default::default(),
+        })
+    }))
 }
 
 /// What came back, as it is shown and as it is held. `caller`: the name of this service in records.

@@ -129,11 +129,13 @@ impl Dispatcher {
     /// Does what there is to do by now, and says what it waits for then.
     pub(super) fn go_on(&mut self) -> &'static str {
         loop {
-            let effects = self.lane.go_on();
-            if effects.is_empty() {
+            let mut together = Together::default();
+            while let Some(effect) = self.lane.next_effect() {
+                self.perform(effect, &mut together);
+            }
+            if self.write(together) {
                 break;
             }
-            self.perform(effects);
         }
         self.sweep();
         match self.lane.lengths() {
@@ -189,34 +191,30 @@ impl Dispatcher {
         self.lane.step(event);
     }
 
-    fn perform(&mut self, effects: Vec<Effect<Error>>) {
-        let mut together = Together::default();
-        for effect in effects {
-            match effect {
-                Effect::Write { ticket, first, again } => self.number(ticket, first, again, &mut together),
-                Effect::Send { ticket, part } => self.send(ticket, part, false),
-                Effect::GiveUp { ticket, part, error } => self.give_up(ticket, part, &error),
-                Effect::Fill { ticket, part } => self.send(ticket, part, true),
-                Effect::Poll { ticket, part, request } => self.poll(ticket, part, RequestId::new(request)),
-                Effect::Settle { ticket, result } => {
-                    let result = result.map_err(|failure| match failure {
-                        Failure::As(error) => error,
-                        Failure::With(error, outcome) => error.with_outcome(outcome),
-                        Failure::InPart(error) => error
-                            .context("a part of this call was refused, and the server trains on others")
-                            .with_outcome(Outcome::Unknown),
-                        Failure::Behind(error, outcome) => error
-                            .context("an earlier request of this model can't go on")
-                            .with_outcome(outcome),
-                    });
-                    if let Some(held) = self.find(ticket) {
-                        held.settle(result);
+    fn perform(&mut self, effect: Effect<Error>, together: &mut Together) {
+        match effect {
+            Effect::Write { ticket, first, again } => self.number(ticket, first, again, together),
+            Effect::Send { ticket, part } => self.send(ticket, part, false),
+            Effect::GiveUp { ticket, part, error } => self.give_up(ticket, part, &error),
+            Effect::Fill { ticket, part } => self.send(ticket, part, true),
+            Effect::Poll { ticket, part, request } => self.poll(ticket, part, RequestId::new(request)),
+            Effect::Settle { ticket, result } => {
+                let result = result.map_err(|failure| match failure {
+                    Failure::As(error) => error,
+                    Failure::With(error, outcome) => error.with_outcome(outcome),
+                    Failure::InPart(error) => error
+                        .context("a part of this call was refused, and the server trains on others")
+                        .with_outcome(Outcome::Unknown),
+                    Failure::Behind(error, outcome) => {
+                        error.context("an earlier request of this model can't go on").with_outcome(outcome)
                     }
+                });
+                if let Some(held) = self.find(ticket) {
+                    held.settle(result);
                 }
-                Effect::Forget { ticket, records } => self.forget(ticket, records),
             }
+            Effect::Forget { ticket, records } => self.forget(ticket, records),
         }
-        self.write(together);
     }
 
     fn send(&mut self, ticket: Ticket, part: usize, filler: bool) {

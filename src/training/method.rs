@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tinkex_protocol::json::futures::RequestType;
 use tinkex_protocol::json::training::{
-    AdamParams, LoadWeights, OptimStep, OptimStepResult, SamplerKind, SaveWeights, SaveWeightsForSampler,
+    AdamParams, OptimStep, OptimStepResult, SamplerKind, SaveWeights, SaveWeightsForSampler,
     SaveWeightsForSamplerResult, SaveWeightsResult,
 };
 use tinkex_protocol::metrics::{Metrics, combine};
@@ -40,10 +40,8 @@ pub enum Ask {
     },
     OptimStep(AdamParams),
     SaveState(Save),
-    LoadState {
-        path: String,
-        optimizer: bool,
-    },
+    /// How its bytes are made is in the second file.
+    LoadState(Box<dyn Fn(ModelId, SeqId) -> Body>),
     SaveWeightsForSampler(Save),
     /// The nth sampler of this service.
     NewSampler(u64),
@@ -179,7 +177,7 @@ impl Ask {
             Ask::Data { .. } => Method::ForwardBackward,
             Ask::OptimStep(_) => Method::OptimStep,
             Ask::SaveState(_) => Method::SaveState,
-            Ask::LoadState { .. } => Method::LoadState,
+            Ask::LoadState(_) => Method::LoadState,
             Ask::SaveWeightsForSampler(_) => Method::SaveWeightsForSampler,
             Ask::NewSampler(_) => Method::SaveWeightsAndGetSamplingClient,
         }
@@ -223,19 +221,7 @@ impl Ask {
                 user_metadata: save.user_metadata.clone(),
                 tag: Default::default(),
             }),
-            Ask::LoadState { path, optimizer } => Body::json(&LoadWeights {
-                session_id: None,
-                model_seq_id: None,
-                model_id: Some(model_id),
-                seq_id: Some(seq_id),
-                base_model: None,
-                user_metadata: None,
-                path: path.clone(),
-                optimizer: *optimizer,
-                optimizer_config: None,
-                weights_access_token: None,
-                tag: Default::default(),
-            }),
+            Ask::LoadState(body) => body(model_id, seq_id),
             Ask::SaveWeightsForSampler(save) => for_sampler(model_id, seq_id, Some(save), None),
             Ask::NewSampler(_) => for_sampler(model_id, seq_id, None, sampler),
         })

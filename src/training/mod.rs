@@ -9,8 +9,11 @@ mod writing;
 
 use std::cell::Cell;
 use std::future::{Future, ready};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{self, Context, Poll};
 
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use tinkex_journal::lane::Ticket;
 use tinkex_protocol::chunking::{chunks, datum_bytes};
@@ -139,7 +142,7 @@ impl TrainingClient {
             Err(error) => return Either::Left(ready(Err(error))),
         };
         Either::Right(async move {
-            match asked.output().await? {
+            match asked.await? {
                 Output::Forward(output) => Ok(output),
                 _ => Err(Error::protocol("the result is of another method")),
             }
@@ -154,7 +157,7 @@ impl TrainingClient {
     ) -> impl Future<Output = Result<Metrics, Error>> + use<> {
         let asked = self.ask(Ask::OptimStep(params), Name::default(), progress);
         async move {
-            match asked.output().await? {
+            match asked.await? {
                 Output::Step(metrics) => Ok(metrics),
                 _ => Err(Error::protocol("the result is of another method")),
             }
@@ -178,8 +181,8 @@ impl TrainingClient {
         optimizer: bool,
         progress: &Progress,
     ) -> impl Future<Output = Result<(), Error>> + use<> {
-        let asked = self.ask(Ask::LoadState { path, optimizer }, Name::default(), progress);
-        async move { asked.output().await.map(|_| ()) }
+        let asked = self.ask(deferred::load_state(path, optimizer), Name::default(), progress);
+        async move { asked.await.map(|_| ()) }
     }
 
     /// Saves weights that a sampler can be made of, under a name; gives the path.
@@ -199,7 +202,7 @@ impl TrainingClient {
     ) -> impl Future<Output = Result<SamplingSessionId, Error>> + use<> {
         let asked = self.ask(self.new_sampler(), Name::default(), progress);
         async move {
-            match asked.output().await? {
+            match asked.await? {
                 Output::Sampler(id) => Ok(id),
                 _ => Err(Error::protocol("the result is of another method")),
             }
@@ -249,7 +252,7 @@ impl TrainingClient {
     }
 }
 
-/// A call that has its place.
+/// A call that has its place. Resolves with what comes of it.
 pub struct Asked {
     pub method: Method,
     /// It came back: what it made may have been used before.
@@ -257,14 +260,18 @@ pub struct Asked {
     reply: Reply,
 }
 
-impl Asked {
-    pub async fn output(self) -> Result<Output, Error> {
-        let results = self.reply.await?;
-        self.method.read(results)
-    }
+impl Future for Asked {
+    type Output = Result<Output, Error>;
 
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<Result<Output, Error>> {
+        let results = task::ready!(self.reply.poll_unpin(cx))?;
+        Poll::Ready(self.method.read(results))
+    }
+}
+
+impl Asked {
     async fn path(self) -> Result<String, Error> {
-        match self.output().await? {
+        match self.await? {
             Output::Path(path) => Ok(path),
             _ => Err(Error::protocol("the result is of another method")),
         }

@@ -93,8 +93,8 @@ impl Dispatcher {
         Ok((ops, first + held.parts.len() as u64))
     }
 
-    /// Writes calls down that have their numbers.
-    pub(super) fn write(&mut self, Together { tickets, mut ops, next, without }: Together) {
+    /// Writes calls down that have their numbers. False where one had to be left out, which the lane knows now.
+    pub(super) fn write(&mut self, Together { tickets, mut ops, next, without }: Together) -> bool {
         if !tickets.is_empty() {
             let later = self.take_later();
             let mut all = later.clone();
@@ -102,9 +102,9 @@ impl Dispatcher {
             all.push(self.journal.model_op(&self.model, next));
             self.commit(Durability::Strict, all, Writing::Calls(tickets, later));
         }
-        if let Some((ticket, error)) = without {
-            self.not_written(&[ticket], error);
-        }
+        let Some((ticket, error)) = without else { return true };
+        self.not_written(&[ticket], error);
+        false
     }
 
     fn commit(&mut self, durability: Durability, ops: Vec<Op>, writing: Writing) {

@@ -54,7 +54,7 @@ async fn go_on(client: &TrainingClient, from: u32, seen: &mut Vec<u32>) -> Resul
     let asked: Vec<_> =
         (from..CALLS).map(|call| client.ask(ask(client, call), name(call), &Progress::default())).collect();
     for (call, asked) in (from..CALLS).zip(asked) {
-        asked.output().await?;
+        asked.await?;
         client.seen(name(call).key);
         seen.push(call);
     }
@@ -92,7 +92,7 @@ fn whenever_an_instance_dies_the_next_one_goes_on_and_every_step_is_applied_once
                 next = next.min(pending.label.parse().expect("it is a number"));
                 assert_eq!(pending.label, next.to_string(), "polls {polls}: {:?}", client.pending());
                 let asked = client.result(pending.first, name(next).key, &Progress::default());
-                let output = asked.expect("it is pending").output().await;
+                let output = asked.expect("it is pending").await;
                 match (next % 2, output) {
                     (0, Ok(Output::Forward(_))) | (1, Ok(Output::Step(_))) => {}
                     (_, output) => panic!("polls {polls}: call {next} gave {output:?}"),
@@ -125,12 +125,12 @@ fn nothing_is_sent_before_it_is_written_and_a_call_costs_one_strict_write_at_mos
         let (strict, _) = world.disk.commits();
         for call in 0..2 {
             let asked = client.ask(ask(&client, call), name(call), &Progress::default());
-            asked.output().await.expect("the server is up");
+            asked.await.expect("the server is up");
         }
         assert_eq!(world.disk.commits().0, strict + 2);
         let asked = [2, 3].map(|call| client.ask(ask(&client, call), name(call), &Progress::default()));
         for asked in asked {
-            asked.output().await.expect("the server is up");
+            asked.await.expect("the server is up");
         }
         assert_eq!(world.disk.commits().0, strict + 3, "a pass and the step behind it are written together");
     });
@@ -150,7 +150,7 @@ fn a_body_goes_when_the_result_is_in_and_the_rest_when_it_was_seen() {
         assert_eq!(world.disk.keys_of("body/"), [format!("body/{id}/0000000001")]);
         assert_eq!(world.disk.keys_of("request/"), [format!("request/{id}/0000000001")]);
         world.set_up(true);
-        asked.output().await.expect("the server is up");
+        asked.await.expect("the server is up");
         world.runtime_timer(Duration::from_secs(1)).await;
         assert_eq!(world.disk.keys_of("body/"), [""; 0]);
         assert_eq!(world.disk.keys_of("answer/"), [format!("answer/{id}/0000000001")]);
@@ -170,11 +170,7 @@ fn a_call_that_is_seen_before_the_next_costs_no_commit_but_its_own() {
         let client = model(&service).await.expect("the server is up").client;
         let before = world.disk.commits();
         for call in 0..4 {
-            client
-                .ask(ask(&client, call), name(call), &Progress::default())
-                .output()
-                .await
-                .expect("the server is up");
+            client.ask(ask(&client, call), name(call), &Progress::default()).await.expect("the server is up");
             client.seen(name(call).key);
         }
         world.runtime_timer(Duration::from_secs(1)).await;
@@ -191,7 +187,7 @@ fn deleting_what_was_seen_goes_on_when_the_disk_is_full() {
     let service = world.service();
     world.time.block_on(async {
         let client = model(&service).await.expect("the server is up").client;
-        client.ask(ask(&client, 1), name(1), &Progress::default()).output().await.expect("the server is up");
+        client.ask(ask(&client, 1), name(1), &Progress::default()).await.expect("the server is up");
         client.seen(name(1).key);
         world.disk.fill();
         let error = client.optim_step(adam(), &Progress::default()).await.expect_err("the disk is full");
@@ -227,14 +223,14 @@ fn a_disk_that_refuses_only_what_is_relaxed_costs_nothing_but_a_second_send() {
         let asked = client.ask(ask(client, 1), name(1), &Progress::default());
         world.runtime_timer(Duration::from_millis(1)).await;
         world.disk.refuse(Some(StoreErrorKind::Aborted));
-        asked.output().await.expect("the result needs no disk");
+        asked.await.expect("the result needs no disk");
         world.disk.refuse(None);
     });
     world.next_life("second", &id, async |client| {
         assert_eq!(client.pending().len(), 1);
         assert!(!client.pending()[0].finished);
         let asked = client.result(client.pending()[0].first, 9, &Progress::default()).expect("it is pending");
-        asked.output().await.expect("the server has it");
+        asked.await.expect("the server has it");
     });
     assert_eq!(steps_of(&world), ["optim_step 1"]);
 }
@@ -244,17 +240,17 @@ fn a_result_that_no_disk_has_room_for_keeps_the_bytes_by_which_it_can_be_asked_f
     let world = World::new(15);
     let id = world.first_life(async |client| {
         let first = client.ask(ask(client, 1), name(1), &Progress::default());
-        first.output().await.expect("the server is up");
+        first.await.expect("the server is up");
         // Its result waits to be seen, and the next call can't be written.
         world.disk.fill();
         let next = client.ask(ask(client, 1), name(2), &Progress::default());
-        next.output().await.expect_err("the disk is full");
+        next.await.expect_err("the disk is full");
         world.runtime_timer(Duration::from_secs(1)).await;
     });
     world.disk.refuse(None);
     world.next_life("second", &id, async |client| {
         let asked = client.result(client.pending()[0].first, 9, &Progress::default()).expect("it is pending");
-        asked.output().await.expect("the server has it");
+        asked.await.expect("the server has it");
     });
     assert_eq!(steps_of(&world), ["optim_step 1"]);
 }
@@ -272,7 +268,7 @@ fn closing_leaves_what_has_a_number_for_whoever_resumes() {
         service.close();
         let mut outcomes = Vec::new();
         for asked in asked {
-            outcomes.push(asked.output().await.expect_err("the service is closed").outcome());
+            outcomes.push(asked.await.expect_err("the service is closed").outcome());
         }
         let [written @ .., queued] = &outcomes[..] else { unreachable!("there were five") };
         assert_eq!(written, [Outcome::Journaled; 4], "they were written together");
@@ -285,7 +281,7 @@ fn closing_leaves_what_has_a_number_for_whoever_resumes() {
         assert_eq!(labels, ["0", "1", "2", "3"]);
         for (key, pending) in (1..).zip(client.pending()) {
             let asked = client.result(pending.first, key, &Progress::default()).expect("it is pending");
-            asked.output().await.expect("it went on");
+            asked.await.expect("it went on");
         }
     });
 }
@@ -348,7 +344,7 @@ fn a_damaged_record_is_set_aside_its_call_says_so_and_the_next_ones_go_on() {
             assert_eq!(world.disk.keys_of("damaged/"), [format!("damaged/{key}")]);
             let pending = client.pending()[0].clone();
             if let Ok(asked) = client.result(pending.first, 1, &Progress::default()) {
-                let error = asked.output().await.expect_err("what it asked for is lost");
+                let error = asked.await.expect_err("what it asked for is lost");
                 assert_eq!(error.kind(), &Kind::Storage(StoreErrorKind::Damaged));
             }
             client.optim_step(adam(), &Progress::default()).await.expect("the next one goes on");
@@ -402,7 +398,7 @@ fn a_wrong_key_after_a_crash_leaves_the_call_in_the_journal() {
         world.refuse_all(Some(401));
         let client = resume(&second, &id).await.expect("nothing is asked of the server");
         let asked = client.result(client.pending()[0].first, 1, &Progress::default()).expect("it is pending");
-        let error = asked.output().await.expect_err("the key has expired");
+        let error = asked.await.expect_err("the key has expired");
         assert_eq!((error.status(), error.outcome()), (Some(401), Outcome::Journaled));
         let error = client.optim_step(adam(), &Progress::default()).await.expect_err("nothing passes it");
         assert_eq!(error.outcome(), Outcome::NotSent);
@@ -413,7 +409,7 @@ fn a_wrong_key_after_a_crash_leaves_the_call_in_the_journal() {
     world.next_life("third", &id, async |client| {
         let asked =
             client.result(client.pending()[0].first, 1, &Progress::default()).expect("it is still there");
-        asked.output().await.expect("the server had it all the time");
+        asked.await.expect("the server had it all the time");
     });
     assert_eq!(steps_of(&world), ["optim_step 1"]);
 }
@@ -435,10 +431,10 @@ fn a_call_that_is_refused_after_a_crash_says_so_whenever_it_is_asked_for() {
         // Its number goes to the next call, which keeps its own records.
         let next = client.ask(ask(&client, 0), name(0), &Progress::default());
         let asked = client.result(1, 9, &Progress::default()).expect("it came back");
-        let error = asked.output().await.expect_err("the server refused it");
+        let error = asked.await.expect_err("the server refused it");
         assert_eq!((error.status(), error.outcome()), (Some(422), Outcome::Refused));
         client.seen(9);
-        next.output().await.expect("the number is free");
+        next.await.expect("the number is free");
         world.runtime_timer(Duration::from_secs(1)).await;
         assert_eq!(world.disk.keys_of("answer/"), [format!("answer/{id}/0000000001")]);
     });
@@ -457,7 +453,7 @@ fn a_call_cut_into_parts_comes_back_as_one() {
     world.next_life("second", &id, async |client| {
         assert_eq!(client.pending().len(), 1);
         let asked = client.result(1, 1, &Progress::default()).expect("it is pending");
-        let Ok(Output::Forward(output)) = asked.output().await else { panic!("it is a forward pass") };
+        let Ok(Output::Forward(output)) = asked.await else { panic!("it is a forward pass") };
         assert_eq!(output.loss_fn_outputs.len(), 3);
         client.optim_step(adam(), &Progress::default()).await.expect("numbers go on behind it");
     });
@@ -472,7 +468,7 @@ fn a_call_in_parts_of_which_the_server_took_none_is_refused() {
         let client = model(&service).await.expect("the server is up").client;
         world.refuse_next(422, 2);
         let asked = client.ask(in_three_parts(&client), name(0), &Progress::default());
-        let error = asked.output().await.expect_err("both that were sent were refused");
+        let error = asked.await.expect_err("both that were sent were refused");
         assert_eq!((error.status(), error.outcome()), (Some(422), Outcome::Refused));
         client.optim_step(adam(), &Progress::default()).await.expect("no number was left out");
     });
@@ -497,7 +493,7 @@ fn a_call_in_parts_that_was_given_up_is_not_sent_after_a_crash_and_says_why() {
     world.set_up(true);
     world.next_life("second", &id, async |client| {
         let asked = client.result(1, 1, &Progress::default()).expect("it came back");
-        let error = asked.output().await.expect_err("it was given up");
+        let error = asked.await.expect_err("it was given up");
         assert_eq!((error.status(), error.outcome()), (Some(422), Outcome::Unknown));
         assert!(error.message().starts_with("the server refused this call or a part of it"), "{error}");
         client.optim_step(adam(), &Progress::default()).await.expect("no number was left out");
@@ -513,7 +509,7 @@ fn a_key_that_expires_before_a_call_in_parts_leaves_it_to_whoever_resumes() {
         let client = model(&first).await.expect("the server is up").client;
         world.refuse_all(Some(401));
         let asked = client.ask(in_three_parts(&client), name(0), &Progress::default());
-        let error = asked.output().await.expect_err("the key has expired");
+        let error = asked.await.expect_err("the key has expired");
         assert_eq!((error.status(), error.outcome()), (Some(401), Outcome::Journaled));
         client.model().clone()
     });
@@ -522,7 +518,7 @@ fn a_key_that_expires_before_a_call_in_parts_leaves_it_to_whoever_resumes() {
     world.refuse_all(None);
     world.next_life("second", &id, async |client| {
         let asked = client.result(1, 1, &Progress::default()).expect("it came back");
-        asked.output().await.expect("it is let in");
+        asked.await.expect("it is let in");
     });
     assert_eq!(steps_of(&world).len(), 3);
 }
@@ -532,10 +528,10 @@ fn a_number_that_is_free_is_the_next_ones_even_if_a_call_between_could_not_be_wr
     let world = World::new(17);
     let id = world.first_life(async |client| {
         world.refuse_next(422, 1);
-        let refused = client.ask(ask(client, 0), name(0), &Progress::default()).output().await;
+        let refused = client.ask(ask(client, 0), name(0), &Progress::default()).await;
         assert_eq!(refused.expect_err("the server said no").outcome(), Outcome::Refused);
         world.disk.refuse(Some(StoreErrorKind::Aborted));
-        let unwritten = client.ask(ask(client, 0), name(1), &Progress::default()).output().await;
+        let unwritten = client.ask(ask(client, 0), name(1), &Progress::default()).await;
         assert_eq!(unwritten.expect_err("the disk said no").outcome(), Outcome::NotSent);
         world.disk.refuse(None);
         world.runtime_timer(Duration::from_secs(1)).await;
@@ -557,7 +553,7 @@ fn what_is_to_go_with_a_calls_records_waits_for_all_of_its_parts() {
         data.iter_mut().for_each(|datum| datum.model_input = ModelInput::from_tokens(vec![99_999; 7]));
         let ask = client.cut(data, &cross_entropy()).expect("the batch has data");
         let asked = client.ask(ask, name(0), &Progress::default());
-        asked.output().await.expect_err("no part can be done");
+        asked.await.expect_err("no part can be done");
         world.hang(Some("/api/v1/retrieve_future"));
         client.seen_with(name(0).key, vec![Op::Put("kept/1".into(), [1].into())]);
         world.runtime_timer(Duration::from_secs(1)).await;

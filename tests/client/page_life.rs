@@ -100,7 +100,6 @@ fn a_network_that_comes_back_ends_the_wait_for_the_next_try_and_one_that_is_gone
     let client = world.time.block_on(model(&service)).expect("the server is up").client;
     world.set_up(false);
     let asked = client.ask(Ask::OptimStep(adam()), Name::default(), &Progress::default());
-    let output = asked.output();
     world.time.advance(MINUTE);
     assert!(waits(&service).iter().any(|what| what == "the next try"), "{:?}", waits(&service));
     service.wake(false);
@@ -113,7 +112,7 @@ fn a_network_that_comes_back_ends_the_wait_for_the_next_try_and_one_that_is_gone
     world.time.advance(AT_ONCE);
     assert!(world.requests() > requests, "tried at once");
     assert!(!offline(&service), "{:?}", waits(&service));
-    world.time.block_on(output).expect("the server has it");
+    world.time.block_on(asked).expect("the server has it");
     service.close();
 }
 
@@ -125,7 +124,6 @@ fn a_day_of_heartbeats_and_polls_leaves_the_live_allocations_where_they_were() {
     // The server has taken a request and doesn't get to it, so that its polls are held, one after another.
     world.set_working(false);
     let asked = client.ask(Ask::OptimStep(adam()), Name::default(), &Progress::default());
-    let output = asked.output();
     // What is alive in between depends on what is under way, so of an hour it is the most that counts.
     let most_in_an_hour = || {
         let seconds = (0..3_600).map(|_| {
@@ -142,6 +140,6 @@ fn a_day_of_heartbeats_and_polls_leaves_the_live_allocations_where_they_were() {
     let after = most_in_an_hour();
     assert!(after <= before, "{before:?} live allocations at most, and {after:?} a day later");
     world.set_working(true);
-    world.time.block_on(output).expect("it is done in the end");
+    world.time.block_on(asked).expect("it is done in the end");
     service.close();
 }

@@ -114,7 +114,7 @@ fn sessions_that_ended_long_ago_go_unless_something_is_left_in_them() {
     let unseen = world.first_life(async |client| {
         let asked =
             client.ask(Ask::OptimStep(adam()), Name { key: 1, ..Name::default() }, &Progress::default());
-        asked.output().await.expect("the server is up");
+        asked.await.expect("the server is up");
     });
     let empty = world.service_of("empty", Resume::None);
     world.time.block_on(model(&empty)).expect("the server is up");
@@ -211,11 +211,7 @@ fn leaving_never_finishes_a_session_and_finish_does_once_everything_was_seen() {
     world.time.block_on(async {
         let client = model(&service).await.expect("the server is up").client;
         let name = Name { key: 1, ..Name::default() };
-        client
-            .ask(Ask::OptimStep(adam()), name, &Progress::default())
-            .output()
-            .await
-            .expect("the server is up");
+        client.ask(Ask::OptimStep(adam()), name, &Progress::default()).await.expect("the server is up");
         let error = service.finish().await.expect_err("its result was not seen");
         assert_eq!(error.kind(), &Kind::Pending);
         assert!(error.message().contains("optimStep"), "{error}");

@@ -219,7 +219,7 @@ impl Page {
             self.promises.borrow_mut().insert(key, promise);
             let asked = client.result(pending.first, key, &Progress::default());
             let asked = asked.expect("a pending call can be waited for");
-            let settled = instance.run(async move { (key, asked.output().await) });
+            let settled = instance.run(async move { (key, asked.await) });
             settling.push(settled.map(Result::ok).boxed_local());
         }
         let taken_up = self.promises.borrow();
@@ -247,7 +247,7 @@ impl Page {
                 Name { key, label, ..Name::default() },
                 &Progress::default(),
             );
-            let settled = instance.run(async move { (key, asked.output().await) });
+            let settled = instance.run(async move { (key, asked.await) });
             settling.push(settled.map(Result::ok).boxed_local());
             if self.world.dice.happens(100) {
                 self.call_beside(instance, client);
@@ -264,7 +264,7 @@ impl Page {
         let patience = runtime.timer(dice.up_to_ms(300));
         let (tally, client) = (tally.clone(), client.clone());
         drop(instance.run(async move {
-            let output = pin!(asked.output());
+            let output = pin!(asked);
             match select(output, patience).await {
                 Either::Left((Ok(_), _)) => client.seen(key),
                 Either::Left((Err(_), _)) => {}

@@ -228,7 +228,7 @@ enum State {
 
 impl<E: Clone> Lane<E> {
     /// A lane whose next request gets the number `next` ([`FIRST`] for a new model). `again`: the one before was refused and
-    /// is [resumed](Lane::resume), written anew. Ask [`go_on`](Lane::go_on) what is to be done.
+    /// is [resumed](Lane::resume), written anew. Ask [`next_effect`](Lane::next_effect) what is to be done.
     pub fn new(next: Number, again: bool) -> Lane<E> {
         Lane {
             next_number: next,
@@ -501,8 +501,16 @@ impl<E: Clone> Lane<E> {
         self.remove(ticket, records);
     }
 
-    /// Whatever can be done now. Gives all that was decided since it was asked last.
-    pub fn go_on(&mut self) -> Vec<Effect<E>> {
+    /// The next thing to do; none where there is nothing by now.
+    pub fn next_effect(&mut self) -> Option<Effect<E>> {
+        if self.effects.is_empty() {
+            self.go_on();
+        }
+        (!self.effects.is_empty()).then(|| self.effects.remove(0))
+    }
+
+    /// Decides on whatever can be done now.
+    fn go_on(&mut self) {
         if let Some(error) = self.broken.clone() {
             while let Some(call) = self.calls.iter().find(|call| call.is_unsent()) {
                 let ticket = call.ticket;
@@ -522,7 +530,6 @@ impl<E: Clone> Lane<E> {
         }
         self.write();
         self.poll();
-        std::mem::take(&mut self.effects)
     }
 
     /// The queued calls, once all that were numbered before them are with the server.
@@ -585,13 +592,12 @@ impl<E> Call<E> {
             };
             let is_next = self.parts[ahead].iter().all(Part::is_with_the_server);
             if self.parts[i].state == State::ToSend && is_next {
-                let (ticket, part) = (self.ticket, i);
-                let (state, effect) = match self.is_whole() {
-                    true => (State::Sending, Effect::Send { ticket, part }),
-                    false => (State::Filling, Effect::Fill { ticket, part }),
-                };
-                self.parts[i].state = state;
-                effects.push(effect);
+                let (ticket, part, is_whole) = (self.ticket, i, self.is_whole());
+                self.parts[i].state = if is_whole { State::Sending } else { State::Filling };
+                effects.push(match is_whole {
+                    true => Effect::Send { ticket, part },
+                    false => Effect::Fill { ticket, part },
+                });
             }
         }
     }

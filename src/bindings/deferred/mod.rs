@@ -12,7 +12,7 @@ use futures_util::future::LocalBoxFuture;
 use tinkex_supervise::{Context, DynamicSupervisor, Exit, System, TaskHandle};
 use wasm_bindgen::prelude::*;
 
-use super::commands::{Client, Clients, Work, output, sampling, training, unknown};
+use super::commands::{Client, Clients, Work, numbered, output, sampling, training, unknown};
 use super::desk::{OnPage, OpenCall};
 use super::door::{self, Call, Deferred, Methods};
 use super::exports::services;
@@ -23,6 +23,7 @@ use crate::sampling::SamplingClient;
 use crate::service::Service;
 use crate::session::{deferred, earlier};
 use crate::training::TrainingClient;
+use crate::training::deferred::load_state;
 use crate::wire::{arguments, results};
 
 /// The second file is there: once, before anything of it is asked for.
@@ -109,6 +110,10 @@ impl OfService {
                 let promise = &call.promise;
                 let asked = client.result(first.into(), promise.key(), &promise.progress)?;
                 output(self.clients.clone(), self.service.clone(), asked)
+            }
+            "loadState" => {
+                let ask = load_state(given.text("path"), given.flag("optimizer"));
+                numbered(&self.clients, &self.service, client, ask, given, &call.promise)?
             }
             "getInfo" => {
                 let info = client.get_info();

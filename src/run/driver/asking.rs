@@ -280,7 +280,7 @@ impl Driver {
 
     pub(super) fn fly(&mut self, key: u32, tag: Tag, asked: Asked, from: Option<Cursor>) {
         let resumed = asked.resumed;
-        self.flights.push_back(Flight { key, tag, output: asked.output().boxed_local(), resumed, from });
+        self.flights.push_back(Flight { key, tag, output: asked.boxed_local(), resumed, from });
     }
 
     pub(super) fn next_key(&mut self) -> u32 {

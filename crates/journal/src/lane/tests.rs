@@ -16,7 +16,12 @@ const CRASH: Error = "boom";
 
 fn step(lane: &mut Lane<Error>, event: Event<Error>) -> Vec<Effect<Error>> {
     lane.step(event);
-    lane.go_on()
+    go_on(lane)
+}
+
+/// All that is to be done by now.
+fn go_on(lane: &mut Lane<Error>) -> Vec<Effect<Error>> {
+    std::iter::from_fn(|| lane.next_effect()).collect()
 }
 
 /// A lane, and what it asks for as short words.
@@ -80,7 +85,7 @@ impl Script {
         let ticket = Ticket(self.tickets.len() as u64);
         self.lane.call(ticket, Shape { parts, ends_apart, revocable: false });
         self.tickets.push(ticket);
-        let effects = self.lane.go_on();
+        let effects = go_on(&mut self.lane);
         self.words(effects)
     }
 
@@ -149,7 +154,7 @@ fn together(calls: u64) -> (Script, Vec<String>) {
     let tickets: Vec<Ticket> = (0..calls).map(Ticket).collect();
     let mut lane = Lane::new(1, false);
     tickets.iter().for_each(|ticket| lane.call(*ticket, SINGLE));
-    let effects = lane.go_on();
+    let effects = go_on(&mut lane);
     let script = Script { lane, tickets };
     let words = script.words(effects);
     (script, words)
@@ -174,7 +179,7 @@ fn so_many_are_written_together_as_memory_allows_and_a_call_is_never_cut() {
     for (ticket, parts) in [(0, MOST_TOGETHER + 5), (1, 1)] {
         lane.call(Ticket(ticket), Shape { parts, ..SINGLE });
     }
-    assert_eq!(lane.go_on(), [Effect::Write { ticket: Ticket(0), first: 1, again: false }]);
+    assert_eq!(go_on(&mut lane), [Effect::Write { ticket: Ticket(0), first: 1, again: false }]);
 }
 
 #[test]
@@ -184,7 +189,7 @@ fn a_call_that_may_be_given_up_has_no_number_before_it_is_its_turn() {
         lane.call(Ticket(ticket), Shape { revocable: ticket == 1, ..SINGLE });
     }
     let mut script = Script { tickets: (0..3).map(Ticket).collect(), lane };
-    let effects = script.lane.go_on();
+    let effects = go_on(&mut script.lane);
     assert_eq!(script.words(effects), ["write a as 1"]);
     script.written(0);
     assert_eq!(script.let_go(1), ["drop b"]);

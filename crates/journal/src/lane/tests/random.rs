@@ -54,7 +54,7 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
                 if left > 0 && dice.below(3) == 0 {
                     continue;
                 }
-                lane.go_on()
+                go_on(&mut lane)
             } else if dice.below(12) == 0 {
                 let ticket = calls[dice.below(calls.len())];
                 gone.insert(ticket);
@@ -100,7 +100,7 @@ fn whatever_comes_numbers_have_no_holes_and_every_call_settles_once() {
                     }
                 };
                 events.into_iter().for_each(|event| lane.step(event));
-                lane.go_on()
+                go_on(&mut lane)
             };
             let mut together = Vec::new();
             for effect in effects {

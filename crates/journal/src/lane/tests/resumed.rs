@@ -17,7 +17,7 @@ fn after_a_crash(next: Number, again: bool, calls: Vec<(Number, Resumed)>) -> (S
     for (first, resumed) in calls {
         script.lane.resume(first, resumed);
     }
-    let effects = script.lane.go_on();
+    let effects = go_on(&mut script.lane);
     let words = script.words(effects);
     (script, words)
 }
