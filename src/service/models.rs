@@ -145,6 +145,7 @@ impl Service {
             lane,
             calls: held,
             running: Default::default(),
+            together: Default::default(),
             later: Vec::new(),
             flushes: 0,
         };

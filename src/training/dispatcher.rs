@@ -11,7 +11,7 @@ use tinkex_protocol::{ModelId, RequestId, SeqId};
 use tinkex_supervise::{Address, Exit, Reply, TaskSupervisor, faults};
 
 use super::Name;
-use super::held::Held;
+use super::held::{Held, find};
 use super::method::{Ask, Method, nothing};
 use super::writing::{Together, Writing};
 use crate::error::{Error, Outcome};
@@ -76,6 +76,8 @@ pub struct Dispatcher {
     pub calls: Vec<Held>,
     /// Requests, commits and timers. There are few at a time: a call's parts, and the one poll.
     pub running: Vec<LocalBoxFuture<'static, Message>>,
+    /// What has its numbers and is not yet on its way to the disk.
+    pub together: Together,
     /// What is to be written with whatever is written next, or soon by itself.
     pub later: Vec<Op>,
     /// How often that was taken for a commit.
@@ -129,11 +131,10 @@ impl Dispatcher {
     /// Does what there is to do by now, and says what it waits for then.
     pub(super) fn go_on(&mut self) -> &'static str {
         loop {
-            let mut together = Together::default();
             while let Some(effect) = self.lane.next_effect() {
-                self.perform(effect, &mut together);
+                self.perform(effect);
             }
-            if self.write(together) {
+            if self.write() {
                 break;
             }
         }
@@ -146,7 +147,7 @@ impl Dispatcher {
     }
 
     pub(super) fn find(&mut self, ticket: Ticket) -> Option<&mut Held> {
-        self.calls.iter_mut().find(|held| held.ticket == ticket)
+        find(&mut self.calls, ticket)
     }
 
     /// What came of a request is written down first, where it is worth it.
@@ -191,26 +192,16 @@ impl Dispatcher {
         self.lane.step(event);
     }
 
-    fn perform(&mut self, effect: Effect<Error>, together: &mut Together) {
+    fn perform(&mut self, effect: Effect<Error>) {
         match effect {
-            Effect::Write { ticket, first, again } => self.number(ticket, first, again, together),
+            Effect::Write { ticket, first, again } => self.number(ticket, first, again),
             Effect::Send { ticket, part } => self.send(ticket, part, false),
             Effect::GiveUp { ticket, part, error } => self.give_up(ticket, part, &error),
             Effect::Fill { ticket, part } => self.send(ticket, part, true),
             Effect::Poll { ticket, part, request } => self.poll(ticket, part, RequestId::new(request)),
             Effect::Settle { ticket, result } => {
-                let result = result.map_err(|failure| match failure {
-                    Failure::As(error) => error,
-                    Failure::With(error, outcome) => error.with_outcome(outcome),
-                    Failure::InPart(error) => error
-                        .context("a part of this call was refused, and the server trains on others")
-                        .with_outcome(Outcome::Unknown),
-                    Failure::Behind(error, outcome) => {
-                        error.context("an earlier request of this model can't go on").with_outcome(outcome)
-                    }
-                });
                 if let Some(held) = self.find(ticket) {
-                    held.settle(result);
+                    held.settle(result.map_err(told));
                 }
             }
             Effect::Forget { ticket, records } => self.forget(ticket, records),
@@ -218,7 +209,7 @@ impl Dispatcher {
     }
 
     fn send(&mut self, ticket: Ticket, part: usize, filler: bool) {
-        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
+        let Some(held) = find(&mut self.calls, ticket) else { return };
         let number = SeqId::new(held.number(part));
         let kind = held.kind(part).as_str();
         let alone = held.parts.len() == 1 && held.first + 1 == self.lane.next_number();
@@ -242,7 +233,7 @@ impl Dispatcher {
     }
 
     fn poll(&mut self, ticket: Ticket, part: usize, request: RequestId) {
-        let Some(held) = self.calls.iter().find(|held| held.ticket == ticket) else { return };
+        let Some(held) = self.find(ticket) else { return };
         let kind = held.kind(part);
         let name = format!("result of {} {}", kind.as_str(), held.number(part));
         let answer = retrieve(&self.transport, &request, kind, self.impatient(ticket));
@@ -269,6 +260,21 @@ impl Dispatcher {
         let ended = task.map(move |ended| ended.unwrap_or_else(|exit| Message::Crashed(ticket, part, exit)));
         self.running.push(ended.boxed_local());
     }
+}
+
+/// A failure as its caller is told of it.
+fn told(failure: Failure<Error>) -> Error {
+    let (error, what, outcome) = match failure {
+        Failure::As(error) => return error,
+        Failure::With(error, outcome) => (error, "", outcome),
+        Failure::InPart(error) => {
+            let what = "a part of this call was refused, and the server trains on others";
+            (error, what, Outcome::Unknown)
+        }
+        Failure::Behind(error, outcome) => (error, "an earlier request of this model can't go on", outcome),
+    };
+    let error = error.with_outcome(outcome);
+    if what.is_empty() { error } else { error.context(what) }
 }
 
 /// A request's id may be older than what was written meanwhile; sending again finds it.

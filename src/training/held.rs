@@ -87,6 +87,11 @@ pub struct Part {
     pub result: Option<Payload>,
 }
 
+/// The call of this ticket.
+pub fn find(calls: &mut [Held], ticket: Ticket) -> Option<&mut Held> {
+    calls.iter_mut().find(|held| held.ticket == ticket)
+}
+
 impl Held {
     pub fn new(ticket: Ticket, Incoming { ask, name, caller }: Incoming) -> Held {
         let Name { key, label, with, written, .. } = name;
@@ -138,8 +143,7 @@ impl Held {
     }
 
     /// The ops that write the call down under its numbers. Bodies were made.
-    pub fn written(&self, model: &str, caller: &str, again: bool) -> Vec<Op> {
-        let mut ops = Vec::with_capacity(2 * self.parts.len() + 2);
+    pub fn write(&self, model: &str, caller: &str, again: bool, ops: &mut Vec<Op>) {
         let mut head = Head {
             method: self.method.name().into(),
             label: self.label.clone(),
@@ -167,21 +171,18 @@ impl Held {
             ops.push(put(Place::Request.key(model, number), &head));
             ops.push(Op::Put(body_key, bytes));
         }
-        ops
     }
 
     /// The ops that delete everything of it.
-    pub fn deleted(&self, model: &str) -> Vec<Op> {
-        let mut ops = Vec::new();
+    pub fn delete(&self, model: &str, ops: &mut Vec<Op>) {
         if self.first == 0 {
-            return ops;
+            return;
         }
         for part in 0..self.parts.len() {
             for place in [Place::Request, Place::Body, Place::Answer] {
                 ops.push(Op::Delete(place.key(model, self.number(part))));
             }
         }
-        ops
     }
 
     /// The ops that keep what the server said of a part.

@@ -1,7 +1,5 @@
 //! What can be asked of a model in training: the bytes of each request, and what its result is.
 
-use std::rc::Rc;
-
 use tinkex_protocol::json::futures::RequestType;
 use tinkex_protocol::json::training::{
     AdamParams, OptimStep, OptimStepResult, SamplerKind, SaveWeights, SaveWeightsForSampler,
@@ -9,8 +7,8 @@ use tinkex_protocol::json::training::{
 };
 use tinkex_protocol::metrics::{Metrics, combine};
 use tinkex_protocol::{
-    Datum, EncodedForwardBackward, ForwardBackwardOutput, LossCall, Map, ModelId, ModelInput,
-    SamplingSessionId, SamplingSessionSeqId, SeqId, Tensor,
+    EncodedForwardBackward, ForwardBackwardOutput, Map, ModelId, SamplingSessionId, SamplingSessionSeqId,
+    SeqId,
 };
 
 use crate::error::Error;
@@ -256,17 +254,9 @@ fn for_sampler(
     })
 }
 
-/// A request that changes nothing, for a number that would be left out: a forward pass over one token.
+/// A request that changes nothing, for a number that would be left out.
 pub fn nothing(model: &ModelId, number: SeqId) -> Result<Body, Error> {
-    let call = LossCall { forward_only: true, ..LossCall::new("cross_entropy") };
-    let inputs = [("target_tokens", Tensor::integers(&[0])), ("weights", Tensor::floats(&[0.0]))];
-    let datum = Datum {
-        model_input: ModelInput::from_tokens(vec![0]),
-        loss_fn_inputs: inputs.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect(),
-        ..Datum::default()
-    };
-    let bytes = EncodedForwardBackward::new([datum], &call)?.with_header(model, number)?;
-    Ok(Body::Protobuf(Rc::from(bytes)))
+    Ok(Body::Protobuf(EncodedForwardBackward::nothing().with_header(model, number)?.into()))
 }
 
 fn passes(results: Results) -> Result<ForwardBackwardOutput, Error> {

@@ -12,6 +12,7 @@ use tinkex_journal::record::Answer;
 use tinkex_protocol::SeqId;
 
 use super::dispatcher::{Dispatcher, Message, is_answer, is_of_one_request};
+use super::held::find;
 use super::method::{Ask, Method};
 use crate::error::{Error, Outcome};
 use crate::platform::{Level, uuid};
@@ -45,56 +46,53 @@ pub struct Together {
 
 impl Dispatcher {
     /// Gives the parts of a call their numbers, and makes their bytes, which are final from here on.
-    pub(super) fn number(&mut self, ticket: Ticket, first: Number, again: bool, together: &mut Together) {
-        if together.without.is_some() {
-            return;
-        }
-        match self.numbered(ticket, first, again) {
-            Ok((mut ops, next)) => {
-                together.tickets.push(ticket);
-                together.ops.append(&mut ops);
-                together.next = next;
-            }
-            Err(error) => together.without = Some((ticket, error)),
+    pub(super) fn number(&mut self, ticket: Ticket, first: Number, again: bool) {
+        if self.together.without.is_none()
+            && let Err(error) = self.numbered(ticket, first, again)
+        {
+            self.together.without = Some((ticket, error));
         }
     }
 
-    /// The ops that write a call down, and the number behind it.
-    fn numbered(&mut self, ticket: Ticket, first: Number, again: bool) -> Result<(Vec<Op>, Number), Error> {
-        let held = self.calls.iter_mut().find(|held| held.ticket == ticket);
-        let held = held.expect("the lane forgets a call before its shell does");
+    fn numbered(&mut self, ticket: Ticket, first: Number, again: bool) -> Result<(), Error> {
+        let held = find(&mut self.calls, ticket).expect("the lane forgets a call before its shell does");
         let Some(ask) = &held.ask else {
             let message = "its number was used by a request that the server had refused: make the call again";
             return Err(Error::protocol(message));
         };
-        let model = self.model.as_str();
-        // Under the number that it had before, if the server would not have it there.
-        let mut ops = held.deleted(model);
-        let mut sampler = None;
-        if let Ask::NewSampler(nth) = ask {
-            let (number, op) = self.journal.sampler_number(*nth);
-            sampler = Some(number);
-            if let Some(op) = op {
-                ops.push(op);
+        let (sampler, reservation) = match ask {
+            Ask::NewSampler(nth) => {
+                let (number, op) = self.journal.sampler_number(*nth);
+                (Some(number), op)
             }
-        }
+            _ => (None, None),
+        };
         for (i, part) in held.parts.iter_mut().enumerate() {
             let number = SeqId::new(first + i as u64);
             part.body = Some(ask.body(i, &self.model, number, sampler)?);
             part.idempotency_key = uuid(&**self.transport.platform());
             part.sent = false;
         }
-        held.first = first;
-        ops.append(&mut held.written(model, &self.journal.owner(), again));
-        ops.extend(held.with.iter().cloned());
-        if let Some(caller) = &held.caller {
-            caller.progress().sent();
+        let (model, Together { tickets, ops, next, .. }) = (self.model.as_str(), &mut self.together);
+        // Under the number that it had before, if the server would not have it there.
+        held.delete(model, ops);
+        if let Some(op) = reservation {
+            ops.push(op);
         }
-        Ok((ops, first + held.parts.len() as u64))
+        held.first = first;
+        held.write(model, &self.journal.owner(), again, ops);
+        for op in &held.with {
+            ops.push(op.clone());
+        }
+        held.come_to(Outcome::Unknown);
+        tickets.push(ticket);
+        *next = first + held.parts.len() as u64;
+        Ok(())
     }
 
     /// Writes calls down that have their numbers. False where one had to be left out, which the lane knows now.
-    pub(super) fn write(&mut self, Together { tickets, mut ops, next, without }: Together) -> bool {
+    pub(super) fn write(&mut self) -> bool {
+        let Together { tickets, mut ops, next, without } = std::mem::take(&mut self.together);
         if !tickets.is_empty() {
             let later = self.take_later();
             let mut all = later.clone();
@@ -156,7 +154,7 @@ impl Dispatcher {
     /// Writes down that a call goes on no more, since the server refused a part. After a crash nothing of it is sent as it
     /// was: beside what stands in the place of other parts, the server would train on it.
     pub(super) fn give_up(&mut self, ticket: Ticket, part: usize, why: &Error) {
-        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
+        let Some(held) = find(&mut self.calls, ticket) else { return };
         held.spoiled = true;
         held.parts.iter_mut().for_each(|part| part.body = None);
         let ops = held.given_up(self.model.as_str(), part, why);
@@ -164,7 +162,7 @@ impl Dispatcher {
     }
 
     pub(super) fn keep(&mut self, ticket: Ticket, part: usize, answer: Answer) {
-        let held = self.calls.iter().find(|held| held.ticket == ticket);
+        let held = find(&mut self.calls, ticket);
         // What fills a number is no answer to what was asked for.
         if let Some(held) = held.filter(|held| !held.spoiled) {
             let ops = held.answered(self.model.as_str(), part, &answer);
@@ -219,7 +217,8 @@ impl Dispatcher {
     }
 
     pub(super) fn forget(&mut self, ticket: Ticket, records: Records) {
-        let Some(held) = self.calls.iter_mut().find(|held| held.ticket == ticket) else { return };
+        let Some(at) = self.calls.iter().position(|held| held.ticket == ticket) else { return };
+        let held = &mut self.calls[at];
         let mut erased = Vec::new();
         match records {
             Records::Done => {
@@ -230,7 +229,7 @@ impl Dispatcher {
             }
             // Nothing can be deleted that was never written.
             Records::None | Records::Unused => {
-                erased = held.deleted(self.model.as_str());
+                held.delete(self.model.as_str(), &mut erased);
                 if !erased.is_empty() {
                     erased.push(self.journal.model_op(&self.model, self.lane.next_number()));
                 }
@@ -243,7 +242,7 @@ impl Dispatcher {
             held.parts.clear();
             held.done = true;
         } else {
-            self.calls.retain(|held| held.ticket != ticket);
+            self.calls.remove(at);
         }
         if !erased.is_empty() {
             // At once and by itself: without the model's record a number that is free would be left out.
@@ -258,7 +257,7 @@ impl Dispatcher {
         self.calls.retain_mut(|held| {
             let over = held.done && held.seen;
             if over {
-                ops.append(&mut held.deleted(model));
+                held.delete(model, &mut ops);
                 ops.append(&mut held.at_end);
             }
             let left = held.done && !held.resumed && held.key == 0;

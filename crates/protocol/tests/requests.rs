@@ -43,6 +43,18 @@ fn data_encoded_before_the_number_give_the_bytes_of_the_whole() {
 }
 
 #[test]
+fn what_changes_nothing_is_a_forward_pass_over_one_token_without_weight() {
+    let inputs = [("target_tokens", Tensor::integers(&[0])), ("weights", Tensor::floats(&[0.0]))];
+    let datum = Datum {
+        model_input: ModelInput::from_tokens(vec![0]),
+        loss_fn_inputs: inputs.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect(),
+        ..Datum::default()
+    };
+    let call = LossCall { forward_only: true, ..LossCall::new("cross_entropy") };
+    assert_eq!(EncodedForwardBackward::new([datum], &call), Ok(EncodedForwardBackward::nothing()));
+}
+
+#[test]
 fn a_number_that_the_wire_can_not_carry_is_refused() {
     let encoded =
         EncodedForwardBackward::new([datum(&[1])], &LossCall::new("cross_entropy")).expect("encodes");
