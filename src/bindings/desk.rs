@@ -172,7 +172,7 @@ impl Desk {
             talk: OnceCell::new(),
         });
         let begun = tinkex_supervise::contain(|| {
-            faults::point("desk");
+            faults::point!("desk");
             begin(&self.clients, service, door, asked, &call)
         });
         let task = match begun {

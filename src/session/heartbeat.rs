@@ -46,7 +46,7 @@ impl Heartbeats {
     }
 
     fn beat(&mut self) -> Doing {
-        faults::point("heartbeat");
+        faults::point!("heartbeat");
         self.session.beat();
         let Some(id) = self.session.id() else { return self.sleep() };
         self.show("the answer to a heartbeat");

@@ -139,7 +139,7 @@ impl Inner {
     /// Sends a batch, beside the budget of connections: whoever trains never waits for it, and a page that goes has no time
     /// to wait.
     fn send(&self) -> Doing {
-        faults::point("telemetry");
+        faults::point!("telemetry");
         let mode = self.state.borrow().mode;
         let kept = if mode == Mode::Open { None } else { self.keep() };
         let dropped = self.state.borrow().queue.dropped();

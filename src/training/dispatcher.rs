@@ -86,7 +86,7 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     pub(super) fn hear(&mut self, message: Message) {
-        faults::point("dispatcher");
+        faults::point!("dispatcher");
         match message {
             Message::Call(ticket, incoming) => {
                 let revocable = incoming.name.revocable;

@@ -1,17 +1,28 @@
 //! Places where a test can make the code panic, to show that the panic is contained.
 
-/// Marks a place. With the feature `fault-injection`, it panics if this passage was [armed](arm); without it, it
-/// is nothing.
-#[inline(always)]
-pub fn point(place: &'static str) {
-    #[cfg(feature = "fault-injection")]
-    armed::pass(place);
-    #[cfg(not(feature = "fault-injection"))]
-    let _ = place;
+/// Marks a place: `faults::point!("task poll")`. With the feature `fault-injection`, it panics if this passage was [armed](arm);
+/// without it, it is nothing. It is no function, since for a call that might unwind the compiler makes cleanups of all that is owned
+/// there, and keeps some when it finds that there is nothing to call.
+#[cfg(feature = "fault-injection")]
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __fault_point {
+    ($place:literal) => {
+        $crate::faults::pass($place)
+    };
 }
 
+#[cfg(not(feature = "fault-injection"))]
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __fault_point {
+    ($place:literal) => {};
+}
+
+pub use crate::__fault_point as point;
+
 #[cfg(feature = "fault-injection")]
-pub use armed::{arm, arm_abort, arm_within, armed, clear, passages};
+pub use armed::{arm, arm_abort, arm_within, armed, clear, pass, passages};
 
 #[cfg(feature = "fault-injection")]
 mod armed {
@@ -74,7 +85,8 @@ mod armed {
         FAULTS.take();
     }
 
-    pub(super) fn pass(place: &'static str) {
+    /// A [place](super::point) is passed.
+    pub fn pass(place: &'static str) {
         let strikes = FAULTS.with_borrow_mut(|faults| {
             *faults.passages.entry(place).or_default() += 1;
             if !faults.armed.iter().any(|armed| armed.place == place) {

@@ -239,7 +239,7 @@ impl Process {
         }
         let dropped = self.enter(|| {
             drop(work);
-            faults::point("task drop");
+            faults::point!("task drop");
         });
         if let (Err(panic), None) = (dropped, self.crash.get()) {
             exit = Exit::Panic(panic);
@@ -263,7 +263,7 @@ impl Process {
         let Some(mut work) = self.work.take() else { return Poll::Ready(()) };
         let began = self.system.slow_poll().map(|limit| (limit, self.system.now()));
         let polled = self.enter(|| {
-            faults::point("task poll");
+            faults::point!("task poll");
             if let Work::Unstarted(body) = &mut work {
                 let body = std::mem::replace(body, Box::new(|_| unreachable!("a body is taken once")));
                 work = Work::Started(body(Context(self.clone())));

@@ -110,7 +110,7 @@ impl Shell {
         let now = self.ctx.system().now();
         let desk = &mut *self.desk.borrow_mut();
         if !desk.events.is_empty() {
-            faults::point("supervisor step");
+            faults::point!("supervisor step");
         }
         let Some(event) = desk.events.pop_front() else { return false };
         self.stepping.set(true);
@@ -122,7 +122,7 @@ impl Shell {
     fn next_effect(&self) -> Option<Effect> {
         let desk = &mut *self.desk.borrow_mut();
         if desk.effects.len() > 0 {
-            faults::point("supervisor effect");
+            faults::point!("supervisor effect");
         }
         desk.effects.next()
     }

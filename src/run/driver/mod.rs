@@ -248,7 +248,7 @@ impl Driver {
             let waiting = ctx.waiting_for(self.waits.0.as_str());
             let wake = self.wait(&mut stop).await;
             drop(waiting);
-            faults::point("run");
+            faults::point!("run");
             self.take(wake);
         }
         Ok(())

@@ -399,13 +399,13 @@ fn a_fault_strikes_the_process_that_it_was_meant_for() {
 fn a_place_knows_how_often_it_was_passed() {
     faults::clear();
     for nth in 1..=3 {
-        faults::point("here");
+        faults::point!("here");
         assert_eq!(faults::passages("here"), nth);
     }
     assert_eq!(faults::passages("elsewhere"), 0);
     faults::arm("here", 2);
-    faults::point("here");
-    assert!(contain(|| faults::point("here")).is_err(), "the second from the arming");
+    faults::point!("here");
+    assert!(contain(|| faults::point!("here")).is_err(), "the second from the arming");
     faults::clear();
     assert_eq!(faults::passages("here"), 0);
 }
