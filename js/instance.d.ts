@@ -27,6 +27,8 @@ export interface Host {
   supervision(service: number, rows: SupervisionRow[]): void;
   /** Has the second file brought, for which nobody waits. */
   bring(): void;
+  /** Writes a number as text, and gives its length. */
+  writeNumber(number: number, text: Uint8Array): number;
   /** Takes a `StoreOperation` and resolves with a `StoreAnswer`. */
   store(service: number, operation: Uint8Array): Promise<Uint8Array>;
 }
@@ -37,26 +39,10 @@ export interface Instance {
   begin(module: WebAssembly.Module): void;
   /** The second file is there, of the same build: once, before anything of it is asked for. */
   provide_deferred(module: WebAssembly.Module): void;
-  /** Makes a service of this number. */
-  open(service: number, options: Uint8Array): void;
-  /** Starts a call, which is answered through the host by its key, exactly once. Client 0 is the service itself. */
-  call(key: number, service: number, client: number, method: string, args: Uint8Array): void;
-  /** The caller lets go: the call is still answered, as aborted, or with its result if that came first. */
-  cancel(key: number): void;
-  /** The function of a `spawn` has ended, or failed with these words. */
-  ended(key: number, failure?: string): void;
-  /** What the page says to the run of a `run` call: a `ToRun`. */
-  to_run(key: number, message: Uint8Array): void;
-  /** The page is hidden, and may never be seen again. */
-  hidden(): void;
+  /** A `ToOwner`. Calls are answered through the host by their keys, exactly once. */
+  tell(message: Uint8Array): void;
   /** Undefined where there is no such service. */
   supervision(service: number): SupervisionRow[] | undefined;
-  /** Begins, with the tree as it is, or ends to tell the host how it changes. */
-  watch(service: number, on: boolean): void;
-  /** The page is back, or its network has come or gone. */
-  wake(online: boolean): void;
-  /** The caller knows what came of its call: nothing of it need be kept. */
-  seen(key: number): void;
 }
 
 export function createInstance(host: Host, globals: InstanceGlobals): Instance;

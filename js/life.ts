@@ -93,39 +93,23 @@ export class LocalLife implements Life {
     switch (message.type) {
       case "open":
         this.#world.open(message.service, message.given);
-        return instance.open(message.service, encode(message.options));
-      case "call":
-        return this.#call(message);
-      case "cancel":
-        return instance.cancel(message.key);
-      case "seen":
-        return instance.seen(message.key);
-      case "hidden":
-        return instance.hidden();
-      case "ended":
-        return instance.ended(message.key, message.failure);
-      case "toRun":
-        return instance.to_run(message.key, encode(message.message));
-      case "watch":
-        return instance.watch(message.service, message.on);
+        break;
+      case "call": {
+        const { key, service, method, args } = message;
+        if (method === "forget") return void this.#forget(key, service, (args as { place: string }).place);
+        const rows = method === "supervision" ? instance.supervision(service) : undefined;
+        if (rows) return this.#hear({ type: "settled", key, value: rows });
+        break;
+      }
       case "away":
         return this.#world.letGo();
       case "wake":
         this.#world.goOn();
-        return instance.wake(message.online);
+        break;
       case "extend":
         return instance.provide_deferred(message.module);
     }
-  }
-
-  #call({ key, service, client, method, args }: Extract<ToOwner, { type: "call" }>): void {
-    if (method === "supervision") {
-      const rows = this.#instance.supervision(service);
-      if (rows) return this.#hear({ type: "settled", key, value: rows });
-    } else if (method === "forget") {
-      return void this.#forget(key, service, (args as { place: string }).place);
-    }
-    this.#instance.call(key, service, client, method, encode(args));
+    instance.tell(encode(message));
   }
 
   /** It is no instance's work, and needs one only because whoever has it has the stores. */
@@ -214,6 +198,7 @@ export class LocalLife implements Life {
         this.#alive && this.#hear({ type: "fromRun", key, message: decode(message) as FromRun }),
       supervision: (service, rows) => this.#alive && this.#hear({ type: "supervision", service, rows }),
       bring: () => this.#alive && this.#hear({ type: "bring" }),
+      writeNumber: (number, to) => text.encodeInto(String(number), to).written,
       store: (service, operation) =>
         this.#whileAlive(() => this.#world.store(service, decode(operation) as StoreOperation)),
     };
@@ -256,6 +241,8 @@ export class LocalLife implements Life {
     return Object.defineProperty(heard, "then", { value });
   }
 }
+
+const text = new TextEncoder();
 
 export function wordsOf(thrown: unknown): string {
   return thrown instanceof Error

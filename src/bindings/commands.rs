@@ -12,7 +12,7 @@ use super::desk::{Answer, OpenCall};
 use super::door::{Call, Door};
 use super::host::Promise;
 use crate::error::{Error, Outcome};
-use crate::platform::plain::{Given, Plain, Wrong};
+use crate::platform::plain::{Given, Plain};
 use crate::request::Progress;
 use crate::sampling::SamplingClient;
 use crate::service::{Made, Making, Service};
@@ -91,11 +91,10 @@ pub fn begin(
     clients: &Clients,
     service: &Service,
     door: &Door,
-    (number, method, args): (u32, &str, &[u8]),
+    asked: Given,
     call: &Rc<OpenCall>,
 ) -> Result<TaskHandle<Answer>, Error> {
-    let wrong = Wrong::default();
-    let given = Given::new(args, &wrong);
+    let (number, method, given) = (asked.count("client"), asked.word("method"), asked.object("args"));
     let client = clients.find(number);
     if number != 0 && client.is_none() {
         return Err(Error::closed("this client", Outcome::NotSent));
@@ -127,7 +126,7 @@ pub fn begin(
         Some(work) => work,
         None => {
             let more = door.open(service, clients).ok_or_else(|| unknown(method))?;
-            more.begin(Call { client: client.as_deref(), method, given, args, call })?
+            more.begin(Call { client: client.as_deref(), method, given, call })?
         }
     };
     Ok(task(tasks, name, call, work))

@@ -23,23 +23,14 @@ use super::commands::{Clients, begin};
 use super::door::{Door, Talk};
 use super::host::Promise;
 use crate::error::Error;
-use crate::platform::plain::Plain;
+use crate::platform::plain::{Given, Plain, Wrong};
 use crate::service::Service;
 
-/// What the exports tell a service's desk.
+/// What the page says to a service's desk, each as the plain value that came.
 pub enum Message {
-    Call {
-        promise: Promise,
-        client: u32,
-        method: String,
-        args: Vec<u8>,
-    },
-    Cancel(u32),
-    /// A function of the page has ended, or failed with these words.
-    Ended(u32, Option<String>),
-    Seen(u32),
-    /// What the page says to the run that this call has opened.
-    ToRun(u32, Vec<u8>),
+    Call(Promise, Vec<u8>),
+    /// Of a call that was made before.
+    Of(Rc<[u8]>),
 }
 
 /// What a call's task ends with.
@@ -152,18 +143,16 @@ impl Desk {
         }
         let Some(mut inbox) = inbox else { return };
         while let Some(message) = inbox.next().now_or_never().flatten() {
-            match message {
-                Message::Call { promise, client: 0, method, .. } if method == "close" => {
-                    promise.settle(Ok(Plain::nothing()));
-                }
-                Message::Call { promise, .. } => closed(&promise),
-                Message::Cancel(_) | Message::Seen(_) | Message::Ended(..) | Message::ToRun(..) => {}
+            let Message::Call(promise, asked) = message else { continue };
+            match closes(Given::new(&asked, &Wrong::default())) {
+                true => promise.settle(Ok(Plain::nothing())),
+                false => closed(&promise),
             }
         }
     }
 
     /// Starts a call. A panic on the way rejects this call and no other.
-    fn take(&self, service: &Service, door: &Door, promise: Promise, asked: (u32, &str, &[u8])) {
+    fn take(&self, service: &Service, door: &Door, promise: Promise, asked: Given) {
         let call = Rc::new(OpenCall {
             promise,
             given_up: Cell::new(false),
@@ -199,7 +188,7 @@ impl Desk {
         }));
     }
 
-    fn to_run(&self, key: u32, message: &[u8]) {
+    fn to_run(&self, key: u32, message: Given) {
         let talk = self.open.borrow().find(key).and_then(|call| call.talk.get().cloned());
         if let Some(talk) = talk {
             talk.hear(message);
@@ -229,18 +218,27 @@ impl Desk {
 impl Serving {
     fn hear(&self, message: Message) {
         let Serving { desk, service, door, .. } = self;
+        let wrong = Wrong::default();
         match message {
-            Message::Call { promise, client: 0, method, .. } if method == "close" => {
-                desk.closing.borrow_mut().push(promise);
-                service.close();
+            Message::Call(promise, asked) => {
+                let asked = Given::new(&asked, &wrong);
+                if closes(asked) {
+                    desk.closing.borrow_mut().push(promise);
+                    service.close();
+                } else {
+                    desk.take(service, door, promise, asked);
+                }
             }
-            Message::Call { promise, client, method, args } => {
-                desk.take(service, door, promise, (client, &method, &args));
+            Message::Of(said) => {
+                let said = Given::new(&said, &wrong);
+                let key = said.count("key");
+                match said.word("type") {
+                    "cancel" => desk.give_up(key),
+                    "ended" => desk.ended(key, said.optional_text("failure")),
+                    "seen" => desk.clients.seen(key),
+                    _ => desk.to_run(key, said.object("message")),
+                }
             }
-            Message::Cancel(key) => desk.give_up(key),
-            Message::Ended(key, failure) => desk.ended(key, failure),
-            Message::Seen(key) => desk.clients.seen(key),
-            Message::ToRun(key, message) => desk.to_run(key, &message),
         }
     }
 }
@@ -269,6 +267,11 @@ impl Future for Serving {
         this.desk.end("this service");
         Poll::Ready(())
     }
+}
+
+/// Whether this call is to close the service.
+fn closes(asked: Given) -> bool {
+    asked.count("client") == 0 && asked.word("method") == "close"
 }
 
 impl Open {

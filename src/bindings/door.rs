@@ -39,14 +39,13 @@ pub struct Call<'a> {
     pub client: Option<&'a Client>,
     pub method: &'a str,
     pub given: Given<'a>,
-    pub args: &'a [u8],
     pub call: &'a Rc<OpenCall>,
 }
 
 /// The other end of a call that speaks with its page while it lasts.
 pub trait Talk {
-    /// A message of the page: a plain value.
-    fn hear(&self, message: &[u8]);
+    /// A message of the page.
+    fn hear(&self, message: Given);
 }
 
 thread_local! {

@@ -6,16 +6,20 @@
 //! | export | what |
 //! |---|---|
 //! | `provide_deferred()` | once, when the second file is there: see [`door`] |
-//! | `open(service, options)` | makes a service |
-//! | `call(key, service, client, method, args)` | starts a call; client 0 is the service itself |
-//! | `cancel(key)` | the caller doesn't wait any more |
-//! | `seen(key)` | the caller knows what came of it: nothing of it need be kept |
-//! | `ended(key, failure)` | a function of the page has ended, or failed |
-//! | `to_run(key, message)` | what the page says to a run, by the key of the call that opened it |
-//! | `hidden()` | the page is hidden, and may never be seen again |
-//! | `wake(online)` | the page is back, or its network has come or gone |
 //! | `supervision(service)` | the supervision tree as it is now |
-//! | `watch(service, on)` | begins or ends to say when the tree changes |
+//! | `tell(message)` | all else, as a plain value by its `type` |
+//!
+//! | message | what |
+//! |---|---|
+//! | `open`: service, options | makes a service |
+//! | `call`: key, service, client, method, args | starts a call; client 0 is the service itself |
+//! | `cancel`: key | the caller doesn't wait any more |
+//! | `seen`: key | the caller knows what came of it: with a service that is open, nothing of it is kept |
+//! | `ended`: key, failure | a function of the page has ended, or failed with these words |
+//! | `toRun`: key, message | what the page says to a run, by the key of the call that opened it |
+//! | `hidden` | the page is hidden, and may never be seen again |
+//! | `wake`: online | the page is back, or its network has come or gone |
+//! | `watch`: service, on | begins or ends to say when the tree changes |
 //!
 //! Calls are answered through the host: `settle(key, value)` or `fail(key, error)`. The call `spawn` is the task of a
 //! function of the page: `run(key)` lets the page start it. The call `run` opens a training run and is answered when that has

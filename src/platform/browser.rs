@@ -27,11 +27,19 @@ extern "C" {
     #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
     fn get_random_values(bytes: &mut [u8]);
 
-    #[wasm_bindgen(js_name = String)]
-    pub fn write_number(number: f64) -> String;
+    /// Writes the text of a number there, which has room for it, and says how long it is.
+    #[wasm_bindgen(js_namespace = host, js_name = writeNumber)]
+    fn number_to(number: f64, text: &mut [u8]) -> u32;
 
     #[wasm_bindgen(js_name = Number)]
     fn to_number(text: &str) -> f64;
+}
+
+/// Of a finite number.
+pub fn write_number(number: f64) -> String {
+    let mut text = [0; 32];
+    let length = number_to(number, &mut text) as usize;
+    text[..length].iter().copied().map(char::from).collect()
 }
 
 /// The finite number that a text is, if it is one. JavaScript takes an empty text for zero.

@@ -176,6 +176,11 @@ impl<'a> Given<'a> {
         self.optional(name, "a string", Value::as_text).map(str::to_owned)
     }
 
+    /// A text as it stands there; an empty one where there is none.
+    pub fn word(self, name: &str) -> &'a str {
+        self.get(name).and_then(Value::as_text).unwrap_or_default()
+    }
+
     pub fn text(self, name: &str) -> String {
         self.required(name, self.optional_text(name)).unwrap_or_default()
     }
@@ -222,9 +227,9 @@ impl<'a> Given<'a> {
         self.required(name, bytes).unwrap_or_default().to_vec()
     }
 
-    /// The object of this name, as a plain value of its own.
-    pub fn encoded(self, name: &str) -> Vec<u8> {
-        self.required(name, self.get(name)).unwrap_or(NOTHING).encoded()
+    /// As a plain value of its own.
+    pub fn encoded(self) -> Vec<u8> {
+        self.object.encoded()
     }
 
     pub fn list(self, name: &str) -> Values<'a> {

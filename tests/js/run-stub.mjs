@@ -57,9 +57,10 @@ export async function tabWith(kept, options) {
 function play(instance, kept) {
   instance.kept = kept;
   const noted = instance.call.bind(instance);
-  instance.call = (key, service, client, method, args) => {
-    noted(key, service, client, method, args);
+  instance.call = (asked) => {
+    noted(asked);
     const call = instance.lastCall;
+    const { method } = call;
     if (method === "startRun") {
       kept.spec = call.args;
       kept.status.kind = call.args.kind;

@@ -128,39 +128,44 @@ class StubInstance {
     this.extension = { module, openedBefore: this.opened.length };
   }
 
-  open(service, options) {
-    this.opened.push({ service, options: decode(options) });
+  tell(bytes) {
+    const { type, ...message } = decode(bytes);
+    this[type](message);
   }
 
-  call(key, service, client, method, args) {
-    this.calls.push({ key, service, client, method, args: decode(args) });
+  open({ service, options }) {
+    this.opened.push({ service, options });
   }
 
-  cancel(key) {
+  call({ key, service, client, method, args }) {
+    this.calls.push({ key, service, client, method, args });
+  }
+
+  cancel({ key }) {
     this.cancelled.push(key);
   }
 
-  ended(key, failure) {
+  ended({ key, failure }) {
     this.ends.push([key, failure]);
   }
 
-  to_run(key, message) {
-    this.toRuns.push([key, decode(message)]);
+  toRun({ key, message }) {
+    this.toRuns.push([key, message]);
   }
 
   supervision() {
     return this.rows;
   }
 
-  watch(service, on) {
+  watch({ service, on }) {
     this.watched.push([service, on]);
   }
 
-  wake(online) {
+  wake({ online }) {
     this.woken.push(online);
   }
 
-  seen(key) {
+  seen({ key }) {
     this.seenKeys.push(key);
   }
 

@@ -10,7 +10,7 @@ use tinkex_supervise::{Reply, reply};
 
 use super::super::door::Talk;
 use super::super::host::from_run;
-use crate::platform::plain::{Given, Plain, Value, Wrong};
+use crate::platform::plain::{Given, Plain, Value};
 use crate::run::page::{Ask, Failure, FailureKind, News, Page, Told};
 use crate::run::{Brought, End, Run, data};
 use crate::wire::arguments;
@@ -58,10 +58,8 @@ impl RunPage {
 }
 
 impl Talk for RunPage {
-    fn hear(&self, message: &[u8]) {
-        let wrong = Wrong::default();
-        let given = Given::new(message, &wrong);
-        match &*given.text("type") {
+    fn hear(&self, given: Given) {
+        match given.word("type") {
             "answer" => self.answered(given),
             "note" => {
                 let name = given.optional_text("name").unwrap_or_default();

@@ -10,12 +10,12 @@ use crate::run::Runs;
 use crate::wire::results;
 
 /// Begins a call of a method of runs.
-pub fn begin(runs: &Runs, Call { method, given, args, call, .. }: Call) -> Result<Work, Error> {
+pub fn begin(runs: &Runs, Call { method, given, call, .. }: Call) -> Result<Work, Error> {
     if method == "runs" {
         return Ok(runs.list());
     }
     if method == "startRun" {
-        let started = runs.start(args);
+        let started = runs.start(&given.encoded());
         return Ok(Box::pin(async move {
             let id = started.await?;
             Ok(Plain::object(|plain| plain.text("id", &id)))
@@ -65,7 +65,7 @@ pub fn begin(runs: &Runs, Call { method, given, args, call, .. }: Call) -> Resul
         "stepCall" => {
             let (attempt, index) = (given.count("attempt"), given.count("index"));
             let method = given.text("method");
-            let args = given.encoded("args");
+            let args = given.object("args").encoded();
             given.wrong().check()?;
             let came = run.call(attempt, index, method, args);
             let call = call.clone();
