@@ -1,7 +1,9 @@
 //! The world outside, as a browser, Node, Deno, Bun and workerd offer it: `setTimeout`, `fetch`, `crypto`,
 //! `performance`. All of it is reached through the instance's own glue, whose owner can cut a dead instance off.
 
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -72,24 +74,38 @@ impl<O: Outside + 'static> Runtime for Browser<O> {
     }
 
     fn timer(&self, after: Duration) -> LocalBoxFuture<'static, ()> {
-        async move {
-            // Up to the next millisecond: a timer may be late, and must not be early.
-            let mut left = after.as_secs() * 1_000 + u64::from(after.subsec_nanos().div_ceil(1_000_000));
-            loop {
-                let part = left.min(LONGEST_TIMEOUT);
-                TimeoutFuture::new(part as u32).await;
-                left -= part;
-                if left == 0 {
-                    break;
-                }
-            }
-        }
-        .boxed_local()
+        // Up to the next millisecond: a timer may be late, and must not be early.
+        let left = after.as_secs() * 1_000 + u64::from(after.subsec_nanos().div_ceil(1_000_000));
+        Box::pin(Timer { left, part: None })
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place where futures start")]
     fn spawn(&self, future: LocalBoxFuture<'static, ()>) {
         wasm_bindgen_futures::spawn_local(future);
+    }
+}
+
+/// One timeout after another.
+struct Timer {
+    /// In milliseconds, with those of the part under way.
+    left: u64,
+    part: Option<TimeoutFuture>,
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context) -> Poll<()> {
+        loop {
+            let part = self.left.min(LONGEST_TIMEOUT) as u32;
+            let timeout = self.part.get_or_insert_with(|| TimeoutFuture::new(part));
+            ready!(timeout.poll_unpin(task));
+            self.part = None;
+            self.left -= u64::from(part);
+            if self.left == 0 {
+                return Poll::Ready(());
+            }
+        }
     }
 }
 

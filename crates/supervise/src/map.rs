@@ -87,7 +87,7 @@ impl<V> Map<V> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
-        let rows = self.keys.row.iter().zip(&self.values).skip(self.keys.first);
+        let rows = self.keys.row[self.keys.first..].iter().zip(&self.values[self.keys.first..]);
         rows.filter_map(|(key, value)| Some((*key, value.as_ref()?)))
     }
 

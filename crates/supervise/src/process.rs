@@ -226,7 +226,7 @@ impl Process {
     fn enter<T>(self: &Rc<Self>, run: impl FnOnce() -> T) -> Result<T, Rc<PanicInfo>> {
         let former = CURRENT.replace(Some(self.clone()));
         let outcome = panics::catch(run);
-        CURRENT.set(former);
+        CURRENT.replace(former);
         outcome
     }
 

@@ -91,11 +91,17 @@ impl System {
     }
 
     pub(crate) fn report(&self, report: Report) {
-        let listeners = self.0.listeners.borrow().clone();
-        for listener in listeners {
+        let mut told = 0;
+        while let Some(listener) = self.listener(told) {
+            told += 1;
             // A listener's panic is its own affair: reporting it would call it again.
             let _ = panics::catch(|| listener(&report));
         }
+    }
+
+    /// Not borrowed while it listens: it may bring another one.
+    fn listener(&self, nth: usize) -> Option<Listener> {
+        self.0.listeners.borrow().get(nth).cloned()
     }
 
     pub(crate) fn slow_poll(&self) -> Option<Duration> {
