@@ -114,7 +114,7 @@ impl Seat {
             return Box::pin(ready(Exit::from("this supervisor runs already")));
         }
         let plan = self.plan.borrow();
-        let shell = Shell::new(ctx, (self.make)(&plan), &plan.children);
+        let shell = Shell::new(ctx, (self.make)(&plan));
         drop(plan);
         self.current.replace(Some(shell.clone()));
         shell.run(Vacate(self))

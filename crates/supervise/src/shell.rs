@@ -19,13 +19,13 @@ use crate::{
     deadlines::Deadlines,
     exit::Exit,
     faults,
-    machine::{Answer, Effect, Event, Key, Machine, Phase, Request, Token, Which},
+    machine::{Answer, Effect, Event, Kept, Key, Machine, Phase, Request, Token, Which},
     map::Map,
     pid::{Pid, State},
     process::{self, Keeper, Owner, Process, Start},
     reply::{Reply, reply},
     report::Report,
-    spec::{ChildSpec, Factory, Meta, Restart},
+    spec::{ChildSpec, Restart},
     tree::Node,
 };
 
@@ -49,39 +49,26 @@ struct Desk {
     events: VecDeque<Event>,
     /// What is left to do of the last step.
     effects: vec::IntoIter<Effect>,
-    slots: Map<Slot>,
     callers: Map<Reply<Outcome>>,
     last_key: Key,
     last_token: Token,
 }
 
-/// What the shell keeps of a child.
-struct Slot {
-    /// The machine has the same: there may be many children.
-    meta: Rc<Meta>,
-    /// `None` for a temporary child that was started: it is not made again.
-    factory: Option<Factory>,
-    /// Its latest start.
-    pid: Option<Pid>,
-    info: Option<Rc<dyn Any>>,
+impl Desk {
+    fn kept(&mut self, key: Key) -> Option<&mut Kept> {
+        self.machine.children_mut().get_mut(key).map(|child| &mut child.kept)
+    }
 }
 
 impl Shell {
-    /// `children` are those that the machine begins with.
-    pub(crate) fn new(ctx: Context, machine: Box<dyn Machine>, children: &[ChildSpec]) -> Rc<Self> {
-        let mut slots = Map::default();
-        for ((key, child), spec) in machine.children().iter().zip(children) {
-            let (meta, factory) = (child.meta.clone(), spec.factory.clone());
-            slots.push(key, Slot { meta, factory, pid: None, info: None });
-        }
+    pub(crate) fn new(ctx: Context, machine: Box<dyn Machine>) -> Rc<Self> {
         let shell = Rc::new(Self {
             calling: Callers::of(&ctx.0),
             desk: RefCell::new(Desk {
+                last_key: machine.children().len() as Key,
                 machine,
                 events: [Event::Boot].into(),
                 effects: Vec::new().into_iter(),
-                last_key: slots.len() as Key,
-                slots,
                 callers: Map::default(),
                 last_token: Token::MIN,
             }),
@@ -144,11 +131,10 @@ impl Shell {
             Effect::SetTimer { timer, after } => self.deadlines.borrow_mut().set(timer, after),
             Effect::ClearTimer { timer } => self.deadlines.borrow_mut().clear(timer),
             Effect::Retry { key, generation } => self.post(Event::Retry { key, generation }),
-            Effect::Forget { key } => {
-                let forgotten = self.desk.borrow_mut().slots.remove(key);
+            Effect::Forget { kept } => {
                 system.changed();
                 // What its factory has captured is dropped here, not borrowed, since it may do anything.
-                drop(forgotten);
+                drop(kept);
             }
             Effect::Answer { token, answer } => {
                 let caller = self.desk.borrow_mut().callers.remove(token.get());
@@ -171,35 +157,33 @@ impl Shell {
     }
 
     fn start(self: &Rc<Self>, key: Key, generation: u32, restarts: u32) {
-        let (meta, factory) = {
+        let start = {
             let desk = &mut *self.desk.borrow_mut();
-            let Some(slot) = desk.slots.get_mut(key) else { return };
+            let Some(Kept { spec, .. }) = desk.kept(key) else { return };
             // What a temporary child is made from may be large, and is not needed again.
-            let temporary = slot.meta.restart == Restart::Temporary;
-            (slot.meta.clone(), if temporary { slot.factory.take() } else { slot.factory.clone() })
+            let temporary = spec.restart == Restart::Temporary;
+            let factory = if temporary { spec.factory.take() } else { spec.factory.clone() };
+            Start {
+                name: spec.id.clone(),
+                kind: spec.kind,
+                parent: Some(self.ctx.0.id),
+                callers: Some(self.calling.clone()),
+                key,
+                generation,
+                restarts,
+                ready_at_once: spec.ready_at_once,
+                owner: Some(self.clone()),
+                body: Box::new(move |ctx| match factory {
+                    Some(factory) => factory(ctx),
+                    None => Box::pin(ready(Exit::NoProcess)),
+                }),
+            }
         };
-        let start = Start {
-            name: meta.id.clone(),
-            kind: meta.kind,
-            parent: Some(self.ctx.0.id),
-            callers: Some(self.calling.clone()),
-            key,
-            generation,
-            restarts,
-            ready_at_once: meta.ready_at_once,
-            owner: Some(self.clone()),
-            body: Box::new(move |ctx| match factory {
-                Some(factory) => factory(ctx),
-                None => Box::pin(ready(Exit::NoProcess)),
-            }),
-        };
+        let ready_at_once = start.ready_at_once;
         let pid = process::spawn(self.ctx.system(), start);
-        let former = self.desk.borrow_mut().slots.get_mut(key).map(|slot| {
-            let former = slot.pid.replace(pid);
-            (former, slot.info.take())
-        });
+        let former = self.desk.borrow_mut().kept(key).map(|kept| (kept.pid.replace(pid), kept.info.take()));
         drop(former);
-        if meta.ready_at_once {
+        if ready_at_once {
             self.post(Event::Ready { key, generation });
         }
     }
@@ -227,23 +211,20 @@ impl Shell {
 
     /// Asks for the start of a child that is new to this supervisor.
     pub(crate) fn ask_for_start(&self, spec: ChildSpec) -> Answering {
-        let meta = Rc::new(spec.meta);
         let key = {
             let desk = &mut *self.desk.borrow_mut();
             desk.last_key += 1;
-            let slot = Slot { meta: meta.clone(), factory: spec.factory, pid: None, info: None };
-            desk.slots.push(desk.last_key, slot);
             desk.last_key
         };
-        self.ask(Request::Start { key, meta })
+        self.ask(Request::Start { key, spec: Box::new(spec) })
     }
 
     fn outcome(&self, answer: Answer) -> Outcome {
         Err(match answer {
             Answer::Started { key } => {
-                let desk = self.desk.borrow();
-                let slot = desk.slots.get(key);
-                let started = slot.map(|slot| Started { pid: slot.pid.clone(), info: slot.info.clone() });
+                let desk = &mut *self.desk.borrow_mut();
+                let kept = desk.kept(key);
+                let started = kept.map(|kept| Started { pid: kept.pid.clone(), info: kept.info.clone() });
                 return Ok(started.unwrap_or_default());
             }
             Answer::Ignored | Answer::Done => return Ok(Started::default()),
@@ -267,7 +248,7 @@ impl Shell {
     }
 
     pub(crate) fn pid_of(&self, key: Key) -> Option<Pid> {
-        self.desk.borrow().slots.get(key).and_then(|slot| slot.pid.clone())
+        self.desk.borrow_mut().kept(key).and_then(|kept| kept.pid.clone())
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<Key> {
@@ -284,21 +265,20 @@ impl Shell {
     }
 
     pub(crate) fn spec_of(&self, key: Key) -> Option<ChildSpec> {
-        let desk = self.desk.borrow();
-        desk.slots.get(key).map(|slot| ChildSpec::kept(&slot.meta, slot.factory.clone()))
+        self.desk.borrow_mut().kept(key).map(|kept| ChildSpec::clone(&kept.spec))
     }
 
     /// The children in start order, as the machine sees them.
     pub(crate) fn children(&self) -> Vec<ChildInfo> {
         let desk = self.desk.borrow();
         let mut infos = Vec::new();
-        for (key, child) in desk.machine.children().iter() {
+        for (_, child) in desk.machine.children().iter() {
             let (phase, restarts) = (child.phase, child.restarts());
-            let pid = desk.slots.get(key).and_then(|slot| slot.pid.clone());
+            let Kept { spec, pid, .. } = &child.kept;
             infos.push(ChildInfo {
-                id: child.meta.id.clone(),
-                kind: child.meta.kind,
-                pid: pid.filter(|_| matches!(phase, Phase::Running | Phase::Stopping)),
+                id: spec.id.clone(),
+                kind: spec.kind,
+                pid: pid.clone().filter(|_| matches!(phase, Phase::Running | Phase::Stopping)),
                 // OTP answers between the attempts to start a child, never during one: here one sees the same.
                 restarting: phase == Phase::Restarting || (phase == Phase::Starting && restarts > 0),
                 restarts,
@@ -316,11 +296,11 @@ impl Shell {
     pub(crate) fn absent(&self) -> Vec<Node> {
         let desk = self.desk.borrow();
         let mut nodes = Vec::new();
-        for (key, slot) in desk.slots.iter() {
-            if let Some(pid) = &slot.pid
+        for (_, child) in desk.machine.children().iter() {
+            if let Some(pid) = &child.kept.pid
                 && !pid.is_alive()
             {
-                let waits = desk.machine.children().phase(key) == Some(Phase::Restarting);
+                let waits = child.phase == Phase::Restarting;
                 nodes.push(Node::of(&pid.0, if waits { State::Restarting } else { State::Stopped }));
             }
         }
@@ -330,8 +310,8 @@ impl Shell {
 
 impl Owner for Shell {
     fn ready(self: Rc<Self>, process: &Rc<Process>, info: Option<Rc<dyn Any>>) {
-        if let Some(slot) = self.desk.borrow_mut().slots.get_mut(process.key) {
-            slot.info = info;
+        if let Some(kept) = self.desk.borrow_mut().kept(process.key) {
+            kept.info = info;
         }
         self.post(Event::Ready { key: process.key, generation: process.generation });
     }

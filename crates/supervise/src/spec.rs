@@ -94,16 +94,6 @@ pub(crate) type Factory = Rc<dyn Fn(Context) -> Pin<Box<dyn Life>>>;
 /// ```
 #[derive(Clone)]
 pub struct ChildSpec {
-    pub(crate) meta: Meta,
-    /// `None` for a temporary child that was started: it is not made again.
-    pub(crate) factory: Option<Factory>,
-    /// What is wrong with the supervisor that this child is.
-    fault: Option<Box<SpecError>>,
-}
-
-/// What a spec says beside how the child is made.
-#[derive(Clone, Debug)]
-pub(crate) struct Meta {
     pub(crate) id: Rc<str>,
     pub(crate) kind: Kind,
     pub(crate) restart: Restart,
@@ -111,6 +101,10 @@ pub(crate) struct Meta {
     pub(crate) significant: bool,
     pub(crate) start_timeout: Option<Duration>,
     pub(crate) ready_at_once: bool,
+    /// `None` for a temporary child that was started: it is not made again.
+    pub(crate) factory: Option<Factory>,
+    /// What is wrong with the supervisor that this child is.
+    fault: Option<Box<SpecError>>,
 }
 
 impl ChildSpec {
@@ -130,7 +124,7 @@ impl ChildSpec {
     }
 
     pub(crate) fn from_factory(id: Rc<str>, kind: Kind, factory: Factory) -> Self {
-        let meta = Meta {
+        Self {
             id,
             kind,
             restart: Restart::default(),
@@ -138,13 +132,9 @@ impl ChildSpec {
             significant: false,
             start_timeout: None,
             ready_at_once: false,
-        };
-        Self { meta, factory: Some(factory), fault: None }
-    }
-
-    /// What a supervisor has kept of one.
-    pub(crate) fn kept(meta: &Meta, factory: Option<Factory>) -> Self {
-        Self { meta: meta.clone(), factory, fault: None }
+            factory: Some(factory),
+            fault: None,
+        }
     }
 
     /// The spec of a supervisor that was told this, whatever comes of the check.
@@ -155,60 +145,60 @@ impl ChildSpec {
 
     /// When it is started again. Permanent unless said.
     pub fn restart(mut self, restart: Restart) -> Self {
-        self.meta.restart = restart;
+        self.restart = restart;
         self
     }
 
     /// How it is ended. Five seconds unless said; for supervisors, infinity.
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
-        self.meta.shutdown = shutdown;
+        self.shutdown = shutdown;
         self
     }
 
     /// Whether its end counts for its supervisor's [`AutoShutdown`]: a transient child's graceful end, a temporary
     /// child's any end.
     pub fn significant(mut self, significant: bool) -> Self {
-        self.meta.significant = significant;
+        self.significant = significant;
         self
     }
 
     /// Ends the init phase by force: a child that is not ready in time is killed, its start has failed with
     /// [`Exit::Timeout`]. Without it there is no limit, as in OTP.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
-        self.meta.start_timeout = Some(timeout);
+        self.start_timeout = Some(timeout);
         self
     }
 
     /// A child without init phase: it counts as started before its first poll, and need not call
     /// [`Context::ready`].
     pub fn ready_at_once(mut self) -> Self {
-        self.meta.ready_at_once = true;
+        self.ready_at_once = true;
         self
     }
 
     /// Its id.
     pub fn id(&self) -> &Rc<str> {
-        &self.meta.id
+        &self.id
     }
 
     /// Its restart type.
     pub fn restart_type(&self) -> Restart {
-        self.meta.restart
+        self.restart
     }
 
     /// How it is ended, defaults filled in.
     pub fn shutdown_type(&self) -> Shutdown {
-        self.meta.shutdown
+        self.shutdown
     }
 
     /// Whether it is significant.
     pub fn is_significant(&self) -> bool {
-        self.meta.significant
+        self.significant
     }
 
     /// Worker or supervisor.
     pub fn kind(&self) -> Kind {
-        self.meta.kind
+        self.kind
     }
 
     /// Whether the spec can be used at all.
@@ -216,8 +206,8 @@ impl ChildSpec {
         if let Some(fault) = &self.fault {
             return Err(SpecError::clone(fault));
         }
-        if self.meta.significant && self.meta.restart == Restart::Permanent {
-            return Err(SpecError::SignificantPermanent(self.meta.id.clone()));
+        if self.significant && self.restart == Restart::Permanent {
+            return Err(SpecError::SignificantPermanent(self.id.clone()));
         }
         Ok(())
     }
@@ -225,8 +215,8 @@ impl ChildSpec {
     /// Whether it can be used under a supervisor that shuts down so.
     pub(crate) fn check_under(&self, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
         self.check()?;
-        if self.meta.significant && auto_shutdown == AutoShutdown::Never {
-            return Err(SpecError::SignificantNever(self.meta.id.clone()));
+        if self.significant && auto_shutdown == AutoShutdown::Never {
+            return Err(SpecError::SignificantNever(self.id.clone()));
         }
         Ok(())
     }
@@ -235,11 +225,11 @@ impl ChildSpec {
 impl fmt::Debug for ChildSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChildSpec")
-            .field("id", &self.meta.id)
-            .field("restart", &self.meta.restart)
-            .field("shutdown", &self.meta.shutdown)
-            .field("significant", &self.meta.significant)
-            .field("kind", &self.meta.kind)
+            .field("id", &self.id)
+            .field("restart", &self.restart)
+            .field("shutdown", &self.shutdown)
+            .field("significant", &self.significant)
+            .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
 }

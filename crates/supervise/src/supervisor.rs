@@ -45,8 +45,7 @@ use crate::{
 pub struct Supervisor(Rc<Seat>);
 
 fn machine(plan: &Plan) -> Box<dyn Machine> {
-    let metas = plan.children.iter().map(|spec| Rc::new(spec.meta.clone()));
-    Box::new(Ordered::new(plan.strategy, plan.intensity, plan.auto_shutdown, (1..).zip(metas)))
+    Box::new(Ordered::new(plan.strategy, plan.intensity, plan.auto_shutdown, &plan.children))
 }
 
 impl Supervisor {

@@ -1,13 +1,14 @@
 //! What every machine does to a child: starts it, stops it, gives it a time, and tells of it.
 
-use std::{num::NonZeroU64, rc::Rc};
+use std::{any::Any, fmt, num::NonZeroU64, rc::Rc};
 
 use super::{Answer, Effect, Key, Phase, TimerId, Token};
 use crate::{
     exit::Exit,
     map::Map,
+    pid::Pid,
     report::ReportContext,
-    spec::{Meta, Restart, Shutdown},
+    spec::{ChildSpec, Restart, Shutdown},
 };
 
 /// The children of a supervisor, and what is to be done next.
@@ -21,7 +22,7 @@ pub(crate) struct Children {
 
 #[derive(Debug)]
 pub(crate) struct Child {
-    pub(crate) meta: Rc<Meta>,
+    pub(crate) kept: Kept,
     /// Counts its starts.
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
@@ -29,6 +30,26 @@ pub(crate) struct Child {
     timer: Option<NonZeroU64>,
     /// Who waits for what is under way.
     pub(super) token: Option<Token>,
+}
+
+/// What the shell keeps of a child. The machine reads the spec, and carries the rest along.
+pub(crate) struct Kept {
+    pub(crate) spec: Box<ChildSpec>,
+    /// Its latest start.
+    pub(crate) pid: Option<Pid>,
+    pub(crate) info: Option<Rc<dyn Any>>,
+}
+
+impl Kept {
+    pub(super) fn new(spec: Box<ChildSpec>) -> Self {
+        Self { spec, pid: None, info: None }
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.spec.fmt(f)
+    }
 }
 
 impl Child {
@@ -39,7 +60,7 @@ impl Child {
 
     /// Whether it is to be started again after it has ended by itself.
     pub(super) fn comes_back_after(&self, exit: &Exit) -> bool {
-        match self.meta.restart {
+        match self.kept.spec.restart {
             Restart::Permanent => true,
             Restart::Transient => !exit.is_graceful(),
             Restart::Temporary => false,
@@ -48,8 +69,8 @@ impl Child {
 
     /// Whether it ended as it should after it was stopped.
     fn ended_as_asked(&self, exit: &Exit) -> bool {
-        let kill = self.meta.shutdown == Shutdown::BrutalKill;
-        let permanent = self.meta.restart == Restart::Permanent;
+        let kill = self.kept.spec.shutdown == Shutdown::BrutalKill;
+        let permanent = self.kept.spec.restart == Restart::Permanent;
         match exit {
             Exit::Shutdown => !kill || !permanent,
             Exit::Normal | Exit::ShutdownWith(_) => !permanent,
@@ -64,7 +85,7 @@ impl Children {
         self.by_key.get(key)
     }
 
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Child> {
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Child> {
         self.by_key.get_mut(key)
     }
 
@@ -96,15 +117,21 @@ impl Children {
         self.by_key.keys_from(first)
     }
 
-    pub(super) fn insert(&mut self, key: Key, meta: Rc<Meta>, token: Option<Token>) {
-        let child = Child { meta, generation: 0, phase: Phase::Stopped, timer: None, token };
+    pub(super) fn insert(&mut self, key: Key, spec: Box<ChildSpec>, token: Option<Token>) {
+        let kept = Kept::new(spec);
+        let child = Child { kept, generation: 0, phase: Phase::Stopped, timer: None, token };
         self.by_key.push(key, child);
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<Child> {
-        let child = self.by_key.remove(key)?;
-        self.effect(Effect::Forget { key });
-        Some(child)
+    pub(super) fn remove(&mut self, key: Key) {
+        if let Some(child) = self.by_key.remove(key) {
+            self.effect(Effect::Forget { kept: child.kept });
+        }
+    }
+
+    /// All of them, for whoever ends without the machine.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Kept> + use<> {
+        std::mem::take(&mut self.by_key).into_values().map(|child| child.kept)
     }
 
     /// `false` if there is no such child.
@@ -112,7 +139,8 @@ impl Children {
         let Some(child) = self.get_mut(key) else { return false };
         child.generation += 1;
         child.phase = Phase::Starting;
-        let (generation, restarts, limit) = (child.generation, child.restarts(), child.meta.start_timeout);
+        let (generation, restarts, limit) =
+            (child.generation, child.restarts(), child.kept.spec.start_timeout);
         self.effect(Effect::Start { key, generation, restarts });
         if let Some(after) = limit {
             let timer = self.new_timer(key);
@@ -134,7 +162,7 @@ impl Children {
         self.clear_timer(key);
         let child = self.get_mut(key)?;
         child.phase = Phase::Stopping;
-        let shutdown = child.meta.shutdown;
+        let shutdown = child.kept.spec.shutdown;
         self.effect(match shutdown {
             Shutdown::BrutalKill => Effect::Kill { key, exit: Exit::Killed },
             _ => Effect::Ask { key },
@@ -177,7 +205,8 @@ impl Children {
 
     /// Reports how a child has ended by itself, if that is worth a word.
     pub(super) fn report_end(&mut self, key: Key, exit: Exit) {
-        if !exit.is_graceful() || self.get(key).is_some_and(|child| child.meta.restart == Restart::Permanent)
+        if !exit.is_graceful()
+            || self.get(key).is_some_and(|child| child.kept.spec.restart == Restart::Permanent)
         {
             self.report(ReportContext::ChildTerminated, key, exit);
         }
@@ -190,7 +219,7 @@ impl Children {
 
     pub(super) fn report(&mut self, context: ReportContext, key: Key, reason: Exit) {
         if let Some(child) = self.get(key) {
-            let offender = child.meta.id.clone();
+            let offender = child.kept.spec.id.clone();
             self.effect(Effect::Report { context, offender, reason });
         }
     }

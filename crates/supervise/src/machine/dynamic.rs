@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Children, Effect, Event, Key, Machine, Phase, Request, TimerId, Token, Which, window::Window,
+    Answer, Children, Effect, Event, Kept, Key, Machine, Phase, Request, TimerId, Token, Which,
+    window::Window,
 };
 use crate::{
     exit::Exit,
@@ -52,13 +53,13 @@ impl Dynamic {
     fn ask(&mut self, token: Token, request: Request) {
         let up = self.life == Life::Up;
         let answer = match request {
-            Request::Start { key, .. } if !up || self.children.len() >= self.max_children => {
-                self.children.effect(Effect::Forget { key });
+            Request::Start { spec, .. } if !up || self.children.len() >= self.max_children => {
+                self.children.effect(Effect::Forget { kept: Kept::new(spec) });
                 if up { Answer::MaxChildren } else { Answer::NoProcess }
             }
             _ if !up => Answer::NoProcess,
-            Request::Start { key, meta } => {
-                self.children.insert(key, meta, Some(token));
+            Request::Start { key, spec } => {
+                self.children.insert(key, spec, Some(token));
                 self.children.start(key);
                 return;
             }
@@ -164,7 +165,7 @@ impl Dynamic {
                         self.children.effect(Effect::SetTimer { timer, after });
                     }
                 }
-                _ => drop(self.children.remove(key)),
+                _ => self.children.remove(key),
             }
         }
         self.end_if_empty();
@@ -188,8 +189,10 @@ impl Dynamic {
         let Some(time) = self.times.get(timer.nth as usize) else { return };
         for key in self.children.keys_from(ALL) {
             // One that was stopped before, with a timer of its own, has been killed before, if it still lives.
-            let late =
-                self.children.get(key).is_some_and(|child| child.meta.shutdown == Shutdown::After(*time));
+            let late = self
+                .children
+                .get(key)
+                .is_some_and(|child| child.kept.spec.shutdown == Shutdown::After(*time));
             if late {
                 self.children.effect(Effect::Kill { key, exit: Exit::Killed });
             }
@@ -232,6 +235,10 @@ impl Machine for Dynamic {
 
     fn children(&self) -> &Children {
         &self.children
+    }
+
+    fn children_mut(&mut self) -> &mut Children {
+        &mut self.children
     }
 
     fn find(&self, which: &Which) -> Option<Key> {

@@ -9,9 +9,9 @@ mod window;
 
 use std::{num::NonZeroU64, rc::Rc, time::Duration};
 
-pub(crate) use self::children::Children;
+pub(crate) use self::children::{Children, Kept};
 pub(crate) use crate::deadlines::TimerId;
-use crate::{exit::Exit, report::ReportContext, spec::Meta};
+use crate::{exit::Exit, report::ReportContext, spec::ChildSpec};
 
 /// Which child: never used twice in one supervisor, ascending in start order.
 pub(crate) type Key = u64;
@@ -40,7 +40,7 @@ pub(crate) enum Event {
 /// What can be asked for.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
-    Start { key: Key, meta: Rc<Meta> },
+    Start { key: Key, spec: Box<ChildSpec> },
     Terminate(Which),
     Restart(Which),
     Delete(Which),
@@ -54,7 +54,7 @@ pub(crate) enum Which {
 }
 
 /// What is to be done now, in this order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Effect {
     /// Start the child; `restarts` is how often it was restarted before.
     Start {
@@ -85,7 +85,7 @@ pub(crate) enum Effect {
     },
     /// The child's spec is not needed any more.
     Forget {
-        key: Key,
+        kept: Kept,
     },
     Answer {
         token: Token,
@@ -153,6 +153,7 @@ pub(crate) trait Machine {
     fn step(&mut self, now: Duration, event: Event) -> Vec<Effect>;
     /// What it knows of its children.
     fn children(&self) -> &Children;
+    fn children_mut(&mut self) -> &mut Children;
     /// The key of a child that is known.
     fn find(&self, which: &Which) -> Option<Key>;
 }

@@ -6,13 +6,15 @@
 
 mod job;
 
-use std::{collections::VecDeque, rc::Rc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use self::job::{Goal, Job};
-use super::{Answer, Children, Effect, Event, Key, Machine, Phase, Request, Token, Which, window::Window};
+use super::{
+    Answer, Children, Effect, Event, Kept, Key, Machine, Phase, Request, Token, Which, window::Window,
+};
 use crate::{
     exit::Exit,
-    spec::{AutoShutdown, Intensity, Meta, Restart, Strategy},
+    spec::{AutoShutdown, ChildSpec, Intensity, Restart, Strategy},
 };
 
 #[derive(Debug)]
@@ -34,11 +36,12 @@ pub(crate) struct Ordered {
 }
 
 impl Ordered {
+    /// The children that are there from the outset have the keys 1, 2, …
     pub(crate) fn new(
         strategy: Strategy,
         intensity: Intensity,
         auto_shutdown: AutoShutdown,
-        children: impl IntoIterator<Item = (Key, Rc<Meta>)>,
+        children: &[ChildSpec],
     ) -> Self {
         let mut machine = Self {
             strategy,
@@ -52,26 +55,26 @@ impl Ordered {
             ending: None,
             ended: false,
         };
-        for (key, meta) in children {
-            machine.insert(key, meta);
+        for (key, spec) in (1..).zip(children) {
+            machine.insert(key, Box::new(spec.clone()));
         }
         machine
     }
 
     /// Where an id stands in `by_id`, or where it would.
     fn place(&self, id: &str) -> Result<usize, usize> {
-        let id_of = |key: &Key| self.children.get(*key).map_or("", |child| &child.meta.id);
+        let id_of = |key: &Key| self.children.get(*key).map_or("", |child| &child.kept.spec.id);
         self.by_id.binary_search_by(|key| id_of(key).cmp(id))
     }
 
-    fn insert(&mut self, key: Key, meta: Rc<Meta>) {
-        let (Ok(at) | Err(at)) = self.place(&meta.id);
+    fn insert(&mut self, key: Key, spec: Box<ChildSpec>) {
+        let (Ok(at) | Err(at)) = self.place(&spec.id);
         self.by_id.insert(at, key);
-        self.children.insert(key, meta, None);
+        self.children.insert(key, spec, None);
     }
 
     fn remove(&mut self, key: Key) {
-        let id = self.children.get(key).map(|child| child.meta.id.clone());
+        let id = self.children.get(key).map(|child| child.kept.spec.id.clone());
         if let Some(Ok(at)) = id.map(|id| self.place(&id)) {
             self.by_id.remove(at);
         }
@@ -87,7 +90,7 @@ impl Ordered {
     }
 
     fn is_temporary(&self, key: Key) -> bool {
-        self.children.get(key).is_some_and(|child| child.meta.restart == Restart::Temporary)
+        self.children.get(key).is_some_and(|child| child.kept.spec.restart == Restart::Temporary)
     }
 
     fn handle(&mut self, event: Event) {
@@ -111,17 +114,17 @@ impl Ordered {
 
     fn ask(&mut self, token: Token, request: Request) {
         let known = match &request {
-            Request::Start { meta, .. } => self.find(&Which::Id(meta.id.clone())),
+            Request::Start { spec, .. } => self.find(&Which::Id(spec.id.clone())),
             Request::Terminate(which) | Request::Restart(which) | Request::Delete(which) => self.find(which),
         };
         let known = known.and_then(|key| Some((key, self.children.phase(key)?)));
         let answer = match (request, known) {
-            (Request::Start { key, meta }, None) => {
-                self.insert(key, meta);
+            (Request::Start { key, spec }, None) => {
+                self.insert(key, spec);
                 return self.start_for(token, Goal::Start(key), key);
             }
-            (Request::Start { key, .. }, Some((known, phase))) => {
-                self.children.effect(Effect::Forget { key });
+            (Request::Start { spec, .. }, Some((known, phase))) => {
+                self.children.effect(Effect::Forget { kept: Kept::new(spec) });
                 match phase {
                     Phase::Running | Phase::Dead => Answer::AlreadyStarted { key: known },
                     _ => Answer::AlreadyPresent,
@@ -145,7 +148,7 @@ impl Ordered {
     /// A child ended by itself, while nothing else was under way.
     fn exited(&mut self, key: Key, exit: Exit) {
         let Some(child) = self.children.get(key) else { return };
-        let (comes_back, significant) = (child.comes_back_after(&exit), child.meta.significant);
+        let (comes_back, significant) = (child.comes_back_after(&exit), child.kept.spec.significant);
         self.children.report_end(key, exit);
         if comes_back {
             return self.recover(key);
@@ -163,7 +166,7 @@ impl Ordered {
             AutoShutdown::AnySignificant => true,
             AutoShutdown::AllSignificant => {
                 let mut children = self.children.iter();
-                !children.any(|(_, child)| child.meta.significant && child.phase != Phase::Stopped)
+                !children.any(|(_, child)| child.kept.spec.significant && child.phase != Phase::Stopped)
             }
         }
     }
@@ -213,7 +216,10 @@ impl Ordered {
 
     /// It is too late for this event.
     fn refuse(&mut self, event: Event) {
-        if let Event::Ask(token, _) = event {
+        if let Event::Ask(token, request) = event {
+            if let Request::Start { spec, .. } = request {
+                self.children.effect(Effect::Forget { kept: Kept::new(spec) });
+            }
             self.children.answer(token, Answer::NoProcess);
         }
     }
@@ -280,6 +286,10 @@ impl Machine for Ordered {
 
     fn children(&self) -> &Children {
         &self.children
+    }
+
+    fn children_mut(&mut self) -> &mut Children {
+        &mut self.children
     }
 
     fn find(&self, which: &Which) -> Option<Key> {

@@ -19,10 +19,10 @@ use super::{
 use crate::{
     exit::Exit,
     report::ReportContext,
-    spec::{AutoShutdown, Intensity, Meta, Restart, Strategy},
+    spec::{AutoShutdown, ChildSpec, Intensity, Restart, Strategy},
 };
 
-use self::acts::{Dice, meta};
+use self::acts::{Dice, spec};
 
 const SEQUENCES: u64 = 10_000;
 const STEPS: u32 = 80;
@@ -49,7 +49,7 @@ struct World {
     queue: VecDeque<Event>,
     live: BTreeMap<Key, Live>,
     generations: BTreeMap<Key, u32>,
-    metas: BTreeMap<Key, Rc<Meta>>,
+    specs: BTreeMap<Key, ChildSpec>,
     timers: BTreeMap<TimerId, Duration>,
     open: BTreeMap<Token, Request>,
     last_key: Key,
@@ -72,15 +72,15 @@ impl World {
         let strategy =
             [None, Some(Strategy::OneForOne), Some(Strategy::OneForAll), Some(Strategy::RestForOne)]
                 [seed as usize % 4];
-        let mut metas = BTreeMap::new();
+        let mut specs = BTreeMap::new();
         let machine: Box<dyn Machine> = match strategy {
             None => Box::new(Dynamic::new(intensity, 4)),
             Some(strategy) => {
                 for (key, id) in (1..).zip(IDS.iter().take(dice.roll(5) as usize)) {
-                    metas.insert(key, meta(&mut dice, id, auto_shutdown));
+                    specs.insert(key, spec(&mut dice, id, auto_shutdown));
                 }
-                let children = metas.iter().map(|(key, meta)| (*key, meta.clone()));
-                Box::new(Ordered::new(strategy, intensity, auto_shutdown, children))
+                let children: Vec<ChildSpec> = specs.values().cloned().collect();
+                Box::new(Ordered::new(strategy, intensity, auto_shutdown, &children))
             }
         };
         Self {
@@ -92,8 +92,8 @@ impl World {
             queue: [Event::Boot].into(),
             live: BTreeMap::new(),
             generations: BTreeMap::new(),
-            last_key: metas.len() as Key,
-            metas,
+            last_key: specs.len() as Key,
+            specs,
             timers: BTreeMap::new(),
             open: BTreeMap::new(),
             last_token: Token::MIN,
@@ -195,9 +195,10 @@ impl World {
                 self.timers.remove(&timer);
             }
             Effect::Retry { key, generation } => self.queue.push_back(Event::Retry { key, generation }),
-            Effect::Forget { key } => {
+            Effect::Forget { kept } => {
+                let key = self.key_of(&kept.spec);
                 assert!(!self.live.contains_key(&key), "forgotten while alive");
-                self.metas.remove(&key);
+                self.specs.remove(&key);
             }
             Effect::Answer { token, answer } => {
                 let request = self.open.remove(&token).expect("one answer for each request");
@@ -209,6 +210,14 @@ impl World {
             }
             Effect::Report { .. } | Effect::Progress { .. } | Effect::Booted => {}
         }
+    }
+
+    /// Clones of a spec make the same child.
+    fn key_of(&self, spec: &ChildSpec) -> Key {
+        let factory = |spec: &ChildSpec| spec.factory.clone().expect("nobody has taken it");
+        let mut specs = self.specs.iter();
+        let known = specs.find(|(_, known)| Rc::ptr_eq(&factory(known), &factory(spec)));
+        *known.expect("it is forgotten once").0
     }
 
     fn is_an_answer(&self, request: &Request, answer: &Answer) {
@@ -233,14 +242,14 @@ impl World {
         let former = self.generations.insert(key, generation).unwrap_or(0);
         assert_eq!(generation, former + 1);
         assert_eq!(restarts, former);
-        let meta = &self.metas[&key];
-        assert!(former == 0 || meta.restart != Restart::Temporary, "a temporary child is never restarted");
+        let spec = &self.specs[&key];
+        assert!(former == 0 || spec.restart != Restart::Temporary, "a temporary child is never restarted");
         if self.strategy.is_some() {
             let idle = |live: &Live| live.ready && !live.asked;
             assert!(self.live.values().all(idle), "one thing at a time");
         }
         let asked_for = self.open.values().any(|request| match request {
-            Request::Restart(Which::Id(id)) => *id == meta.id,
+            Request::Restart(Which::Id(id)) => *id == spec.id,
             _ => false,
         });
         if former > 0 && !asked_for && matches!(self.strategy, None | Some(Strategy::OneForOne)) {
@@ -257,8 +266,8 @@ impl World {
             return;
         }
         let comes_back = |id: &str| {
-            let meta = self.metas.values().find(|meta| *meta.id == *id);
-            meta.is_some_and(|meta| meta.restart != Restart::Temporary)
+            let spec = self.specs.values().find(|spec| *spec.id == *id);
+            spec.is_some_and(|spec| spec.restart != Restart::Temporary)
         };
         let mut begun = 0;
         for effect in effects {
@@ -288,7 +297,7 @@ impl World {
         if self.strategy.is_none() {
             return;
         }
-        let id = &self.metas[&key].id;
+        let id = &self.specs[&key].id;
         let wanted = self.open.values().any(|request| match request {
             Request::Terminate(Which::Id(of)) => of == id,
             _ => false,
@@ -314,11 +323,11 @@ impl World {
             Event::Ready { key: 1, generation: 1 },
         ];
         for event in late {
-            assert_eq!(self.machine.step(self.now, event), []);
+            assert!(self.machine.step(self.now, event).is_empty());
         }
         let token = Token::MIN;
         let effects = self.machine.step(self.now, Event::Ask(token, Request::Delete(Which::Key(1))));
-        assert_eq!(effects, [Effect::Answer { token, answer: Answer::NoProcess }]);
+        assert!(matches!(&effects[..], [Effect::Answer { answer: Answer::NoProcess, .. }]), "{effects:?}");
     }
 }
 

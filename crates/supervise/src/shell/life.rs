@@ -1,7 +1,6 @@
 //! The life of a supervisor's process: its loop, and how it ends.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -95,8 +94,8 @@ impl Drop for Reaper {
 impl Shell {
     fn kill_children(&self) {
         let mut left = Vec::new();
-        for slot in self.desk.borrow().slots.values() {
-            if let Some(pid) = &slot.pid {
+        for (_, child) in self.desk.borrow().machine.children().iter() {
+            if let Some(pid) = &child.kept.pid {
                 left.push(pid.clone());
             }
         }
@@ -106,17 +105,17 @@ impl Shell {
     }
 
     fn clear(&self) {
-        let (callers, slots) = {
+        let (left, children) = {
             let desk = &mut *self.desk.borrow_mut();
-            desk.events = VecDeque::new();
-            desk.effects = Vec::new().into_iter();
-            (std::mem::take(&mut desk.callers), std::mem::take(&mut desk.slots))
+            let (callers, events) = (std::mem::take(&mut desk.callers), std::mem::take(&mut desk.events));
+            let effects = std::mem::take(&mut desk.effects);
+            ((callers, events, effects), desk.machine.children_mut().take())
         };
         // Whoever still waits for an answer learns that there is none.
-        drop(callers);
-        for slot in slots.into_values() {
+        let _ = panics::catch(|| drop(left));
+        for kept in children {
             // What a spec has captured may panic when it is dropped: the others are dropped all the same.
-            let _ = panics::catch(|| drop(slot));
+            let _ = panics::catch(|| drop(kept));
         }
     }
 }

@@ -136,7 +136,7 @@ impl Ordered {
         self.children.report(ReportContext::StartError, key, exit.clone());
         if goal == Goal::Boot {
             self.children.set_phase(key, Phase::Stopped);
-            let id = self.children.get(key).map(|child| child.meta.id.clone()).unwrap_or_default();
+            let id = self.children.get(key).map(|child| child.kept.spec.id.clone()).unwrap_or_default();
             return self.end(Exit::ShutdownWith(format!("failed_to_start_child {id}: {exit}").into()));
         }
         let Some(child) = self.children.get_mut(key) else { return };

@@ -1,13 +1,12 @@
 //! What the dice do to a machine: children that come, go and crash, time that passes, requests.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
 use super::{IDS, World};
 use crate::{
     exit::Exit,
     machine::{Event, Key, Request, TimerId, Which},
-    pid::Kind,
-    spec::{AutoShutdown, Meta, Restart, Shutdown},
+    spec::{AutoShutdown, ChildSpec, Restart, Shutdown},
 };
 
 pub(super) struct Dice(pub(super) u64);
@@ -25,24 +24,18 @@ impl Dice {
     }
 }
 
-pub(super) fn meta(dice: &mut Dice, id: &str, auto_shutdown: AutoShutdown) -> Rc<Meta> {
+pub(super) fn spec(dice: &mut Dice, id: &str, auto_shutdown: AutoShutdown) -> ChildSpec {
     let restart = dice.pick(&[Restart::Permanent, Restart::Transient, Restart::Temporary]);
-    Rc::new(Meta {
-        id: id.into(),
-        kind: Kind::Worker,
-        restart,
-        shutdown: dice.pick(&[
-            Shutdown::BrutalKill,
-            Shutdown::After(Duration::ZERO),
-            Shutdown::After(Duration::from_secs(2)),
-            Shutdown::Infinity,
-        ]),
-        significant: restart != Restart::Permanent
-            && auto_shutdown != AutoShutdown::Never
-            && dice.roll(3) == 0,
-        start_timeout: (dice.roll(3) == 0).then_some(Duration::from_secs(1)),
-        ready_at_once: false,
-    })
+    let shutdown = dice.pick(&[
+        Shutdown::BrutalKill,
+        Shutdown::After(Duration::ZERO),
+        Shutdown::After(Duration::from_secs(2)),
+        Shutdown::Infinity,
+    ]);
+    let significant =
+        restart != Restart::Permanent && auto_shutdown != AutoShutdown::Never && dice.roll(3) == 0;
+    let spec = ChildSpec::new(id, |_| async {}).restart(restart).shutdown(shutdown).significant(significant);
+    if dice.roll(3) == 0 { spec.start_timeout(Duration::from_secs(1)) } else { spec }
 }
 
 impl World {
@@ -102,9 +95,9 @@ impl World {
         let request = match self.dice.roll(6) {
             0 | 1 => {
                 self.last_key += 1;
-                let meta = meta(&mut self.dice, id, AutoShutdown::Never);
-                self.metas.insert(self.last_key, meta.clone());
-                Request::Start { key: self.last_key, meta }
+                let spec = spec(&mut self.dice, id, AutoShutdown::Never);
+                self.specs.insert(self.last_key, spec.clone());
+                Request::Start { key: self.last_key, spec: Box::new(spec) }
             }
             2 | 3 => Request::Terminate(which),
             4 => Request::Restart(which),
@@ -123,7 +116,7 @@ impl World {
             }
             let asked = self.live.iter().find(|(_, live)| live.asked).map(|(key, _)| *key);
             if let Some(key) = asked {
-                let deaf = self.metas[&key].shutdown != Shutdown::Infinity && self.dice.roll(2) == 0;
+                let deaf = self.specs[&key].shutdown != Shutdown::Infinity && self.dice.roll(2) == 0;
                 if !deaf {
                     self.exit(key, Exit::Shutdown);
                     continue;
