@@ -13,13 +13,13 @@ use std::{
 };
 
 use crate::{
-    answers::{Answering, ChildError, ChildInfo, Outcome, Started},
+    answers::{Answering, ChildInfo, Outcome},
     callers::Callers,
     context::Context,
     deadlines::Deadlines,
     exit::Exit,
     faults,
-    machine::{Answer, Effect, Event, Kept, Key, Machine, Phase, Request, Token, Which},
+    machine::{Effect, Event, Kept, Key, Machine, Phase, Request, Token, Which},
     map::Map,
     pid::{Pid, State},
     process::{self, Keeper, Owner, Process, Start},
@@ -50,11 +50,16 @@ struct Desk {
     /// What is left to do of the last step.
     effects: vec::IntoIter<Effect>,
     callers: Map<Reply<Outcome>>,
-    last_key: Key,
-    last_token: Token,
+    /// The last key or token that was given.
+    last: Key,
 }
 
 impl Desk {
+    fn next(&mut self) -> Key {
+        self.last += 1;
+        self.last
+    }
+
     fn kept(&mut self, key: Key) -> Option<&mut Kept> {
         self.machine.children_mut().get_mut(key).map(|child| &mut child.kept)
     }
@@ -65,12 +70,11 @@ impl Shell {
         let shell = Rc::new(Self {
             calling: Callers::of(&ctx.0),
             desk: RefCell::new(Desk {
-                last_key: machine.children().len() as Key,
+                last: machine.children().len() as Key,
                 machine,
                 events: [Event::Boot].into(),
                 effects: Vec::new().into_iter(),
                 callers: Map::default(),
-                last_token: Token::MIN,
             }),
             deadlines: RefCell::new(Deadlines::new(ctx.system().clone())),
             waker: Cell::default(),
@@ -136,11 +140,11 @@ impl Shell {
                 // What its factory has captured is dropped here, not borrowed, since it may do anything.
                 drop(kept);
             }
-            Effect::Answer { token, answer } => {
+            Effect::Answer { token, outcome } => {
                 let caller = self.desk.borrow_mut().callers.remove(token.get());
                 if let Some(caller) = caller {
                     // One who does not wait any more is not told.
-                    let _ = caller.send(self.outcome(answer));
+                    let _ = caller.send(outcome);
                 }
             }
             Effect::Report { context, offender, reason } => {
@@ -201,9 +205,9 @@ impl Shell {
         let (reply, answer) = reply();
         let token = {
             let desk = &mut *self.desk.borrow_mut();
-            desk.last_token = desk.last_token.saturating_add(1);
-            desk.callers.push(desk.last_token.get(), reply);
-            desk.last_token
+            let token = Token::MIN.saturating_add(desk.next());
+            desk.callers.push(token.get(), reply);
+            token
         };
         self.post(Event::Ask(token, request));
         Answering(answer)
@@ -211,35 +215,8 @@ impl Shell {
 
     /// Asks for the start of a child that is new to this supervisor.
     pub(crate) fn ask_for_start(&self, spec: ChildSpec) -> Answering {
-        let key = {
-            let desk = &mut *self.desk.borrow_mut();
-            desk.last_key += 1;
-            desk.last_key
-        };
+        let key = self.desk.borrow_mut().next();
         self.ask(Request::Start { key, spec: Box::new(spec) })
-    }
-
-    fn outcome(&self, answer: Answer) -> Outcome {
-        Err(match answer {
-            Answer::Started { key } => {
-                let desk = &mut *self.desk.borrow_mut();
-                let kept = desk.kept(key);
-                let started = kept.map(|kept| Started { pid: kept.pid.clone(), info: kept.info.clone() });
-                return Ok(started.unwrap_or_default());
-            }
-            Answer::Ignored | Answer::Done => return Ok(Started::default()),
-            Answer::AlreadyStarted { key } => match self.pid_of(key) {
-                Some(pid) => ChildError::AlreadyStarted(pid),
-                None => ChildError::AlreadyPresent,
-            },
-            Answer::AlreadyPresent => ChildError::AlreadyPresent,
-            Answer::Running => ChildError::Running,
-            Answer::Restarting => ChildError::Restarting,
-            Answer::NotFound => ChildError::NotFound,
-            Answer::MaxChildren => ChildError::MaxChildren,
-            Answer::Failed(exit) => ChildError::Failed(exit),
-            Answer::NoProcess => ChildError::NoProcess,
-        })
     }
 
     /// The process of the supervisor itself.

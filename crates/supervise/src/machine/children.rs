@@ -2,8 +2,9 @@
 
 use std::{any::Any, fmt, num::NonZeroU64, rc::Rc};
 
-use super::{Answer, Effect, Key, Phase, TimerId, Token};
+use super::{Effect, Key, Phase, TimerId, Token};
 use crate::{
+    answers::{Outcome, Started},
     exit::Exit,
     map::Map,
     pid::Pid,
@@ -224,8 +225,15 @@ impl Children {
         }
     }
 
-    pub(super) fn answer(&mut self, token: Token, answer: Answer) {
-        self.effect(Effect::Answer { token, answer });
+    pub(super) fn answer(&mut self, token: Token, outcome: Outcome) {
+        self.effect(Effect::Answer { token, outcome });
+    }
+
+    /// What the one who asked for the start of this child is told when it runs.
+    pub(super) fn started(&self, key: Key) -> Outcome {
+        let kept = self.get(key).map(|child| &child.kept);
+        Ok(kept
+            .map_or_else(Started::default, |kept| Started { pid: kept.pid.clone(), info: kept.info.clone() }))
     }
 
     /// There are many callers: one copy of this is enough.

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Children, Effect, Event, Kept, Key, Machine, Phase, Request, TimerId, Token, Which,
-    window::Window,
+    Children, Effect, Event, Kept, Key, Machine, Phase, Request, TimerId, Token, Which, window::Window,
 };
 use crate::{
+    answers::{ChildError, Outcome, Started},
     exit::Exit,
     report::ReportContext,
     spec::{Intensity, Shutdown},
@@ -52,27 +52,27 @@ impl Dynamic {
 
     fn ask(&mut self, token: Token, request: Request) {
         let up = self.life == Life::Up;
-        let answer = match request {
+        let outcome = match request {
             Request::Start { spec, .. } if !up || self.children.len() >= self.max_children => {
                 self.children.effect(Effect::Forget { kept: Kept::new(spec) });
-                if up { Answer::MaxChildren } else { Answer::NoProcess }
+                Err(if up { ChildError::MaxChildren } else { ChildError::NoProcess })
             }
-            _ if !up => Answer::NoProcess,
+            _ if !up => Err(ChildError::NoProcess),
             Request::Start { key, spec } => {
                 self.children.insert(key, spec, Some(token));
                 self.children.start(key);
                 return;
             }
             Request::Terminate(which) => match self.find(&which) {
-                None => Answer::NotFound,
+                None => Err(ChildError::NotFound),
                 Some(key) => match self.children.phase(key) {
                     Some(Phase::Stopping) => return self.also_waiting.push((key, token)),
                     Some(Phase::Restarting) => {
                         self.children.remove(key);
-                        Answer::Done
+                        Ok(Started::default())
                     }
                     _ => {
-                        self.answer(key, Answer::Failed(Exit::Shutdown));
+                        self.answer(key, Err(ChildError::Failed(Exit::Shutdown)));
                         if let Some(child) = self.children.get_mut(key) {
                             child.token = Some(token);
                         }
@@ -81,16 +81,16 @@ impl Dynamic {
                 },
             },
             // A dynamic supervisor forgets what doesn't run: there is nothing to restart or delete.
-            Request::Restart(_) | Request::Delete(_) => Answer::NotFound,
+            Request::Restart(_) | Request::Delete(_) => Err(ChildError::NotFound),
         };
-        self.children.answer(token, answer);
+        self.children.answer(token, outcome);
     }
 
     /// Answers the one who waits for a child, if anybody does.
-    fn answer(&mut self, key: Key, answer: Answer) -> bool {
+    fn answer(&mut self, key: Key, outcome: Outcome) -> bool {
         let token = self.children.get_mut(key).and_then(|child| child.token.take());
         if let Some(token) = token {
-            self.children.answer(token, answer);
+            self.children.answer(token, outcome);
         }
         token.is_some()
     }
@@ -100,11 +100,11 @@ impl Dynamic {
         match phase {
             Phase::Stopping => {
                 self.children.report_stop(key, exit);
-                self.answer(key, Answer::Done);
+                self.answer(key, Ok(Started::default()));
                 let children = &mut self.children;
                 self.also_waiting.retain(|(of, token)| {
                     if *of == key {
-                        children.answer(*token, Answer::Done);
+                        children.answer(*token, Ok(Started::default()));
                     }
                     *of != key
                 });
@@ -112,8 +112,9 @@ impl Dynamic {
             }
             Phase::Starting => {
                 let ignored = matches!(exit, Exit::Ignore);
-                let answer = if ignored { Answer::Ignored } else { Answer::Failed(exit.clone()) };
-                if self.answer(key, answer) || ignored {
+                let outcome =
+                    if ignored { Ok(Started::default()) } else { Err(ChildError::Failed(exit.clone())) };
+                if self.answer(key, outcome) || ignored {
                     self.children.remove(key);
                 } else if let Some(child) = self.children.get_mut(key) {
                     child.phase = Phase::Restarting;
@@ -156,7 +157,7 @@ impl Dynamic {
                 // Somebody stops it already, with a timer of its own.
                 Some(Phase::Stopping) => {}
                 Some(Phase::Starting | Phase::Running) => {
-                    self.answer(key, Answer::NoProcess);
+                    self.answer(key, Err(ChildError::NoProcess));
                     if let Some(after) = self.children.order_to_stop(key)
                         && !self.times.contains(&after)
                     {
@@ -208,7 +209,7 @@ impl Dynamic {
                     self.children.set_phase(key, Phase::Running);
                     self.children.clear_timer(key);
                     self.children.effect(Effect::Progress { key });
-                    self.answer(key, Answer::Started { key });
+                    self.answer(key, self.children.started(key));
                 }
             }
             Event::Exited { key, generation, exit } => {

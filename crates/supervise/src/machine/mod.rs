@@ -11,7 +11,7 @@ use std::{num::NonZeroU64, rc::Rc, time::Duration};
 
 pub(crate) use self::children::{Children, Kept};
 pub(crate) use crate::deadlines::TimerId;
-use crate::{exit::Exit, report::ReportContext, spec::ChildSpec};
+use crate::{answers::Outcome, exit::Exit, report::ReportContext, spec::ChildSpec};
 
 /// Which child: never used twice in one supervisor, ascending in start order.
 pub(crate) type Key = u64;
@@ -89,7 +89,7 @@ pub(crate) enum Effect {
     },
     Answer {
         token: Token,
-        answer: Answer,
+        outcome: Outcome,
     },
     Report {
         context: ReportContext,
@@ -106,29 +106,6 @@ pub(crate) enum Effect {
     End {
         exit: Exit,
     },
-}
-
-/// What a caller is told.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Answer {
-    /// It runs.
-    Started {
-        key: Key,
-    },
-    /// It had nothing to do.
-    Ignored,
-    Done,
-    AlreadyStarted {
-        key: Key,
-    },
-    AlreadyPresent,
-    Running,
-    Restarting,
-    NotFound,
-    MaxChildren,
-    Failed(Exit),
-    /// The supervisor stops.
-    NoProcess,
 }
 
 /// How far a child is.

@@ -9,10 +9,9 @@ mod job;
 use std::{collections::VecDeque, time::Duration};
 
 use self::job::{Goal, Job};
-use super::{
-    Answer, Children, Effect, Event, Kept, Key, Machine, Phase, Request, Token, Which, window::Window,
-};
+use super::{Children, Effect, Event, Kept, Key, Machine, Phase, Request, Token, Which, window::Window};
 use crate::{
+    answers::{ChildError, Started},
     exit::Exit,
     spec::{AutoShutdown, ChildSpec, Intensity, Restart, Strategy},
 };
@@ -118,31 +117,32 @@ impl Ordered {
             Request::Terminate(which) | Request::Restart(which) | Request::Delete(which) => self.find(which),
         };
         let known = known.and_then(|key| Some((key, self.children.phase(key)?)));
-        let answer = match (request, known) {
+        let outcome = match (request, known) {
             (Request::Start { key, spec }, None) => {
                 self.insert(key, spec);
                 return self.start_for(token, Goal::Start(key), key);
             }
             (Request::Start { spec, .. }, Some((known, phase))) => {
                 self.children.effect(Effect::Forget { kept: Kept::new(spec) });
-                match phase {
-                    Phase::Running | Phase::Dead => Answer::AlreadyStarted { key: known },
-                    _ => Answer::AlreadyPresent,
-                }
+                let pid = self.children.get(known).and_then(|child| child.kept.pid.clone());
+                Err(match (phase, pid) {
+                    (Phase::Running | Phase::Dead, Some(pid)) => ChildError::AlreadyStarted(pid),
+                    _ => ChildError::AlreadyPresent,
+                })
             }
-            (_, None) => Answer::NotFound,
+            (_, None) => Err(ChildError::NotFound),
             (Request::Terminate(_), Some((key, _))) => return self.stop_for(token, key),
             (Request::Restart(_), Some((key, Phase::Stopped))) => {
                 return self.start_for(token, Goal::Restart(key), key);
             }
             (Request::Delete(_), Some((key, Phase::Stopped))) => {
                 self.remove(key);
-                Answer::Done
+                Ok(Started::default())
             }
-            (_, Some((_, Phase::Restarting))) => Answer::Restarting,
-            _ => Answer::Running,
+            (_, Some((_, Phase::Restarting))) => Err(ChildError::Restarting),
+            _ => Err(ChildError::Running),
         };
-        self.children.answer(token, answer);
+        self.children.answer(token, outcome);
     }
 
     /// A child ended by itself, while nothing else was under way.
@@ -197,7 +197,7 @@ impl Ordered {
         let mut last = Job::new(Goal::End, None);
         if let Some(interrupted) = self.job.take() {
             if let Some(token) = interrupted.token {
-                self.children.answer(token, Answer::NoProcess);
+                self.children.answer(token, Err(ChildError::NoProcess));
             }
             // What stops already is waited for; what starts is stopped like the rest.
             if let Some(key) = interrupted.current {
@@ -220,7 +220,7 @@ impl Ordered {
             if let Request::Start { spec, .. } = request {
                 self.children.effect(Effect::Forget { kept: Kept::new(spec) });
             }
-            self.children.answer(token, Answer::NoProcess);
+            self.children.answer(token, Err(ChildError::NoProcess));
         }
     }
 
@@ -264,7 +264,7 @@ impl Ordered {
                 None => self.backlog.push_back(event),
                 Some((token, key)) => {
                     if let Some(starter) = self.job.take().and_then(|job| job.token) {
-                        self.children.answer(starter, Answer::Failed(Exit::Shutdown));
+                        self.children.answer(starter, Err(ChildError::Failed(Exit::Shutdown)));
                     }
                     self.stop_for(token, key);
                 }

@@ -13,10 +13,11 @@ use std::{
 };
 
 use super::{
-    Answer, Effect, Event, Key, Machine, Phase, Request, TimerId, Token, Which, children::Child,
-    dynamic::Dynamic, ordered::Ordered,
+    Effect, Event, Key, Machine, Phase, Request, TimerId, Token, Which, children::Child, dynamic::Dynamic,
+    ordered::Ordered,
 };
 use crate::{
+    answers::{ChildError, Outcome},
     exit::Exit,
     report::ReportContext,
     spec::{AutoShutdown, ChildSpec, Intensity, Restart, Strategy},
@@ -172,7 +173,10 @@ impl World {
 
     fn perform(&mut self, effect: Effect) {
         let still = self.ended.is_none()
-            || matches!(effect, Effect::Answer { answer: Answer::NoProcess, .. } | Effect::Forget { .. });
+            || matches!(
+                effect,
+                Effect::Answer { outcome: Err(ChildError::NoProcess), .. } | Effect::Forget { .. }
+            );
         assert!(still, "{effect:?} after the end");
         match effect {
             Effect::Start { key, generation, restarts } => self.start(key, generation, restarts),
@@ -200,9 +204,9 @@ impl World {
                 assert!(!self.live.contains_key(&key), "forgotten while alive");
                 self.specs.remove(&key);
             }
-            Effect::Answer { token, answer } => {
+            Effect::Answer { token, outcome } => {
                 let request = self.open.remove(&token).expect("one answer for each request");
-                self.is_an_answer(&request, &answer);
+                self.is_an_answer(&request, &outcome);
             }
             Effect::End { exit } => {
                 assert!(self.live.is_empty(), "it ends before its children");
@@ -220,19 +224,21 @@ impl World {
         *known.expect("it is forgotten once").0
     }
 
-    fn is_an_answer(&self, request: &Request, answer: &Answer) {
-        match (request, answer) {
-            (_, Answer::NoProcess) => {}
-            (Request::Start { key, .. }, Answer::Started { key: started }) => assert_eq!(key, started),
-            (Request::Start { .. } | Request::Restart(_), Answer::Failed(_) | Answer::Ignored) => {}
-            (
-                Request::Start { .. },
-                Answer::AlreadyStarted { .. } | Answer::AlreadyPresent | Answer::MaxChildren,
-            ) => {}
-            (Request::Restart(_), Answer::Started { .. }) => {}
-            (Request::Terminate(_) | Request::Delete(_), Answer::Done | Answer::NotFound) => {}
-            (Request::Restart(_), Answer::NotFound) => {}
-            (Request::Restart(_) | Request::Delete(_), Answer::Running | Answer::Restarting) => {}
+    fn is_an_answer(&self, request: &Request, outcome: &Outcome) {
+        match (request, outcome) {
+            (_, Err(ChildError::NoProcess)) => {}
+            (Request::Start { key, .. }, Ok(started)) => {
+                // One that had nothing to do has no info.
+                let info = started.info.as_ref().map(|info| info.downcast_ref());
+                assert!(info.is_none_or(|started| started == Some(key)));
+            }
+            (Request::Restart(_) | Request::Terminate(_) | Request::Delete(_), Ok(_)) => {}
+            (Request::Start { .. } | Request::Restart(_), Err(ChildError::Failed(_))) => {}
+            (Request::Start { .. }, Err(ChildError::AlreadyPresent | ChildError::MaxChildren)) => {}
+            (Request::Terminate(_) | Request::Delete(_), Err(ChildError::NotFound)) => {}
+            (Request::Restart(_), Err(ChildError::NotFound)) => {}
+            (Request::Restart(_) | Request::Delete(_), Err(ChildError::Running | ChildError::Restarting)) => {
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -256,6 +262,8 @@ impl World {
             self.restarts.push(self.now);
             self.within_intensity();
         }
+        let child = self.machine.children_mut().get_mut(key).expect("the machine knows whom it starts");
+        child.kept.info = Some(Rc::new(key));
         self.live.insert(key, Live { generation, ready: false, said_ready: false, asked: false });
         self.starts += 1;
     }
@@ -327,7 +335,10 @@ impl World {
         }
         let token = Token::MIN;
         let effects = self.machine.step(self.now, Event::Ask(token, Request::Delete(Which::Key(1))));
-        assert!(matches!(&effects[..], [Effect::Answer { answer: Answer::NoProcess, .. }]), "{effects:?}");
+        assert!(
+            matches!(&effects[..], [Effect::Answer { outcome: Err(ChildError::NoProcess), .. }]),
+            "{effects:?}"
+        );
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::Ordered;
 use crate::{
+    answers::{ChildError, Started},
     exit::Exit,
-    machine::{Answer, Effect, Event, Key, Machine, Phase, Request, Token},
+    machine::{Effect, Event, Key, Machine, Phase, Request, Token},
     report::ReportContext,
 };
 
@@ -123,8 +124,8 @@ impl Ordered {
         let ignored = matches!(exit, Exit::Ignore);
         if let Some(token) = token {
             self.job = None;
-            let answer = if ignored { Answer::Ignored } else { Answer::Failed(exit) };
-            self.children.answer(token, answer);
+            let outcome = if ignored { Ok(Started::default()) } else { Err(ChildError::Failed(exit)) };
+            self.children.answer(token, outcome);
             if !ignored && goal == Goal::Start(key) {
                 return self.remove(key);
             }
@@ -151,15 +152,15 @@ impl Ordered {
     }
 
     fn conclude(&mut self, job: &Job) {
-        let answer = match job.goal {
+        let outcome = match job.goal {
             Goal::Boot => return self.children.effect(Effect::Booted),
             Goal::Recover => return,
             Goal::End => return self.conclude_all(),
-            Goal::Start(key) | Goal::Restart(key) => Answer::Started { key },
-            Goal::Terminate => Answer::Done,
+            Goal::Start(key) | Goal::Restart(key) => self.children.started(key),
+            Goal::Terminate => Ok(Started::default()),
         };
         if let Some(token) = job.token {
-            self.children.answer(token, answer);
+            self.children.answer(token, outcome);
         }
     }
 
