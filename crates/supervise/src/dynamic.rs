@@ -39,7 +39,7 @@ use crate::{
 pub struct DynamicSupervisor(Rc<Seat>);
 
 fn machine(plan: &Plan) -> Box<dyn Machine> {
-    Box::new(Dynamic::new(plan.intensity, plan.max_children))
+    Box::new(Dynamic::new(plan.intensity.get(), plan.max_children.get()))
 }
 
 impl DynamicSupervisor {
@@ -50,13 +50,13 @@ impl DynamicSupervisor {
 
     /// How many restarts, of all children together, in which sliding time it bears.
     pub fn intensity(self, restarts: u32, period: Duration) -> Self {
-        self.0.plan.borrow_mut().intensity = Intensity { restarts, period };
+        self.0.plan.intensity.set(Intensity { restarts, period });
         self
     }
 
     /// How many children it has at most; those that start, stop or are restarted count.
     pub fn max_children(self, max_children: usize) -> Self {
-        self.0.plan.borrow_mut().max_children = max_children;
+        self.0.plan.max_children.set(max_children);
         self
     }
 

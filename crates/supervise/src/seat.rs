@@ -1,7 +1,7 @@
 //! Where a supervisor's runs come and go: what it was told, and the run that there is.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::{Future, ready},
     pin::Pin,
     rc::Rc,
@@ -24,7 +24,7 @@ use crate::{
 /// What both kinds of supervisor are handles of.
 pub(crate) struct Seat {
     pub(crate) name: Rc<str>,
-    pub(crate) plan: RefCell<Plan>,
+    pub(crate) plan: Plan,
     make: fn(&Plan) -> Box<dyn Machine>,
     /// The run of this supervisor, while there is one.
     current: RefCell<Option<Rc<Shell>>>,
@@ -32,29 +32,29 @@ pub(crate) struct Seat {
 
 /// What a supervisor is told before it starts.
 pub(crate) struct Plan {
-    pub(crate) strategy: Strategy,
-    pub(crate) intensity: Intensity,
-    pub(crate) auto_shutdown: AutoShutdown,
-    pub(crate) max_children: usize,
+    pub(crate) strategy: Cell<Strategy>,
+    pub(crate) intensity: Cell<Intensity>,
+    pub(crate) auto_shutdown: Cell<AutoShutdown>,
+    pub(crate) max_children: Cell<usize>,
     /// Those that are there from the outset.
-    pub(crate) children: Vec<ChildSpec>,
+    pub(crate) children: RefCell<Vec<ChildSpec>>,
 }
 
 impl Seat {
     pub(crate) fn new(name: Rc<str>, make: fn(&Plan) -> Box<dyn Machine>) -> Rc<Self> {
         let plan = Plan {
-            strategy: Strategy::default(),
-            intensity: Intensity::default(),
-            auto_shutdown: AutoShutdown::default(),
-            max_children: usize::MAX,
-            children: Vec::new(),
+            strategy: Cell::default(),
+            intensity: Cell::default(),
+            auto_shutdown: Cell::default(),
+            max_children: Cell::new(usize::MAX),
+            children: RefCell::default(),
         };
-        Rc::new(Self { name, plan: RefCell::new(plan), make, current: RefCell::default() })
+        Rc::new(Self { name, plan, make, current: RefCell::default() })
     }
 
     pub(crate) fn check(&self) -> Result<(), SpecError> {
-        let plan = self.plan.borrow();
-        check_children(plan.intensity, plan.auto_shutdown, &plan.children)
+        let Plan { intensity, auto_shutdown, children, .. } = &self.plan;
+        check_children(intensity.get(), auto_shutdown.get(), &children.borrow())
     }
 
     /// The process is made in this call; the future resolves when it is ready.
@@ -80,7 +80,7 @@ impl Seat {
     }
 
     pub(crate) fn start_child(&self, spec: ChildSpec) -> Answering {
-        let auto_shutdown = self.plan.borrow().auto_shutdown;
+        let auto_shutdown = self.plan.auto_shutdown.get();
         match (spec.check_under(auto_shutdown), self.shell()) {
             (Err(error), _) => Answering::at_once(Err(ChildError::Spec(error))),
             (Ok(()), None) => Answering::at_once(Err(ChildError::NoProcess)),
@@ -113,9 +113,7 @@ impl Seat {
         if self.current.borrow().is_some() {
             return Box::pin(ready(Exit::from("this supervisor runs already")));
         }
-        let plan = self.plan.borrow();
-        let shell = Shell::new(ctx, (self.make)(&plan));
-        drop(plan);
+        let shell = Shell::new(ctx, (self.make)(&self.plan));
         self.current.replace(Some(shell.clone()));
         shell.run(Vacate(self))
     }

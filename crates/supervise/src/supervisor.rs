@@ -45,7 +45,8 @@ use crate::{
 pub struct Supervisor(Rc<Seat>);
 
 fn machine(plan: &Plan) -> Box<dyn Machine> {
-    Box::new(Ordered::new(plan.strategy, plan.intensity, plan.auto_shutdown, &plan.children))
+    let Plan { strategy, intensity, auto_shutdown, children, .. } = plan;
+    Box::new(Ordered::new(strategy.get(), intensity.get(), auto_shutdown.get(), &children.borrow()))
 }
 
 impl Supervisor {
@@ -56,26 +57,26 @@ impl Supervisor {
 
     /// Whom the crash of a child concerns.
     pub fn strategy(self, strategy: Strategy) -> Self {
-        self.0.plan.borrow_mut().strategy = strategy;
+        self.0.plan.strategy.set(strategy);
         self
     }
 
     /// How many restarts in which sliding time it bears. One more, and it stops all children and ends with
     /// [`Exit::Shutdown`]; each failed attempt counts.
     pub fn intensity(self, restarts: u32, period: Duration) -> Self {
-        self.0.plan.borrow_mut().intensity = Intensity { restarts, period };
+        self.0.plan.intensity.set(Intensity { restarts, period });
         self
     }
 
     /// Whether it stops by itself when significant children have.
     pub fn auto_shutdown(self, auto_shutdown: AutoShutdown) -> Self {
-        self.0.plan.borrow_mut().auto_shutdown = auto_shutdown;
+        self.0.plan.auto_shutdown.set(auto_shutdown);
         self
     }
 
     /// Adds a child that is there from the outset.
     pub fn with(self, child: ChildSpec) -> Self {
-        self.0.plan.borrow_mut().children.push(child);
+        self.0.plan.children.borrow_mut().push(child);
         self
     }
 

@@ -323,9 +323,7 @@ impl Tasks {
     }
 
     fn kill_all(&self) {
-        for pid in self.pids() {
-            pid.kill(Exit::Killed);
-        }
+        self.each(&|pid| pid.kill(Exit::Killed));
     }
 
     /// How many tasks are there, and where.
@@ -334,14 +332,15 @@ impl Tasks {
         [("running", state.running.len()), ("queued", state.queued.len())]
     }
 
-    fn pids(&self) -> Vec<Pid> {
-        let mut pids = Vec::new();
-        for ticket in self.state.borrow().running.values() {
-            if let Some(pid) = ticket.pid.get() {
-                pids.push(pid.clone());
+    /// Does this with every task that runs. One may end meanwhile, or come.
+    fn each(&self, does: &dyn Fn(&Pid)) {
+        let keys = self.state.borrow().running.keys_from(0);
+        for key in keys {
+            let ticket = self.state.borrow().running.get(key).cloned();
+            if let Some(pid) = ticket.as_ref().and_then(|ticket| ticket.pid.get()) {
+                does(pid);
             }
         }
-        pids
     }
 }
 

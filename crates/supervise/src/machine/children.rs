@@ -114,7 +114,7 @@ impl Children {
     }
 
     /// The keys that are not before this one, in start order.
-    pub(super) fn keys_from(&self, first: Key) -> Vec<Key> {
+    pub(crate) fn keys_from(&self, first: Key) -> Vec<Key> {
         self.by_key.keys_from(first)
     }
 
@@ -130,9 +130,12 @@ impl Children {
         }
     }
 
-    /// All of them, for whoever ends without the machine.
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = Kept> + use<> {
-        std::mem::take(&mut self.by_key).into_values().map(|child| child.kept)
+    /// Removes all, for whoever ends without the machine.
+    pub(crate) fn forget_all(&mut self) -> Vec<Effect> {
+        for key in self.keys_from(0) {
+            self.remove(key);
+        }
+        std::mem::take(&mut self.effects)
     }
 
     /// `false` if there is no such child.

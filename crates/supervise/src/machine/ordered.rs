@@ -94,12 +94,7 @@ impl Ordered {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Boot => {
-                let mut job = Job::new(Goal::Boot, None);
-                job.start = self.children.keys_from(0);
-                job.start.reverse();
-                self.begin(job);
-            }
+            Event::Boot => self.begin(Job::starts(Goal::Boot, self.children.keys_from(0))),
             Event::Ask(token, request) => self.ask(token, request),
             Event::Exited { key, exit, .. } => self.exited(key, exit),
             Event::Retry { key, generation } => {
@@ -179,22 +174,18 @@ impl Ordered {
             return self.end(Exit::Shutdown);
         }
         self.children.set_phase(key, Phase::Restarting);
-        let mut job = Job::new(Goal::Recover, None);
         let affected = match self.strategy {
             Strategy::OneForOne => vec![key],
             Strategy::RestForOne => self.children.keys_from(key),
             Strategy::OneForAll => self.children.keys_from(0),
         };
         // Temporary ones are not there any more when their turn to start would come.
-        job.start = affected.iter().rev().copied().collect();
-        job.stop = affected;
-        job.stop.retain(|other| *other != key);
-        self.begin(job);
+        self.begin(Job::restarts(Goal::Recover, affected, key));
     }
 
     /// Stops everything, whatever was under way.
     fn end(&mut self, exit: Exit) {
-        let mut last = Job::new(Goal::End, None);
+        let mut last = Job::stops(Goal::End, self.children.keys_from(0));
         if let Some(interrupted) = self.job.take() {
             if let Some(token) = interrupted.token {
                 self.children.answer(token, Err(ChildError::NoProcess));
@@ -208,8 +199,7 @@ impl Ordered {
                 }
             }
         }
-        last.stop = self.children.keys_from(0);
-        last.stop.retain(|key| Some(*key) != last.current);
+        last.spared = last.current;
         self.ending = Some(exit);
         self.begin(last);
     }

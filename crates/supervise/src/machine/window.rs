@@ -18,8 +18,7 @@ impl Window {
 
     /// Counts a restart; whether it is still borne. A restart exactly one period ago counts.
     pub(super) fn bears(&mut self, now: Duration) -> bool {
-        let fresh = self.times.iter().position(|time| time.saturating_add(self.intensity.period) >= now);
-        self.times.drain(..fresh.unwrap_or(self.times.len()));
+        self.times.retain(|time| time.saturating_add(self.intensity.period) >= now);
         self.times.push(now);
         self.times.len() as u64 <= u64::from(self.intensity.restarts)
     }

@@ -93,29 +93,26 @@ impl Drop for Reaper {
 
 impl Shell {
     fn kill_children(&self) {
-        let mut left = Vec::new();
-        for (_, child) in self.desk.borrow().machine.children().iter() {
-            if let Some(pid) = &child.kept.pid {
-                left.push(pid.clone());
+        let mut left = self.desk.borrow().machine.children().keys_from(0);
+        while let Some(key) = left.pop() {
+            if let Some(pid) = self.pid_of(key) {
+                pid.kill(Exit::Killed);
             }
-        }
-        while let Some(pid) = left.pop() {
-            pid.kill(Exit::Killed);
         }
     }
 
     fn clear(&self) {
-        let (left, children) = {
+        let (left, mut forgotten) = {
             let desk = &mut *self.desk.borrow_mut();
             let (callers, events) = (std::mem::take(&mut desk.callers), std::mem::take(&mut desk.events));
             let effects = std::mem::take(&mut desk.effects);
-            ((callers, events, effects), desk.machine.children_mut().take())
+            ((callers, events, effects), desk.machine.children_mut().forget_all())
         };
         // Whoever still waits for an answer learns that there is none.
         let _ = panics::catch(|| drop(left));
-        for kept in children {
+        while let Some(child) = forgotten.pop() {
             // What a spec has captured may panic when it is dropped: the others are dropped all the same.
-            let _ = panics::catch(|| drop(kept));
+            let _ = panics::catch(|| drop(child));
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     deadlines::{Deadlines, TimerId},
     exit::Exit,
     panics::destructor,
+    pid::Pid,
     process::{Keeper, Life},
     spec::Shutdown,
     waiters::Key,
@@ -60,9 +61,7 @@ impl Future for Run {
                 Shutdown::After(time) => deadlines.set(TimerId { key: 0, nth: 0 }, time),
                 Shutdown::Infinity => {}
             }
-            for pid in tasks.pids() {
-                pid.ask_to_stop();
-            }
+            tasks.each(&Pid::ask_to_stop);
         }
         if tasks.state.borrow().running.is_empty() {
             tasks.moved.leave(key.take());

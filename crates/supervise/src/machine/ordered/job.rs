@@ -8,15 +8,21 @@ use crate::{
     report::ReportContext,
 };
 
-/// Stops `stop` from its end, then starts `start` from its end, then does what the goal says.
+/// Stops its children from the last to the first, then starts them from the first to the last, or does one of the two; then
+/// does what the goal says.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) goal: Goal,
     /// Who waits for it.
     pub(super) token: Option<Token>,
-    /// The last of these is the next.
-    pub(super) stop: Vec<Key>,
-    pub(super) start: Vec<Key>,
+    /// In start order.
+    children: Vec<Key>,
+    /// So many of them, from the first, are to be stopped.
+    to_stop: usize,
+    /// So many of them, from the first, are not to be started any more.
+    started: usize,
+    /// The one that is not stopped: it is down, or somebody stops it already.
+    pub(super) spared: Option<Key>,
     /// The child that it waits for: one that stops or one that starts.
     pub(super) current: Option<Key>,
 }
@@ -35,22 +41,33 @@ pub(super) enum Goal {
 }
 
 impl Job {
-    pub(super) fn new(goal: Goal, token: Option<Token>) -> Self {
-        Self { goal, token, stop: Vec::new(), start: Vec::new(), current: None }
+    pub(super) fn starts(goal: Goal, children: Vec<Key>) -> Self {
+        Self { goal, token: None, children, to_stop: 0, started: 0, spared: None, current: None }
+    }
+
+    pub(super) fn stops(goal: Goal, children: Vec<Key>) -> Self {
+        let all = children.len();
+        Self { to_stop: all, started: all, ..Self::starts(goal, children) }
+    }
+
+    /// All but one are stopped, and all are started.
+    pub(super) fn restarts(goal: Goal, children: Vec<Key>, spared: Key) -> Self {
+        Self { to_stop: children.len(), spared: Some(spared), ..Self::starts(goal, children) }
+    }
+
+    /// Those whose turn to be started has not come.
+    pub(super) fn behind(&self) -> &[Key] {
+        self.children.get(self.started..).unwrap_or_default()
     }
 }
 
 impl Ordered {
     pub(super) fn start_for(&mut self, token: Token, goal: Goal, key: Key) {
-        let mut job = Job::new(goal, Some(token));
-        job.start.push(key);
-        self.begin(job);
+        self.begin(Job { token: Some(token), ..Job::starts(goal, vec![key]) });
     }
 
     pub(super) fn stop_for(&mut self, token: Token, key: Key) {
-        let mut job = Job::new(Goal::Terminate, Some(token));
-        job.stop.push(key);
-        self.begin(job);
+        self.begin(Job { token: Some(token), ..Job::stops(Goal::Terminate, vec![key]) });
     }
 
     pub(super) fn begin(&mut self, job: Job) {
@@ -64,9 +81,14 @@ impl Ordered {
             if job.current.is_some() {
                 return;
             }
-            if let Some(key) = job.stop.pop() {
-                self.stop(key);
-            } else if let Some(key) = job.start.pop() {
+            if job.to_stop > 0 {
+                job.to_stop -= 1;
+                let key = job.children[job.to_stop];
+                if job.spared != Some(key) {
+                    self.stop(key);
+                }
+            } else if let Some(&key) = job.behind().first() {
+                job.started += 1;
                 job.current = self.children.start(key).then_some(key);
             } else if let Some(job) = self.job.take() {
                 self.conclude(&job);
@@ -145,9 +167,10 @@ impl Ordered {
         let generation = child.generation;
         self.children.effect(Effect::Retry { key, generation });
         // Those that would have come after it stay down until the next attempt, which begins with it.
-        let behind = self.job.take().map(|job| job.start).unwrap_or_default();
-        for key in behind {
-            self.put_down(key);
+        if let Some(job) = self.job.take() {
+            for key in job.behind() {
+                self.put_down(*key);
+            }
         }
     }
 
@@ -179,7 +202,7 @@ impl Ordered {
             return None;
         };
         let key = self.find(which)?;
-        let alone = job.start.is_empty() && job.goal != Goal::Boot;
+        let alone = job.behind().is_empty() && job.goal != Goal::Boot;
         (alone && self.children.phase(key) == Some(Phase::Starting)).then_some((*token, key))
     }
 
