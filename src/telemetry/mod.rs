@@ -138,33 +138,27 @@ impl Inner {
 
     /// Tells the last of a session, if it is open.
     fn close(&self, session: &str, event: fn(Duration) -> Event<'static>) {
-        let open = self.state.borrow().sessions.iter().position(|open| open.id == session);
-        if let Some(at) = open {
-            self.close_at(at, event);
+        let state = &mut *self.state.borrow_mut();
+        if let Some(at) = state.sessions.iter().position(|open| open.id == session) {
+            self.close_at(state, at, event);
         }
     }
 
-    fn close_at(&self, at: usize, event: fn(Duration) -> Event<'static>) {
-        let since = {
-            let sessions = &mut self.state.borrow_mut().sessions;
-            // What is told now is of the latest.
-            sessions[at..].rotate_left(1);
-            sessions.last().map(|open| open.since).unwrap_or_default()
-        };
-        self.tell(event(self.transport.platform().now().saturating_sub(since)));
-        self.state.borrow_mut().sessions.pop();
+    fn close_at(&self, state: &mut State, at: usize, event: fn(Duration) -> Event<'static>) {
+        let session = state.sessions.remove(at);
+        let since = session.since;
+        // What is told now is of the latest.
+        state.sessions.push(session);
+        self.add(state, &event(self.transport.platform().now().saturating_sub(since)));
+        state.sessions.pop();
     }
 
     /// The service ends, and what is open ends with it.
     fn end(&self) {
-        loop {
-            let latest = self.state.borrow().sessions.len() - 1;
-            if latest == 0 {
-                break;
-            }
-            self.close_at(latest, |after| Event::SessionEnd { after });
-        }
         let state = &mut *self.state.borrow_mut();
+        while state.sessions.len() > 1 {
+            self.close_at(state, state.sessions.len() - 1, |after| Event::SessionEnd { after });
+        }
         if state.mode != Mode::Ending {
             state.leave(Mode::Ending);
         }
@@ -172,16 +166,18 @@ impl Inner {
 
     /// Puts an event of the latest session into the queue.
     fn tell(&self, event: Event) {
-        if self.state.borrow().mode != Mode::Off {
-            let written = self.written(&event);
-            let now = self.transport.platform().now();
-            self.state.borrow_mut().push(written, &self.process, event.is_urgent(), now);
+        self.add(&mut self.state.borrow_mut(), &event);
+    }
+
+    fn add(&self, state: &mut State, event: &Event) {
+        if state.mode != Mode::Off {
+            let written = self.written(state, event);
+            state.push(written, &self.process, event.is_urgent(), self.transport.platform().now());
         }
     }
 
-    fn written(&self, event: &Event) -> Vec<u8> {
+    fn written(&self, state: &mut State, event: &Event) -> Vec<u8> {
         let platform = &**self.transport.platform();
-        let (id, at) = (uuid(platform), platform.unix_time());
-        self.state.borrow_mut().written(event, &id, at)
+        state.written(event, &uuid(platform), platform.unix_time())
     }
 }

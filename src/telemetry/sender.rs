@@ -16,7 +16,7 @@ use tinkex_supervise::{CancelledFuture, Context, Waiting, faults};
 use super::Inner;
 use super::event::Event;
 use super::queue::Batch;
-use super::state::{Mode, Next};
+use super::state::{Mode, Next, State};
 use crate::error::Error;
 use crate::store::{Durability, StoreError};
 use crate::transport::retry::Attempt;
@@ -68,7 +68,9 @@ impl Sender {
                 (what, Doing::Waiting(ctx.system().runtime().timer(pause)))
             }
             Next::Look => ("what others have left", Doing::Looking(inner.store.load(TELEMETRY))),
-            Next::Keep => ("the store to keep what waits", Doing::Keeping(inner.keep())),
+            Next::Keep => {
+                ("the store to keep what waits", Doing::Keeping(inner.keep(&mut inner.state.borrow_mut())))
+            }
             Next::Send => ("the server to take telemetry", inner.send()),
             Next::End => return None,
         };
@@ -98,20 +100,15 @@ impl Future for Sender {
                     let told = this.inner.state.borrow().sender.is_none();
                     interrupted || told || timer.poll_unpin(task).is_ready()
                 }
-                Doing::Looking(found) => match found.poll_unpin(task) {
-                    Poll::Ready(found) => {
-                        this.inner.state.borrow_mut().take_up(found.unwrap_or_default());
-                        true
-                    }
-                    Poll::Pending => false,
-                },
+                Doing::Looking(found) => {
+                    let found = found.poll_unpin(task).map(Result::unwrap_or_default);
+                    found.map(|found| this.inner.state.borrow_mut().take_up(found)).is_ready()
+                }
                 Doing::Sending { batch, answer, kept } => {
                     let answer = answer.poll_unpin(task);
                     if let Poll::Ready(answer) = &answer {
-                        let status = answer
-                            .as_ref()
-                            .and_then(|answer| answer.as_ref().ok())
-                            .map(|answer| answer.status);
+                        let answer = answer.as_ref().and_then(|answer| answer.as_ref().ok());
+                        let status = answer.map(|answer| answer.status);
                         let now = this.ctx.system().now();
                         this.inner.state.borrow_mut().answered(batch, status, now);
                     }
@@ -140,11 +137,13 @@ impl Inner {
     /// to wait.
     fn send(&self) -> Doing {
         faults::point!("telemetry");
-        let mode = self.state.borrow().mode;
-        let kept = if mode == Mode::Open { None } else { self.keep() };
-        let dropped = self.state.borrow().queue.dropped();
-        let report = if dropped > 0 { self.written(&Event::Dropped(dropped)) } else { Vec::new() };
-        let batch = self.state.borrow().queue.batch(&report);
+        let (mode, kept, batch) = {
+            let state = &mut *self.state.borrow_mut();
+            let kept = if state.mode == Mode::Open { None } else { self.keep(state) };
+            let dropped = state.queue.dropped();
+            let report = if dropped > 0 { self.written(state, &Event::Dropped(dropped)) } else { Vec::new() };
+            (state.mode, kept, state.queue.batch(&report))
+        };
         let mut call = Call::post("telemetry", Body::Json(batch.body.as_slice().into())).timeout(TIMEOUT);
         call.keepalive = mode != Mode::Open;
         let answer = self.transport.attempt(&call, 0, None);
@@ -153,8 +152,7 @@ impl Inner {
 
     /// Writes down what waits, or deletes what was written of it. Begins at once. A session that somebody else has taken is
     /// not written any more, and neither is this.
-    fn keep(&self) -> Option<Kept> {
-        let state = &mut *self.state.borrow_mut();
+    fn keep(&self, state: &mut State) -> Option<Kept> {
         let ops = state.keep(&self.key);
         Some(state.journal.as_ref()?.commit(Durability::Relaxed, ops))
     }

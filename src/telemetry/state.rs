@@ -12,13 +12,14 @@ use super::event::{Event, Head};
 use super::queue::{Batch, MOST_EVENTS, Queue};
 use crate::store::{Journal, Op, put};
 
-/// How long an event waits for others to go with it.
-const EVERY: Duration = Duration::from_secs(10);
+/// How many seconds an event waits for others to go with it.
+const EVERY: u64 = 10;
 
 /// So many events wait for no others.
 const MANY: usize = MOST_EVENTS / 2;
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// In seconds.
+const LONGEST_PAUSE: u64 = 5 * 60;
 
 pub struct State {
     pub mode: Mode,
@@ -115,7 +116,7 @@ impl State {
         let session = self.sessions.last().expect("the one without a session stays");
         self.queue.push(Rc::new(Untold { session: session.id.clone(), process: process.to_owned(), event }));
         let at_once = urgent || self.queue.len() >= MANY;
-        let at = if at_once { now } else { now + EVERY }.max(self.paused_until);
+        let at = if at_once { now } else { now + Duration::from_secs(EVERY) }.max(self.paused_until);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
         self.wake();
     }
@@ -183,9 +184,9 @@ impl State {
     pub fn answered(&mut self, batch: &Batch, status: Option<u16>, now: Duration) {
         let later = matches!(status, None | Some(408 | 429 | 500 | 502..));
         if later {
-            let pause = EVERY.saturating_mul(1 << self.failures.min(5)).min(LONGEST_PAUSE);
+            let pause = (EVERY << self.failures.min(5)).min(LONGEST_PAUSE);
             self.failures += 1;
-            self.paused_until = now + pause;
+            self.paused_until = now + Duration::from_secs(pause);
             self.due = (self.mode != Mode::Ending).then_some(self.paused_until);
         } else {
             self.failures = 0;
