@@ -3,14 +3,12 @@
 use std::cell::Cell;
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, LocalBoxFuture, ready};
+use futures_util::future::LocalBoxFuture;
 use tinkex_journal::lane::FIRST;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::training::{CreateModel, CreateModelResult, OptimizerConfig};
 use tinkex_protocol::{ModelId, ModelSeqId, RequestId, SessionId};
-use tinkex_supervise::{
-    AutoShutdown, ChildSpec, Exit, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox,
-};
+use tinkex_supervise::{AutoShutdown, ChildSpec, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox};
 
 use super::{Lora, MAX_CALLS, Made, Making, Service};
 use crate::error::Error;
@@ -151,11 +149,11 @@ impl Service {
         };
         let session = self.0.session.clone();
         let client = TrainingClient::new(model, session, address, calls.clone(), pending);
-        // Taken by the first start; there is no second, since what it knew died with it.
+        // Taken by its one start: what it knew dies with it.
         let parts = Cell::new(Some((Box::new(dispatcher), inbox)));
-        let dispatcher = ChildSpec::new("dispatcher", move |ctx| match parts.take() {
-            Some((dispatcher, inbox)) => Either::Left(Serving::new(dispatcher, inbox, ctx)),
-            None => Either::Right(ready(Err(Exit::Normal))),
+        let dispatcher = ChildSpec::new("dispatcher", move |ctx| {
+            let (dispatcher, inbox) = parts.take().expect("a temporary child is started once");
+            Serving::new(dispatcher, inbox, ctx)
         });
         let dispatcher = dispatcher.restart(Restart::Temporary).significant(true);
         let tree = tree.auto_shutdown(AutoShutdown::AnySignificant);

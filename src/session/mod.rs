@@ -16,9 +16,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, ready};
 use tinkex_journal::record::{SESSIONS, session_key};
-use tinkex_journal::recovery::Found;
 use tinkex_protocol::Map;
 use tinkex_protocol::SessionId;
 use tinkex_protocol::chunking::ChunkLimits;
@@ -214,7 +213,21 @@ impl Session {
             };
             let (journal, how) = match taken {
                 Some(taken) => taken,
-                None => (session.make(&kept).await?, Opened::Made),
+                None => {
+                    let made: Made = transport.fetch(session.creation()).await?.read()?;
+                    session.say(&made);
+                    let now = transport.platform().unix_time();
+                    let fence = session.fence(&made.id).await?;
+                    let (owner, created) = (&session.0.choice.owner, now.as_millis() as u64);
+                    let journal = Journal::new(fence, made.id, owner, created).await?;
+                    match earlier::here() {
+                        Some(earlier) => earlier.clear_one(&session, &kept).await,
+                        // It looks for itself what there is to do, when it is here.
+                        None if earlier::has_old(&kept, now) => transport.platform().bring_the_rest(),
+                        None => {}
+                    }
+                    (journal, Opened::Made)
+                }
             };
             let last_success = transport.platform().now();
             session.beat();
@@ -248,28 +261,11 @@ impl Session {
         self.known()?.err()
     }
 
-    /// Asks the server for a new one, and writes it down.
-    async fn make(&self, kept: &Found) -> Result<Journal, Error> {
-        let Inner { transport, choice, .. } = &*self.0;
-        let made: Made = transport.fetch(self.creation()).await?.read()?;
-        self.say(&made);
-        let now = transport.platform().unix_time();
-        let fence = self.fence(&made.id).await?;
-        let journal = Journal::new(fence, made.id, &choice.owner, now.as_millis() as u64).await?;
-        match earlier::here() {
-            Some(earlier) => earlier.clear_one(self, kept).await,
-            // It looks for itself what there is to do, when it is here.
-            None if earlier::has_old(kept, now) => transport.platform().bring_the_rest(),
-            None => {}
-        }
-        Ok(journal)
-    }
-
     /// Under which the journal of the session of this id is written.
-    async fn fence(&self, id: &SessionId) -> Result<Fence, Error> {
+    fn fence(&self, id: &SessionId) -> LocalBoxFuture<'static, Result<Fence, Error>> {
         match &self.0.fence {
-            Some(fence) => Ok(fence.clone()),
-            None => Fence::claim(self.0.store.clone(), session_key(id.as_str())).await,
+            Some(fence) => ready(Ok(fence.clone())).boxed_local(),
+            None => Fence::claim(self.0.store.clone(), session_key(id.as_str())),
         }
     }
 

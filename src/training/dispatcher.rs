@@ -282,9 +282,9 @@ pub(super) fn is_answer(op: &Op) -> bool {
     matches!(op, Op::Put(key, _) if key.starts_with(ANSWERS))
 }
 
-/// Whether an op is of the request that has this answer: its bytes go because of that.
+/// Whether one is an answer, and the other of the request that has it: its bytes go because of that.
 pub(super) fn is_of_one_request(op: &Op, answer: &Op) -> bool {
-    answer.key().strip_prefix(ANSWERS).is_some_and(|request| op.key().ends_with(request))
+    is_answer(answer) && answer.key().strip_prefix(ANSWERS).is_some_and(|request| op.key().ends_with(request))
 }
 
 /// The server takes nothing from whoever has this key.

@@ -97,9 +97,7 @@ impl Held {
         let Name { key, label, with, written, .. } = name;
         let method = ask.method();
         let mut parts = Vec::new();
-        for (path, data) in ask.parts() {
-            parts.push(Part { path: path.into(), data, ..Part::default() });
-        }
+        ask.each_part(&mut |path, data| parts.push(Part { path: path.into(), data, ..Part::default() }));
         Held {
             ticket,
             method,
@@ -143,11 +141,11 @@ impl Held {
     }
 
     /// The ops that write the call down under its numbers. Bodies were made.
-    pub fn write(&self, model: &str, caller: &str, again: bool, ops: &mut Vec<Op>) {
+    pub fn write(&self, model: &str, caller: String, again: bool, ops: &mut Vec<Op>) {
         let mut head = Head {
             method: self.method.name().into(),
             label: self.label.clone(),
-            caller: caller.to_owned(),
+            caller,
             key: self.key,
             parts: self.parts.len() as u32,
             again,

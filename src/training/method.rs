@@ -182,17 +182,15 @@ impl Ask {
     }
 
     /// Where each part goes, and how many data it has.
-    pub fn parts(&self) -> Vec<(&'static str, u32)> {
+    pub fn each_part(&self, each: &mut dyn FnMut(&'static str, u32)) {
         let path = self.method().path();
-        let Ask::Data { parts, .. } = self else { return vec![(path, 0)] };
-        let mut each = Vec::with_capacity(parts.len());
+        let Ask::Data { parts, .. } = self else { return each(path, 0) };
         for part in parts {
-            each.push(match part {
-                Part::Pass(_, data) => (path, *data),
-                Part::Step(_) => (Method::OptimStep.path(), 0),
-            });
+            match part {
+                Part::Pass(_, data) => each(path, *data),
+                Part::Step(_) => each(Method::OptimStep.path(), 0),
+            }
         }
-        each
     }
 
     /// The exact bytes of a part, for its model and number. `sampler`: the number of the sampler that is made.

@@ -61,8 +61,8 @@ impl Future for Serving {
             if !this.dispatcher.journal.is_lost() {
                 // All that is there is taken in before anything is done: calls that were made together are written together.
                 while let Poll::Ready(Some(message)) = this.inbox.poll_next(cx) {
-                    this.waiting = None;
                     this.dispatcher.hear(message);
+                    this.waiting = None;
                 }
                 if this.waiting.is_none() {
                     let awaited = this.dispatcher.go_on();
@@ -70,8 +70,8 @@ impl Future for Serving {
                 }
                 if stop.poll_unpin(cx).is_pending() {
                     let message = ready!(this.dispatcher.poll_running(cx));
-                    this.waiting = None;
                     this.dispatcher.hear(message);
+                    this.waiting = None;
                     continue;
                 }
             }

@@ -80,7 +80,7 @@ impl Dispatcher {
             ops.push(op);
         }
         held.first = first;
-        held.write(model, &self.journal.owner(), again, ops);
+        held.write(model, self.journal.owner(), again, ops);
         for op in &held.with {
             ops.push(op.clone());
         }
@@ -124,11 +124,11 @@ impl Dispatcher {
                     self.lane.step(Event::Written(ticket));
                 }
             }
-            (Writing::Calls(tickets, mut later), Err(error)) => {
+            (Writing::Calls(tickets, later), Err(error)) => {
                 // By themselves: deleting makes room on a disk that is full. What goes with a deletion stays with it.
-                let answers: Vec<Op> = later.iter().filter(|op| is_answer(op)).cloned().collect();
-                later.retain(|op| !answers.iter().any(|answer| is_of_one_request(op, answer)));
-                self.relaxed(later);
+                let goes_with = |op: &Op| later.iter().any(|answer| is_of_one_request(op, answer));
+                let by_themselves = later.iter().filter(|op| !goes_with(op)).cloned().collect();
+                self.relaxed(by_themselves);
                 self.not_written(&tickets, error);
             }
             (Writing::GivingUp(ticket), Ok(())) => self.lane.step(Event::GivenUp(ticket)),

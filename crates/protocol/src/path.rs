@@ -96,12 +96,8 @@ impl FromStr for TinkerPath {
             let form = "tinker://RUN/weights/NAME (or sampler_weights, external_weights)";
             Error::field("path", format!("\"{text}\" is not of the form {form}"))
         };
-        let mut parts = text.strip_prefix("tinker://").ok_or_else(refused)?.split('/');
-        let (Some(run), Some(folder), Some(name), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(refused());
-        };
+        let parts: Vec<&str> = text.strip_prefix("tinker://").ok_or_else(refused)?.split('/').collect();
+        let [run, folder, name] = parts[..] else { return Err(refused()) };
         let kind = CheckpointType::from_folder(folder).ok_or_else(refused)?;
         TinkerPath::new(ModelId::from(run), kind, name)
     }
