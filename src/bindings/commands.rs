@@ -253,8 +253,9 @@ fn of_sampling(
 
 /// The task of a call: does its work, or stops when it is asked to.
 fn task(tasks: &TaskSupervisor, name: String, call: &Rc<OpenCall>, work: Work) -> TaskHandle<Answer> {
-    let call = call.clone();
+    let (call, ends) = (call.clone(), call.ends());
     tasks.spawn_nolink(name, move |ctx| async move {
+        let _ends = ends;
         match select(work, pin!(ctx.shutdown())).await {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => Err(call.stopped()),

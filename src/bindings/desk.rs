@@ -7,16 +7,15 @@
 //! What the desk knows lives beside its process: should that crash, it starts again and goes on with the same calls.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context as Task, Poll, ready};
+use std::task::{Context as Task, Poll, Waker, ready};
 
-use futures_util::future::LocalBoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use tinkex_supervise::{
-    Address, CancelToken, CancelledFuture, ChildSpec, Context, Exit, Mailbox, TaskHandle, faults, mailbox,
+    Address, CancelToken, CancelledFuture, ChildSpec, Context, Exit, Mailbox, TaskHandle, destructor, faults,
+    mailbox,
 };
 
 use super::commands::{Clients, begin};
@@ -40,25 +39,33 @@ pub struct Desk {
     /// `None` once the service has ended: from then on calls are refused where they are made.
     inbox: RefCell<Option<Mailbox<Message>>>,
     clients: Clients,
-    open: RefCell<Open>,
+    /// Calls that are not answered yet, in the order of their keys.
+    open: RefCell<Vec<Rc<OpenCall>>>,
+    ended: Rc<Ended>,
     /// Calls of `close`, answered when everything else is.
     closing: RefCell<Vec<Promise>>,
 }
 
-/// Calls that are not answered yet.
+/// The keys of calls whose tasks have come to their end, and are not answered yet.
 #[derive(Default)]
-struct Open {
-    waiting: FuturesUnordered<LocalBoxFuture<'static, u32>>,
-    /// In the order of their keys.
-    calls: Vec<Rc<OpenCall>>,
+struct Ended {
+    keys: RefCell<Vec<u32>>,
+    desk: Cell<Option<Waker>>,
 }
 
-/// One call, as its task, its waiter and `cancel` see it.
+/// What the task of a call has until its end, whatever that is.
+pub struct Ends {
+    key: u32,
+    ended: Rc<Ended>,
+}
+
+/// One call, as its task, the desk and `cancel` see it.
 pub struct OpenCall {
     pub promise: Promise,
     /// The caller gave it up, so the end of its task is an abort and not the client's.
     given_up: Cell<bool>,
     task: RefCell<Option<TaskHandle<Answer>>>,
+    ended: Rc<Ended>,
     /// Of a call whose work is a function of the page.
     pub on_page: OnceCell<OnPage>,
     /// Of a call that has opened a run, with which its page speaks.
@@ -89,6 +96,7 @@ impl Desk {
             inbox: RefCell::new(Some(inbox)),
             clients: Clients::default(),
             open: RefCell::default(),
+            ended: Rc::default(),
             closing: RefCell::default(),
         };
         (Rc::new(desk), address)
@@ -105,7 +113,7 @@ impl Desk {
             ctx.show_queue("messages", inbox.length());
         }
         let open = self.clone();
-        ctx.show_queue("open calls", move || open.open.borrow().calls.len());
+        ctx.show_queue("open calls", move || open.open.borrow().len());
         ctx.ready();
         Serving { desk: self, service, door, stop: Some(ctx.shutdown()) }
     }
@@ -117,15 +125,32 @@ impl Desk {
         }
     }
 
-    /// Forgets a call that was answered, if there is one; `None` when there is no call any more.
-    fn forget_answered(&self, cx: &mut Task) -> Poll<Option<()>> {
-        let open = &mut *self.open.borrow_mut();
-        let answered = open.waiting.poll_next_unpin(cx);
-        answered.map(|key| key.map(|key| open.forget(key)))
+    /// Answers a call whose task has ended, if there is one; `None` when there is no call any more.
+    fn answer(&self, cx: &mut Task) -> Poll<Option<()>> {
+        let mut at = 0;
+        while let Some(key) = self.ended.key(at) {
+            let Some(call) = self.find(key) else {
+                self.ended.forget(at);
+                continue;
+            };
+            if let Poll::Ready(answer) = call.poll(cx) {
+                self.ended.forget(at);
+                self.forget(key);
+                call.promise.settle(answer);
+                return Poll::Ready(Some(()));
+            }
+            // What it had is dropped, and its exit comes: that wakes once more.
+            at += 1;
+        }
+        if self.open.borrow().is_empty() {
+            return Poll::Ready(None);
+        }
+        self.ended.desk.set(Some(cx.waker().clone()));
+        Poll::Pending
     }
 
     fn cancel_all(&self) {
-        for call in &self.open.borrow().calls {
+        for call in &*self.open.borrow() {
             if let Some(task) = &*call.task.borrow() {
                 task.cancel();
             }
@@ -136,7 +161,7 @@ impl Desk {
     pub fn end(&self, what: &str) {
         let closed = |promise: &Promise| promise.settle(Err(Error::closed(what, promise.progress.outcome())));
         let open = std::mem::take(&mut *self.open.borrow_mut());
-        open.calls.iter().for_each(|call| closed(&call.promise));
+        open.iter().for_each(|call| closed(&call.promise));
         let inbox = self.inbox.borrow_mut().take();
         for promise in self.closing.take() {
             promise.settle(Ok(Plain::nothing()));
@@ -157,6 +182,7 @@ impl Desk {
             promise,
             given_up: Cell::new(false),
             task: RefCell::new(None),
+            ended: self.ended.clone(),
             on_page: OnceCell::new(),
             talk: OnceCell::new(),
         });
@@ -172,31 +198,35 @@ impl Desk {
                 return call.promise.settle(Err(error));
             }
         };
+        *call.task.borrow_mut() = Some(task);
         let key = call.promise.key();
         let mut open = self.open.borrow_mut();
-        let place = open.calls.partition_point(|other| other.promise.key() < key);
-        open.calls.insert(place, call.clone());
-        *call.task.borrow_mut() = Some(task);
-        open.waiting.push(Box::pin(async move {
-            let answer = poll_fn(|cx| match &mut *call.task.borrow_mut() {
-                Some(task) => task.poll_unpin(cx),
-                None => Poll::Ready(Err(Exit::NoProcess)),
-            })
-            .await;
-            call.promise.settle(answer.unwrap_or_else(|exit| Err(call.error(&exit))));
-            key
-        }));
+        let (Ok(place) | Err(place)) = place(&open, key);
+        open.insert(place, call);
+    }
+
+    fn find(&self, key: u32) -> Option<Rc<OpenCall>> {
+        let open = self.open.borrow();
+        place(&open, key).ok().map(|place| open[place].clone())
+    }
+
+    fn forget(&self, key: u32) {
+        let mut open = self.open.borrow_mut();
+        if let Ok(place) = place(&open, key) {
+            open.remove(place);
+        }
     }
 
     fn to_run(&self, key: u32, message: Given) {
-        let talk = self.open.borrow().find(key).and_then(|call| call.talk.get().cloned());
-        if let Some(talk) = talk {
+        if let Some(call) = self.find(key)
+            && let Some(talk) = call.talk.get()
+        {
             talk.hear(message);
         }
     }
 
     fn ended(&self, key: u32, failure: Option<String>) {
-        if let Some(call) = self.open.borrow().find(key)
+        if let Some(call) = self.find(key)
             && let Some(on_page) = call.on_page.get()
         {
             *on_page.failure.borrow_mut() = failure;
@@ -205,7 +235,7 @@ impl Desk {
     }
 
     fn give_up(&self, key: u32) {
-        if let Some(call) = self.open.borrow().find(key) {
+        if let Some(call) = self.find(key) {
             call.given_up.set(true);
             call.promise.progress.give_up();
             if let Some(task) = &*call.task.borrow() {
@@ -253,8 +283,8 @@ impl Future for Serving {
                 this.hear(message);
                 continue;
             }
-            // What has come is heard, and what has ended forgotten, before it is asked to stop.
-            if matches!(this.desk.forget_answered(cx), Poll::Ready(Some(()))) {
+            // What has come is heard, and what has ended answered, before it is asked to stop.
+            if matches!(this.desk.answer(cx), Poll::Ready(Some(()))) {
                 continue;
             }
             if stop.poll_unpin(cx).is_pending() {
@@ -263,10 +293,15 @@ impl Future for Serving {
             this.stop = None;
             this.desk.cancel_all();
         }
-        while ready!(this.desk.forget_answered(cx)).is_some() {}
+        while ready!(this.desk.answer(cx)).is_some() {}
         this.desk.end("this service");
         Poll::Ready(())
     }
+}
+
+/// Where the call of this key is, or else where it would be.
+fn place(open: &[Rc<OpenCall>], key: u32) -> Result<usize, usize> {
+    open.binary_search_by_key(&key, |call| call.promise.key())
 }
 
 /// Whether this call is to close the service.
@@ -274,23 +309,20 @@ fn closes(asked: Given) -> bool {
     asked.count("client") == 0 && asked.word("method") == "close"
 }
 
-impl Open {
-    fn place(&self, key: u32) -> Option<usize> {
-        self.calls.binary_search_by_key(&key, |call| call.promise.key()).ok()
-    }
-
-    fn find(&self, key: u32) -> Option<&OpenCall> {
-        self.place(key).map(|place| &*self.calls[place])
-    }
-
-    fn forget(&mut self, key: u32) {
-        if let Some(place) = self.place(key) {
-            self.calls.remove(place);
-        }
-    }
-}
-
 impl OpenCall {
+    /// For its task: the desk looks for an answer when this is dropped.
+    pub fn ends(&self) -> Ends {
+        Ends { key: self.promise.key(), ended: self.ended.clone() }
+    }
+
+    fn poll(&self, cx: &mut Task) -> Poll<Answer> {
+        let exit = match &mut *self.task.borrow_mut() {
+            Some(task) => ready!(task.poll_unpin(cx)),
+            None => Err(Exit::NoProcess),
+        };
+        Poll::Ready(exit.unwrap_or_else(|exit| Err(self.error(&exit))))
+    }
+
     /// Why a call that was stopped has no result.
     pub fn stopped(&self) -> Error {
         self.error(&Exit::Shutdown)
@@ -302,5 +334,26 @@ impl OpenCall {
             true => Error::aborted(outcome),
             false => Error::from_exit(exit, outcome),
         }
+    }
+}
+
+impl Ended {
+    fn key(&self, at: usize) -> Option<u32> {
+        self.keys.borrow().get(at).copied()
+    }
+
+    fn forget(&self, at: usize) {
+        self.keys.borrow_mut().remove(at);
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        destructor(&mut || {
+            self.ended.keys.borrow_mut().push(self.key);
+            if let Some(desk) = self.ended.desk.take() {
+                desk.wake();
+            }
+        });
     }
 }
