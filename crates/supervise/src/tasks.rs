@@ -274,28 +274,31 @@ impl Tasks {
 
     /// Starts what is queued while there is a place.
     fn start_queued(self: &Rc<Self>) {
-        loop {
-            let mut state = self.state.borrow_mut();
-            if state.running.len() >= self.limit.get() {
-                return;
-            }
-            let Some(parent) = state.open.clone() else { return };
-            let Some(key) = state.queued.first_key() else { return };
-            let Some(ticket) = state.queued.remove(key) else { return };
-            state.running.push(key, ticket.clone());
-            drop(state);
-            self.start(parent, key, &ticket);
+        while let Some((parent, ticket)) = self.next() {
+            self.start(&parent, &ticket);
         }
     }
 
-    fn start(self: &Rc<Self>, parent: Pid, key: u64, ticket: &Ticket) {
+    /// The next task, and what it is to be started below; from now on it has a place.
+    fn next(&self) -> Option<(Pid, Rc<Ticket>)> {
+        let state = &mut *self.state.borrow_mut();
+        if state.running.len() >= self.limit.get() {
+            return None;
+        }
+        let parent = state.open.clone()?;
+        let ticket = state.queued.pop_first()?;
+        state.running.push(ticket.key.get(), ticket.clone());
+        Some((parent, ticket))
+    }
+
+    fn start(self: &Rc<Self>, parent: &Pid, ticket: &Ticket) {
         let Some(body) = ticket.body.take() else { return };
         let start = Start {
             name: ticket.name.clone(),
             kind: Kind::Task,
             parent: Some(parent.id()),
             callers: ticket.callers.clone(),
-            key,
+            key: ticket.key.get(),
             generation: 0,
             restarts: 0,
             ready_at_once: true,
@@ -311,13 +314,13 @@ impl Tasks {
 
     /// Takes no more tasks; those in the queue end unstarted.
     fn close(&self) {
-        let queued = {
-            let mut state = self.state.borrow_mut();
-            state.open = None;
-            state.over = true;
-            std::mem::take(&mut state.queued)
-        };
-        for ticket in queued.into_values() {
+        loop {
+            let queued = {
+                let state = &mut *self.state.borrow_mut();
+                (state.open, state.over) = (None, true);
+                state.queued.pop_first()
+            };
+            let Some(ticket) = queued else { return };
             ticket.give_up(Exit::Shutdown);
         }
     }
