@@ -18,7 +18,9 @@ impl Window {
 
     /// Counts a restart; whether it is still borne. A restart exactly one period ago counts.
     pub(super) fn bears(&mut self, now: Duration) -> bool {
-        self.times.retain(|time| time.saturating_add(self.intensity.period) >= now);
+        // They ascend: what is fresh is behind, and not looked at.
+        let fresh = self.times.iter().position(|time| time.saturating_add(self.intensity.period) >= now);
+        self.times.drain(..fresh.unwrap_or(self.times.len()));
         self.times.push(now);
         self.times.len() as u64 <= u64::from(self.intensity.restarts)
     }
