@@ -43,7 +43,7 @@ const BY_STATUS: Record<number, typeof APIError> = {
   429: RateLimitError,
 };
 
-const BY_KIND = {
+export const BY_KIND = {
   connection: APIConnectionError,
   timeout: APITimeoutError,
   protocol: ProtocolError,
@@ -55,27 +55,6 @@ const BY_KIND = {
   step_mismatch: StepMismatchError,
   instance_lost: InstanceLostError,
 };
-
-/** An error as it crosses to another tab; `errorOf` makes one of the same class of it. */
-export function failureOf(thrown: unknown): Failure {
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
-  if (!(thrown instanceof TinkexError)) {
-    return { kind: "crashed", message, outcome: "unknown", retryable: false };
-  }
-  const { outcome, retryable } = thrown;
-  const facts = { message, outcome, retryable };
-  if (thrown instanceof InvalidArgumentError) {
-    return { kind: "invalid_argument", field: thrown.field, ...facts };
-  }
-  if (thrown instanceof APIError) return { kind: "api", status: thrown.status, body: thrown.body, ...facts };
-  if (thrown instanceof RequestFailedError) {
-    return { kind: "request_failed", category: thrown.category, ...facts };
-  }
-  if (thrown instanceof StorageError) return { kind: "storage", reason: thrown.reason, ...facts };
-  const kinds = Object.keys(BY_KIND) as (keyof typeof BY_KIND)[];
-  const kind = kinds.find((kind) => BY_KIND[kind].code === thrown.code);
-  return { kind: kind ?? "crashed", ...facts };
-}
 
 /** `cause` is what the caller gave as the reason, where it gave one. */
 export function errorOf(failure: Failure, cause?: unknown): TinkexError {

@@ -3,8 +3,9 @@
 
 import type { Failure } from "./boundary.js";
 import { APITimeoutError, ClosedError, InvalidArgumentError, type TinkexError } from "./errors.js";
-import { errorOf, failureOf } from "./failures.js";
+import { errorOf } from "./failures.js";
 import type { Command, OpenedRun } from "./run-open.js";
+import { failureOf } from "./tab-failures.js";
 
 export type CommandMessage =
   /** The same again as long as it has no answer: it is done once for its `id`. */
