@@ -47,14 +47,16 @@ export async function shrink(from, { first, second }) {
 }
 
 /**
- * What ends the instance in place of a panic, as memory that has run out does: a collection that is to be larger than memory,
- * and a future that is polled once more after its end, which the supervisor does not do. As panics they would ask of all code
- * that appends to a vector, and of every async function, for words and for a place to clean up.
+ * What ends the instance in place of a panic, as memory that has run out does: a collection that is to be larger than memory, a
+ * future that is polled after its end, a cell that is borrowed twice. No code here does so; where it happened nothing could be
+ * trusted any more. As panics they would ask everywhere for words, and for a place to clean up.
  */
 const fatal = [
   /raw_vec.*capacity_overflow/,
   /panic_const_async_fn_resumed$/,
   /panic_const_async_fn_resumed_panic$/,
+  /cell::panic_already_borrowed$/,
+  /cell::panic_already_mutably_borrowed$/,
 ];
 
 function trapWhereFatal(binaryen, module) {
