@@ -171,8 +171,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Permit { connections, place } = self;
         destructor(&mut || {
+            let Permit { connections, place } = &*self;
             let mut state = connections.0.state.borrow_mut();
             if place.given.get() {
                 state.used[place.class as usize].open -= 1;
