@@ -43,6 +43,21 @@ struct Ends {
     reader: Cell<Option<Waker>>,
 }
 
+impl Ends {
+    fn reply_is_gone(&self) {
+        self.closed.set(true);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn answer_is_gone(&self) {
+        self.closed.set(true);
+        // What the waker holds may hold the reply.
+        self.reader.take();
+    }
+}
+
 /// The way back to a caller. Dropping it unsent tells the caller that there will be no answer.
 pub struct Reply<R>(Rc<Way<R>>);
 
@@ -72,13 +87,7 @@ impl<R> Reply<R> {
 
 impl<R> Drop for Reply<R> {
     fn drop(&mut self) {
-        let ends = &self.0.ends;
-        destructor(&mut || {
-            ends.closed.set(true);
-            if let Some(reader) = ends.reader.take() {
-                reader.wake();
-            }
-        });
+        destructor(&mut || self.0.ends.reply_is_gone());
     }
 }
 
@@ -99,12 +108,7 @@ impl<R> Future for Answer<R> {
 
 impl<R> Drop for Answer<R> {
     fn drop(&mut self) {
-        let ends = &self.0.ends;
-        destructor(&mut || {
-            ends.closed.set(true);
-            // What the waker holds may hold the reply.
-            ends.reader.take();
-        });
+        destructor(&mut || self.0.ends.answer_is_gone());
     }
 }
 
