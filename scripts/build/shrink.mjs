@@ -32,6 +32,8 @@ export async function shrink(from, { first, second }) {
     module.runPasses(["generate-global-effects"]);
     module.optimize();
   }
+  // Alignments are hints, which engines don't take: where all are one, they compress to nothing.
+  module.runPasses(["dealign"]);
   const names = shorten(binaryen, module);
   const files = await split(binaryen, module, apart, (file) => group(binaryen, file));
   for (const [file, to] of [

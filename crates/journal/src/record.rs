@@ -15,7 +15,7 @@
 
 use std::rc::Rc;
 
-use xxhash_rust::xxh64::xxh64;
+use xxhash_rust::xxh32::xxh32;
 
 use crate::lane::Number;
 
@@ -227,9 +227,9 @@ pub fn unescaped(key: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Whether bytes are those that were written: half of an xxHash64 of them, under their key.
+/// Whether bytes are those that were written: an xxHash32 of them, under their key.
 pub fn check(key: &str, bytes: &[u8]) -> u32 {
-    xxh64(bytes, xxh64(key.as_bytes(), 0)) as u32
+    xxh32(bytes, xxh32(key.as_bytes(), 0))
 }
 
 /// A kind of record.
