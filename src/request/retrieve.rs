@@ -40,6 +40,22 @@ impl Payload {
             false => Payload::Json(answer.body),
         }
     }
+
+    pub fn json(self) -> Result<Vec<u8>, Error> {
+        match self {
+            Payload::Json(bytes) => Ok(bytes),
+            Payload::Protobuf(_) => {
+                Err(Error::protocol("the server sent protobuf where a JSON result belongs"))
+            }
+        }
+    }
+
+    pub fn protobuf(self) -> Result<Vec<u8>, Error> {
+        match self {
+            Payload::Protobuf(bytes) => Ok(bytes),
+            Payload::Json(_) => Err(Error::protocol("the server sent JSON where a protobuf result belongs")),
+        }
+    }
 }
 
 /// Waits for the answer that has the result of `request`: a [`Payload`]. When no poll gets through for longer than [`PATIENCE`],

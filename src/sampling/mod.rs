@@ -20,7 +20,7 @@ use crate::request::Progress;
 use crate::request::retrieve::{Payload, retrieve_or_fail};
 use crate::transport::delivery::Course;
 use crate::transport::retry::{Attempt, PATIENCE};
-use crate::transport::{Call, Fetched, PAUSE_FOR_BILLING, Transport};
+use crate::transport::{Call, Fetched, PAUSE_FOR_BILLING, Transport, unreadable};
 
 /// After a 429 all samples of a client wait this long: longer when prompts are large.
 const PAUSE_AFTER_429: Duration = Duration::from_secs(1);
@@ -211,10 +211,7 @@ impl Course for Submission {
 }
 
 fn read(answer: Fetched, taken: Submitted) -> Result<Sampled, Error> {
-    let Payload::Protobuf(bytes) = Payload::of(answer) else {
-        return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
-    };
-    let response = SampleResponse::decode(&bytes)
-        .map_err(|error| Error::protocol(format!("the server's sample can't be read: {error}")))?;
+    let bytes = Payload::of(answer).protobuf()?;
+    let response = SampleResponse::decode(&bytes).map_err(|error| unreadable("sample", error))?;
     Ok(Sampled { response, sequence_ids: taken.sample_sequence_ids.unwrap_or_default() })
 }

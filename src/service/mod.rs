@@ -16,6 +16,7 @@ mod deferred;
 mod models;
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ use crate::platform::Platform;
 use crate::request::Progress;
 use crate::sampling::SamplingClient;
 use crate::session::{Choice, Heartbeats, Labels, Session};
-use crate::store::{Durability, Fence, Store};
+use crate::store::{Fence, Store};
 use crate::telemetry::Telemetry;
 use crate::training::TrainingClient;
 use crate::transport::retry::Policy;
@@ -140,19 +141,17 @@ impl Service {
         first: Option<ChildSpec>,
     ) -> (Service, Supervisor) {
         let Shared { transport, store, labels, telemetry, .. } = shared.clone();
-        let session = Session::new(transport, store, fence, labels, choice, telemetry);
-        let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
-        let tasks = TaskSupervisor::new("tasks").limit(MAX_TASKS).queue(MAX_CALLS);
-        let clients = DynamicSupervisor::new("clients");
         let service = Service(Rc::new(Inner {
-            shared,
-            session: session.clone(),
-            calls: calls.clone(),
-            tasks: tasks.clone(),
-            clients: clients.clone(),
+            session: Session::new(transport, store, fence, labels, choice, telemetry),
+            calls: TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS),
+            tasks: TaskSupervisor::new("tasks").limit(MAX_TASKS).queue(MAX_CALLS),
+            clients: DynamicSupervisor::new("clients"),
             models: RefCell::default(),
             root: RefCell::new(None),
+            shared,
         }));
+        let Inner { session, calls, tasks, clients, .. } = &*service.0;
+        let session = session.clone();
         let heartbeats = ChildSpec::new("session", move |ctx| Heartbeats::new(session.clone(), ctx));
         let mut root = Supervisor::new(name).intensity(RESTARTS, RESTART_PERIOD);
         if let Some(first) = first {
@@ -213,25 +212,24 @@ impl Service {
             }
             let journal = service.0.session.journal().await?;
             let (sampling_session_seq_id, reservation) = journal.sampler_number(nth);
-            if let Some(op) = reservation {
-                journal.commit(Durability::Strict, vec![op]).await?;
-            }
-            let ask = CreateSamplingSession {
-                session_id: journal.session().clone(),
-                sampling_session_seq_id,
-                base_model: base_model.clone(),
-                model_path,
-                tag: Default::default(),
-            };
+            journal.reserve(reservation).await?;
+            let call = Call::post_json(
+                "create_sampling_session",
+                &CreateSamplingSession {
+                    session_id: journal.session().clone(),
+                    sampling_session_seq_id,
+                    base_model: base_model.clone(),
+                    model_path,
+                    tag: Default::default(),
+                },
+            );
             progress.sent();
-            let call = Call::post_json("create_sampling_session", &ask).policy(Policy::Plain);
-            match (service.transport().fetch(call).await, base_model) {
-                (Ok(made), _) => {
+            match service.transport().fetch(call.policy(Policy::Plain)).await {
+                Ok(made) => {
                     let made: CreateSamplingSessionResponse = made.read()?;
                     service.start_sampling_client(made.sampling_session_id, false).await
                 }
-                (Err(error), Some(base_model)) => Err(service.explain_base_model(error, base_model).await),
-                (Err(error), None) => Err(error),
+                Err(error) => Err(service.explain_base_model(error, base_model).await),
             }
         }
         .boxed_local()
@@ -240,16 +238,16 @@ impl Service {
     /// A client for a sampler that is there. `used`: by another client before, whose samples' numbers are not known.
     pub fn start_sampling_client(&self, id: SamplingSessionId, used: bool) -> Making<SamplingClient> {
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
-        let name = format!("sampling client {id}");
-        let client = SamplingClient::new(id, self.transport().clone(), calls.clone(), used);
-        let pid = self.start_client(Supervisor::new(name).with(calls.child()));
+        let tree = Supervisor::new(["sampling client ", id.as_str()].concat()).with(calls.child());
+        let client = SamplingClient::new(id, self.transport().clone(), calls, used);
+        let pid = self.start_client(tree);
         async move { Ok(Made { client, pid: pid.await? }) }.boxed_local()
     }
 
     /// Ends a client: its callers are rejected, its tasks end, its siblings don't notice.
-    pub async fn close_client(&self, pid: &Pid) {
+    pub fn close_client(&self, pid: &Pid) -> impl Future<Output = ()> + use<> {
         // One that has ended already is as closed as can be.
-        let _ = self.0.clients.terminate_child(pid).await;
+        self.0.clients.terminate_child(pid).map(drop)
     }
 
     /// The page is hidden, and may never be seen again.
@@ -284,9 +282,10 @@ impl Service {
     }
 
     /// Says which models are served, when an error comes of one that isn't.
-    fn explain_base_model(&self, error: Error, base_model: String) -> LocalBoxFuture<'static, Error> {
+    fn explain_base_model(&self, error: Error, base_model: Option<String>) -> LocalBoxFuture<'static, Error> {
         let service = self.clone();
         async move {
+            let Some(base_model) = base_model else { return error };
             let refused =
                 matches!(error.kind(), Kind::Api { status: 400..500, .. } | Kind::RequestFailed { .. });
             if !refused || error.status() == Some(401) {

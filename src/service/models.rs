@@ -52,16 +52,12 @@ impl Service {
         async move {
             let journal = service.0.session.journal().await?;
             let (number, reservation) = journal.model_number(origin.nth);
-            if let Some(op) = reservation {
-                journal.commit(Durability::Strict, vec![op]).await?;
-            }
+            journal.reserve(reservation).await?;
             let ask = (origin.ask)(journal.session(), number);
             progress.sent();
-            let (taken, model) = match (service.make(&ask).await, origin.base_model) {
-                (Err(error), Some(base_model)) => {
-                    return Err(service.explain_base_model(error, base_model).await);
-                }
-                (made, _) => made?,
+            let (taken, model) = match service.make(&ask).await {
+                Ok(made) => made,
+                Err(error) => return Err(service.explain_base_model(error, origin.base_model).await),
             };
             if journal.exactly_once().is_none() {
                 // Nothing was done with the model yet, so a server that takes this for another one does no harm.
@@ -131,14 +127,15 @@ impl Service {
         // When they are stopped, the dispatcher has told every caller: dropping a request aborts it.
         let requests = TaskSupervisor::new("requests").shutdown(Shutdown::BrutalKill);
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
-        let tree = Supervisor::new(format!("training client {model}"));
+        let tree = Supervisor::new(["training client ", model.as_str()].concat());
+        let tree = tree.auto_shutdown(AutoShutdown::AnySignificant).with(requests.child());
         let (address, inbox) = mailbox();
         let Begun { lane, pending, held } = begun;
         let dispatcher = Dispatcher {
             transport: self.transport().clone(),
             journal,
             model: model.clone(),
-            requests: requests.clone(),
+            requests,
             address: address.clone(),
             lane,
             calls: held,
@@ -147,8 +144,6 @@ impl Service {
             later: Vec::new(),
             flushes: 0,
         };
-        let session = self.0.session.clone();
-        let client = TrainingClient::new(model, session, address, calls.clone(), pending);
         // Taken by its one start: what it knew dies with it.
         let parts = Cell::new(Some((Box::new(dispatcher), inbox)));
         let dispatcher = ChildSpec::new("dispatcher", move |ctx| {
@@ -156,8 +151,8 @@ impl Service {
             Serving::new(dispatcher, inbox, ctx)
         });
         let dispatcher = dispatcher.restart(Restart::Temporary).significant(true);
-        let tree = tree.auto_shutdown(AutoShutdown::AnySignificant);
-        (client, tree.with(requests.child()).with(dispatcher).with(calls.child()))
+        let tree = tree.with(dispatcher).with(calls.child());
+        (TrainingClient::new(model, self.0.session.clone(), address, calls, pending), tree)
     }
 }
 
@@ -189,8 +184,5 @@ impl Ask {
 }
 
 fn created(result: Payload) -> Result<ModelId, Error> {
-    let Payload::Json(bytes) = result else {
-        return Err(Error::protocol("the server sent protobuf where a JSON result belongs"));
-    };
-    read_result(&bytes).map(|made: CreateModelResult| made.model_id)
+    read_result(&result.json()?).map(|made: CreateModelResult| made.model_id)
 }

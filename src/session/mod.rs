@@ -30,7 +30,7 @@ use crate::telemetry::{Opened, Telemetry};
 use crate::transport::answer::{Answer, Fields};
 use crate::transport::connections::Class;
 use crate::transport::retry::Policy;
-use crate::transport::{Body, Call, SDK_VERSION, Transport};
+use crate::transport::{Body, Call, Fetched, SDK_VERSION, Transport};
 use gate::Gate;
 pub use heartbeat::Heartbeats;
 
@@ -135,7 +135,7 @@ impl Session {
             tag: Default::default(),
         });
         let session = Rc::new(Inner {
-            transport: transport.clone(),
+            transport,
             store,
             fence,
             choice,
@@ -152,7 +152,7 @@ impl Session {
             sleeping: RefCell::new(None),
         });
         let known = Rc::downgrade(&session);
-        transport.on_answer(Box::new(move || {
+        session.transport.on_answer(Box::new(move || {
             let session = known.upgrade().map(Session);
             session.is_some_and(|session| {
                 session.wake();
@@ -174,9 +174,8 @@ impl Session {
             if let Some(limits) = session.0.limits.get() {
                 return Ok(limits);
             }
-            let ask = ClientConfig { sdk_version: SDK_VERSION.into() };
-            let call = Call::post_json("client/config", &ask).class(Class::Control);
-            let limits = match session.0.transport.fetch(call).await {
+            let call = Call::post_json("client/config", &ClientConfig { sdk_version: SDK_VERSION.into() });
+            let limits = match session.0.transport.fetch(call.class(Class::Control)).await {
                 Err(error) if error.status() == Some(404) => ChunkLimits::DEFAULT,
                 answer => answer?.read()?,
             };
@@ -214,12 +213,11 @@ impl Session {
             let (journal, how) = match taken {
                 Some(taken) => taken,
                 None => {
-                    let made: Made = transport.fetch(session.creation()).await?.read()?;
-                    session.say(&made);
+                    let id = session.made(&transport.fetch(session.creation()).await?)?;
                     let now = transport.platform().unix_time();
-                    let fence = session.fence(&made.id).await?;
+                    let fence = session.fence(&id).await?;
                     let (owner, created) = (&session.0.choice.owner, now.as_millis() as u64);
-                    let journal = Journal::new(fence, made.id, owner, created).await?;
+                    let journal = Journal::new(fence, id, owner, created).await?;
                     match earlier::here() {
                         Some(earlier) => earlier.clear_one(&session, &kept).await,
                         // It looks for itself what there is to do, when it is here.
@@ -276,11 +274,13 @@ impl Session {
         call
     }
 
-    /// What the server has to say to whoever makes a session.
-    fn say(&self, made: &Made) {
-        for (level, message) in &made.messages {
+    /// The id of the session that was made. What the server has to say to whoever makes one is said.
+    fn made(&self, answer: &Fetched) -> Result<SessionId, Error> {
+        let Made { id, messages } = answer.read()?;
+        for (level, message) in &messages {
             self.0.transport.platform().log(*level, message);
         }
+        Ok(id)
     }
 
     /// The place of a model among those of this service. Given at the call, so that models are numbered in the order of

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, ready};
 use tinkex_journal::record::{self, Record, model_key, session_key};
 use tinkex_protocol::{ModelId, ModelSeqId, SamplingSessionSeqId, SessionId};
 
@@ -86,21 +86,29 @@ impl Journal {
         self.0.fence.commit(durability, ops)
     }
 
+    /// Writes down what must be there before a number is used, if there is anything.
+    pub fn reserve(&self, op: Option<Op>) -> LocalBoxFuture<'static, Result<(), Error>> {
+        match op {
+            Some(op) => self.commit(Durability::Strict, vec![op]),
+            None => ready(Ok(())).boxed_local(),
+        }
+    }
+
     /// The number of this service's nth model, and what must be written down before it is used.
     pub fn model_number(&self, nth: u64) -> (ModelSeqId, Option<Op>) {
         let number = self.0.first_model + nth;
-        (ModelSeqId::new(number), self.reserve(|record| &mut record.next_model, number, 1))
+        (ModelSeqId::new(number), self.count_up(|record| &mut record.next_model, number, 1))
     }
 
     /// The number of this service's nth sampler, and what must be written down before it is used.
     pub fn sampler_number(&self, nth: u64) -> (SamplingSessionSeqId, Option<Op>) {
         let number = self.0.first_sampler + nth;
-        let op = self.reserve(|record| &mut record.next_sampler, number, SAMPLERS_AHEAD);
+        let op = self.count_up(|record| &mut record.next_sampler, number, SAMPLERS_AHEAD);
         (SamplingSessionSeqId::new(number), op)
     }
 
     /// Counts `next` up, where it has come to this number, by as many as are written down at a time.
-    fn reserve(&self, next: fn(&mut record::Session) -> &mut u64, number: u64, many: u64) -> Option<Op> {
+    fn count_up(&self, next: fn(&mut record::Session) -> &mut u64, number: u64, many: u64) -> Option<Op> {
         let mut record = self.0.record.borrow_mut();
         let next = next(&mut record);
         let beyond = *next <= number;

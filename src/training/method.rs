@@ -13,7 +13,6 @@ use tinkex_protocol::{
 
 use crate::error::Error;
 use crate::request::Results;
-use crate::request::retrieve::Payload;
 use crate::transport::{Body, read_result, unreadable_result};
 
 /// The methods that have a place in a model's order.
@@ -135,9 +134,8 @@ impl Method {
             Method::LoadState => return Ok(Output::Loaded),
             _ => results.pop(),
         };
-        let Some((Payload::Json(last), _)) = last else {
-            return Err(Error::protocol("the server sent protobuf where a JSON result belongs"));
-        };
+        let Some((last, _)) = last else { return Err(Error::protocol("the call has no result")) };
+        let last = last.json()?;
         match self {
             Method::SaveState => read_result(&last).map(|saved: SaveWeightsResult| Output::Path(saved.path)),
             Method::SaveWeightsForSampler | Method::SaveWeightsAndGetSamplingClient => {
@@ -260,9 +258,7 @@ pub fn nothing(model: &ModelId, number: SeqId) -> Result<Body, Error> {
 fn passes(results: Results) -> Result<ForwardBackwardOutput, Error> {
     let mut outputs = Vec::with_capacity(results.len());
     for (payload, data) in results {
-        let Payload::Protobuf(bytes) = payload else {
-            return Err(Error::protocol("the server sent JSON where a protobuf result belongs"));
-        };
+        let bytes = payload.protobuf()?;
         outputs.push(ForwardBackwardOutput::decode(&bytes, data as usize).map_err(unreadable_result)?);
     }
     combine(outputs).map_err(unreadable_result)

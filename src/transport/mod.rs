@@ -310,7 +310,7 @@ pub fn unreadable_result(error: tinkex_protocol::Error) -> Error {
     unreadable("result", error)
 }
 
-fn unreadable(what: &str, error: tinkex_protocol::Error) -> Error {
+pub fn unreadable(what: &str, error: tinkex_protocol::Error) -> Error {
     Error::protocol(format!("the server's {what} can't be read: {error}"))
 }
 

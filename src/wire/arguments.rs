@@ -96,7 +96,7 @@ pub fn loss(given: Given, forward_only: bool) -> LossCall {
 /// An error names the datum by its place.
 fn datum(given: Given, at: usize) -> Datum {
     let within = |error: tinkex_protocol::Error| {
-        given.wrong().note(error.within(&format!("data[{at}]")).into());
+        given.wrong().note(error.within_element("data", at).into());
     };
     let mut inputs = Vec::new();
     for (name, value) in given.entries("lossFnInputs") {

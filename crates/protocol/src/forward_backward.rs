@@ -305,20 +305,17 @@ impl<'a> Record<'a> {
 
 #[inline(never)]
 fn unbatch(record: &Record, counted: bool, most: usize, outputs: &mut Vec<Map<Tensor>>) -> Result<(), Error> {
-    let mut count = counted.then_some(record.num_datums);
     let start = outputs.len();
+    let mut count = counted.then_some(record.num_datums);
     if let Some(claimed) = count {
-        let fits = usize::try_from(claimed).ok().filter(|&claimed| claimed <= most - start);
-        let claimed = fits.ok_or_else(|| too_many(claimed, most))?;
-        outputs.resize_with(start + claimed, Map::new);
+        make_room(claimed, most, outputs)?;
     }
     for (name, batched) in &record.fields {
         let inside = |error: Error| error.within(name).within("fields");
         let batch = Batch::read(batched).map_err(inside)?;
         let held = batch.data() as i64;
         match count {
-            None if batch.data() > most - start => return Err(too_many(held, most)),
-            None => outputs.resize_with(start + batch.data(), Map::new),
+            None => make_room(held, most, outputs)?,
             Some(count) if count != held => {
                 return Err(inside(Error::field("offsets", format!("hold {held} data and not {count}"))));
             }
@@ -332,6 +329,16 @@ fn unbatch(record: &Record, counted: bool, most: usize, outputs: &mut Vec<Map<Te
     Ok(())
 }
 
-fn too_many(claimed: i64, most: usize) -> Error {
-    Error::field("num_datums", format!("{claimed} outputs do not fit a request of {most} data"))
+/// For so many outputs more, if there are not more than data then.
+fn make_room(count: i64, most: usize, outputs: &mut Vec<Map<Tensor>>) -> Result<(), Error> {
+    match usize::try_from(count) {
+        Ok(count) if count <= most - outputs.len() => {
+            outputs.resize_with(outputs.len() + count, Map::new);
+            Ok(())
+        }
+        _ => {
+            let problem = format!("{count} outputs do not fit a request of {most} data");
+            Err(Error::field("num_datums", problem))
+        }
+    }
 }

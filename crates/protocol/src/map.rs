@@ -66,39 +66,34 @@ impl<T> Map<T> {
     /// Entries in any order. Only their moving is compiled for each type.
     #[inline(never)]
     pub fn from_entries(mut entries: Vec<(String, T)>) -> Map<T> {
-        let (swaps, kept) = sorting(entries.len(), &|at| &entries[at].0);
-        for (one, other) in swaps {
-            entries.swap(one, other);
+        let order = sorting(entries.len(), &|at| &entries[at].0);
+        for (place, &from) in order.iter().enumerate() {
+            entries.swap(place, from);
         }
-        entries.truncate(kept);
+        entries.truncate(order.len());
         Map(entries)
     }
 }
 
-/// The swaps, in order, that put each name where it belongs, of one that comes twice the last; and how many are kept.
-/// In n log n, whatever order somebody thinks of.
-fn sorting<'a>(count: usize, name: &dyn Fn(usize) -> &'a str) -> (Vec<(usize, usize)>, usize) {
+/// For each place, in order, the one that it is to be swapped with, so that the names ascend; of a name that comes twice only
+/// the last has a place. In n log n, whatever order somebody thinks of.
+fn sorting<'a>(count: usize, name: &dyn Fn(usize) -> &'a str) -> Vec<usize> {
     let names: Vec<&str> = (0..count).map(name).collect();
-    let mut order: Vec<usize> = (0..names.len()).collect();
+    let mut order: Vec<usize> = (0..count).collect();
     if !names.is_sorted_by(|one, next| one < next) {
         // Of equal ones the later comes first, and is kept.
         order.sort_unstable_by(|&one, &other| names[one].cmp(names[other]).then(other.cmp(&one)));
         order.dedup_by(|later, kept| names[*later] == names[*kept]);
     }
-    // Which entry stands where now, and the other way round.
-    let mut standing: Vec<usize> = (0..names.len()).collect();
-    let mut places = standing.clone();
-    let mut swaps = Vec::new();
-    for (to, &entry) in order.iter().enumerate() {
-        let from = places[entry];
-        if from != to {
-            swaps.push((from, to));
-            let moved = standing[to];
-            standing[from] = moved;
-            places[moved] = from;
+    for place in 0..order.len() {
+        let mut from = order[place];
+        // What stood at an earlier place went where that one's entry came from.
+        while from < place {
+            from = order[from];
         }
+        order[place] = from;
     }
-    (swaps, order.len())
+    order
 }
 
 impl<T> Default for Map<T> {
@@ -184,6 +179,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Map<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::Map;
     use crate::json::{decode, encode};
 
@@ -197,6 +194,18 @@ mod tests {
         assert_eq!(named.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!((named.get("b"), named.get("d"), named["c"]), (Some(&2), None, 3));
         assert_eq!(encode(&named), br#"{"a":1,"b":2,"c":3}"#);
+    }
+
+    #[test]
+    fn each_value_stays_with_its_name_in_every_order() {
+        let names = ["a", "b", "c", "d", "e"];
+        for order in 0..5 * 5 * 5 * 5 * 5 {
+            let picks = (0..5).map(|digit| order / 5_usize.pow(digit) % 5);
+            let entries: Vec<(&str, i32)> = picks.zip(0..).map(|(pick, at)| (names[pick], at)).collect();
+            let sorted: BTreeMap<&str, i32> = entries.iter().copied().collect();
+            let named = map(&entries);
+            assert!(named.iter().map(|(name, value)| (&**name, *value)).eq(sorted), "{entries:?}");
+        }
     }
 
     #[test]

@@ -5,30 +5,15 @@ use crate::{Error, ForwardBackwardOutput, Map};
 /// By name; the part after the colon says how a metric is combined (`loss:sum`).
 pub type Metrics = Map<f64>;
 
-/// What one chunk's result brings to the combination.
-#[derive(Clone, Copy, Debug)]
-pub struct ChunkMetrics<'a> {
-    pub metrics: &'a Metrics,
-    /// Its outputs, which weigh `:mean` and `:slack`.
-    pub outputs: usize,
-}
-
 /// Combines the results of a call's chunks, in order: outputs one after the other, metrics by [`combine_metrics`].
 /// The first chunk's output type stands for all. No chunks give an empty result.
-pub fn combine(results: Vec<ForwardBackwardOutput>) -> Result<ForwardBackwardOutput, Error> {
-    let chunks: Vec<ChunkMetrics> = results
-        .iter()
-        .map(|result| ChunkMetrics { metrics: &result.metrics, outputs: result.loss_fn_outputs.len() })
-        .collect();
+pub fn combine(chunks: Vec<ForwardBackwardOutput>) -> Result<ForwardBackwardOutput, Error> {
     let metrics = combine_metrics(&chunks)?;
-    let mut combined = ForwardBackwardOutput { metrics, ..Default::default() };
-    for (index, mut result) in results.into_iter().enumerate() {
-        if index == 0 {
-            combined.loss_fn_output_type = result.loss_fn_output_type;
-            combined.loss_fn_outputs = result.loss_fn_outputs;
-        } else {
-            combined.loss_fn_outputs.append(&mut result.loss_fn_outputs);
-        }
+    let mut chunks = chunks.into_iter();
+    let mut combined = chunks.next().unwrap_or_default();
+    combined.metrics = metrics;
+    for mut chunk in chunks {
+        combined.loss_fn_outputs.append(&mut chunk.loss_fn_outputs);
     }
     Ok(combined)
 }
@@ -46,7 +31,7 @@ pub fn combine(results: Vec<ForwardBackwardOutput>) -> Result<ForwardBackwardOut
 /// Left out: another suffix, and a metric that a later chunk lacks. Errors: a name without exactly one colon; a weighted
 /// metric without any outputs; a `hash2` that isn't finite. NaN passes through the others. Sums are taken in the order
 /// and grouping of the Python client's, so that the results are the same bits.
-pub fn combine_metrics(chunks: &[ChunkMetrics]) -> Result<Metrics, Error> {
+pub fn combine_metrics(chunks: &[ForwardBackwardOutput]) -> Result<Metrics, Error> {
     let Some(first) = chunks.first() else {
         return Ok(Metrics::new());
     };
@@ -85,10 +70,14 @@ pub fn combine_metrics(chunks: &[ChunkMetrics]) -> Result<Metrics, Error> {
     Ok(Metrics::from_entries(combined))
 }
 
-fn weighted_mean(values: &[f64], chunks: &[ChunkMetrics]) -> Option<f64> {
-    let outputs: usize = chunks.iter().map(|chunk| chunk.outputs).sum();
-    let weighted: Vec<f64> =
-        values.iter().zip(chunks).map(|(value, chunk)| value * chunk.outputs as f64).collect();
+fn weighted_mean(values: &[f64], chunks: &[ForwardBackwardOutput]) -> Option<f64> {
+    let mut outputs = 0;
+    let mut weighted = Vec::with_capacity(values.len());
+    for (value, chunk) in values.iter().zip(chunks) {
+        let weight = chunk.loss_fn_outputs.len();
+        outputs += weight;
+        weighted.push(value * weight as f64);
+    }
     (outputs > 0).then(|| sum(&weighted) / outputs as f64)
 }
 
@@ -157,9 +146,12 @@ mod tests {
     }
 
     fn combined(chunks: &[(Metrics, usize)]) -> Result<Metrics, Error> {
-        let chunks: Vec<_> =
-            chunks.iter().map(|(metrics, outputs)| ChunkMetrics { metrics, outputs: *outputs }).collect();
-        combine_metrics(&chunks)
+        let chunk = |(metrics, outputs): &(Metrics, usize)| ForwardBackwardOutput {
+            loss_fn_outputs: vec![Map::new(); *outputs],
+            metrics: metrics.clone(),
+            ..Default::default()
+        };
+        combine(chunks.iter().map(chunk).collect()).map(|combined| combined.metrics)
     }
 
     #[test]

@@ -96,9 +96,12 @@ impl FromStr for TinkerPath {
             let form = "tinker://RUN/weights/NAME (or sampler_weights, external_weights)";
             Error::field("path", format!("\"{text}\" is not of the form {form}"))
         };
-        let parts: Vec<&str> = text.strip_prefix("tinker://").ok_or_else(refused)?.split('/').collect();
-        let [run, folder, name] = parts[..] else { return Err(refused()) };
-        let kind = CheckpointType::from_folder(folder).ok_or_else(refused)?;
+        let parts = || {
+            let (run, rest) = text.strip_prefix("tinker://")?.split_once('/')?;
+            let (folder, name) = rest.split_once('/')?;
+            Some((run, CheckpointType::from_folder(folder)?, name))
+        };
+        let (run, kind, name) = parts().ok_or_else(refused)?;
         TinkerPath::new(ModelId::from(run), kind, name)
     }
 }

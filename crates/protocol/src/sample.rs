@@ -116,7 +116,7 @@ impl SampleResponse {
     /// Reads the protobuf result.
     pub fn decode(bytes: &[u8]) -> Result<SampleResponse, Error> {
         let mut response = SampleResponse::default();
-        let mut topk: Option<TopkMessage> = None;
+        let mut topk = TopkMessage::default();
         let mut hits = 0;
         let mut fields = Fields(bytes);
         while let Some((field, value)) = fields.next()? {
@@ -128,12 +128,12 @@ impl SampleResponse {
                     response.sequences.push(sequence?);
                 }
                 2 => response.prompt_logprobs = floats("prompt_logprobs", value.bytes()?)?,
-                3 => topk.get_or_insert_default().merge(value.bytes()?)?,
+                3 => topk.merge(value.bytes()?)?,
                 4 => hits = value.integer()? as i32,
                 _ => {}
             }
         }
-        response.topk_prompt_logprobs = TopkMessage::checked("topk_prompt_logprobs", topk)?;
+        response.topk_prompt_logprobs = topk.checked("topk_prompt_logprobs")?;
         response.prompt_cache_hit_tokens =
             u32::try_from(hits).map_err(|_| Error::field("prompt_cache_hit_tokens", "is negative"))?;
         Ok(response)
@@ -195,14 +195,14 @@ impl SampledSequence {
     fn read(message: &[u8]) -> Result<SampledSequence, Error> {
         let mut stop_reason = 0;
         let (mut tokens, mut logprobs) = (&[][..], &[][..]);
-        let mut topk: Option<TopkMessage> = None;
+        let mut topk = TopkMessage::default();
         let mut fields = Fields(message);
         while let Some((field, value)) = fields.next()? {
             match field {
                 1 => stop_reason = value.integer()? as i32,
                 2 => tokens = value.bytes()?,
                 3 => logprobs = value.bytes()?,
-                4 => topk.get_or_insert_default().merge(value.bytes()?)?,
+                4 => topk.merge(value.bytes()?)?,
                 _ => {}
             }
         }
@@ -217,7 +217,7 @@ impl SampledSequence {
             let problem = format!("must be one for each of the {} tokens", tokens.len());
             return Err(Error::field("logprobs", problem));
         }
-        let topk_logprobs = TopkMessage::checked("topk_sampled_logprobs", topk)?;
+        let topk_logprobs = topk.checked("topk_sampled_logprobs")?;
         Ok(SampledSequence { stop_reason, tokens, logprobs, topk_logprobs })
     }
 
@@ -243,7 +243,7 @@ fn floats(field: &str, bytes: &[u8]) -> Result<Option<LeVec<f32>>, Error> {
     }
 }
 
-/// Top-k as it came, unchecked.
+/// Top-k as it came, unchecked; empty where none did.
 #[derive(Default)]
 struct TopkMessage<'a> {
     token_ids: &'a [u8],
@@ -267,13 +267,11 @@ impl<'a> TopkMessage<'a> {
         Ok(())
     }
 
-    fn checked(field: &str, message: Option<TopkMessage>) -> Result<Option<TopkLogprobs>, Error> {
-        match message {
-            Some(message) if message.k != 0 && message.length != 0 => {
-                message.topk().map(Some).map_err(|error| error.within(field))
-            }
-            _ => Ok(None),
+    fn checked(self, field: &str) -> Result<Option<TopkLogprobs>, Error> {
+        if self.k == 0 || self.length == 0 {
+            return Ok(None);
         }
+        self.topk().map(Some).map_err(|error| error.within(field))
     }
 
     fn topk(self) -> Result<TopkLogprobs, Error> {
