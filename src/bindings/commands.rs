@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 
+use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use tinkex_supervise::{Pid, TaskHandle, TaskSupervisor};
 
@@ -150,8 +151,7 @@ fn of_service(
 ) -> Result<Option<Work>, Error> {
     Ok(Some(match method {
         "getServerCapabilities" => {
-            let capabilities = service.server_capabilities();
-            Box::pin(async move { Ok(results::capabilities(&capabilities.await?)) })
+            Box::pin(service.server_capabilities().map(|known| Ok(results::capabilities(&known?))))
         }
         "createLoraTrainingClient" => {
             let lora = arguments::lora(given);
@@ -171,13 +171,13 @@ fn of_service(
 /// A training client that is being made; it joins the others.
 pub fn training(clients: &Clients, service: &Service, made: Making<TrainingClient>) -> Work {
     let (clients, service) = (clients.clone(), service.clone());
-    Box::pin(async move { Ok(clients.add_training(&service, made.await?)) })
+    Box::pin(made.map(move |made| Ok(clients.add_training(&service, made?))))
 }
 
 /// A sampling client that is being made; it joins the others.
 pub fn sampling(clients: &Clients, service: &Service, made: Making<SamplingClient>) -> Work {
     let (clients, service) = (clients.clone(), service.clone());
-    Box::pin(async move { Ok(clients.add_sampling(&service, made.await?)) })
+    Box::pin(made.map(move |made| Ok(clients.add_sampling(&service, made?))))
 }
 
 fn of_training(
@@ -248,7 +248,7 @@ fn of_sampling(
     let sample = arguments::sample(given);
     given.wrong().check()?;
     let sampled = client.sample(sample, progress);
-    Ok(Some(Box::pin(async move { Ok(results::sample(&sampled.await?)) })))
+    Ok(Some(Box::pin(sampled.map(|sampled| Ok(results::sample(&sampled?))))))
 }
 
 /// The task of a call: does its work, or stops when it is asked to.

@@ -240,8 +240,7 @@ impl Service {
         let calls = TaskSupervisor::new("calls").limit(MAX_CALLS).queue(MAX_CALLS);
         let tree = Supervisor::new(["sampling client ", id.as_str()].concat()).with(calls.child());
         let client = SamplingClient::new(id, self.transport().clone(), calls, used);
-        let pid = self.start_client(tree);
-        async move { Ok(Made { client, pid: pid.await? }) }.boxed_local()
+        self.start_client(tree).map(|pid| Ok(Made { client, pid: pid? })).boxed_local()
     }
 
     /// Ends a client: its callers are rejected, its tasks end, its siblings don't notice.
@@ -271,14 +270,12 @@ impl Service {
 
     fn start_client(&self, tree: Supervisor) -> LocalBoxFuture<'static, Result<Pid, Error>> {
         let started = self.0.clients.start_child(tree.child().restart(Restart::Temporary));
-        async move {
-            match started.await {
-                Ok(Started { pid: Some(pid), .. }) => Ok(pid),
-                Err(ChildError::Failed(exit)) => Err(Error::from_exit(&exit, Outcome::Unknown)),
-                _ => Err(Error::closed("this service", Outcome::Unknown)),
-            }
-        }
-        .boxed_local()
+        let pid = |started| match started {
+            Ok(Started { pid: Some(pid), .. }) => Ok(pid),
+            Err(ChildError::Failed(exit)) => Err(Error::from_exit(&exit, Outcome::Unknown)),
+            _ => Err(Error::closed("this service", Outcome::Unknown)),
+        };
+        started.map(pid).boxed_local()
     }
 
     /// Says which models are served, when an error comes of one that isn't.

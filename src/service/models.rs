@@ -8,7 +8,9 @@ use tinkex_journal::lane::FIRST;
 use tinkex_protocol::json::futures::{RequestType, Submitted};
 use tinkex_protocol::json::training::{CreateModel, CreateModelResult, OptimizerConfig};
 use tinkex_protocol::{ModelId, ModelSeqId, RequestId, SessionId};
-use tinkex_supervise::{AutoShutdown, ChildSpec, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox};
+use tinkex_supervise::{
+    AutoShutdown, ChildSpec, Pid, Restart, Shutdown, Supervisor, TaskSupervisor, mailbox,
+};
 
 use super::{Lora, MAX_CALLS, Made, Making, Service};
 use crate::error::Error;
@@ -106,15 +108,15 @@ impl Service {
         begun: Begun,
     ) -> Making<TrainingClient> {
         let (client, tree) = self.training_client(model, journal, begun);
-        let (service, started) = (self.clone(), self.start_client(tree));
-        async move {
-            let made = Made { client, pid: started.await? };
+        let service = self.clone();
+        let made = move |pid: Result<Pid, Error>| {
+            let made = Made { client, pid: pid? };
             let mut models = service.0.models.borrow_mut();
             models.retain(|open| open.pid.is_alive());
             models.push(made.clone());
             Ok(made)
-        }
-        .boxed_local()
+        };
+        self.start_client(tree).map(made).boxed_local()
     }
 
     /// A client, and the tree that is to be started for it.

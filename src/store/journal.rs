@@ -61,7 +61,7 @@ impl Journal {
             failures: Cell::new(0),
         }));
         let written = journal.commit(Durability::Strict, vec![journal.session_op()]);
-        async move { written.await.map(|()| journal) }.boxed_local()
+        written.map(|written| written.map(|()| journal)).boxed_local()
     }
 
     pub fn session(&self) -> &SessionId {
