@@ -10,7 +10,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tinkex_supervise::destructor;
 
@@ -39,29 +38,14 @@ pub const MIN_CONNECTIONS: usize = MAX_POLLS + RESERVED_FOR_CONTROL + 1;
 /// Connections that a browser opens to one host on HTTP/1.1.
 pub const DEFAULT_CONNECTIONS: usize = 6;
 
-/// The figures of one class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClassUse {
-    pub open: usize,
-    pub waiting: usize,
-    /// How many permits were given so far.
-    pub granted: u64,
-    /// The longest that a request has waited for its place.
-    pub longest_wait: Duration,
-}
-
 /// The budget. Clones share it.
 #[derive(Clone)]
-pub struct Connections(Rc<Budget>);
-
-struct Budget {
-    state: RefCell<State>,
-    clock: Box<dyn Fn() -> Duration>,
-}
+pub struct Connections(Rc<RefCell<State>>);
 
 struct State {
     total: usize,
-    used: [ClassUse; 3],
+    /// How many of each class are open.
+    open: [usize; 3],
     /// In the order in which they asked.
     waiting: Vec<Rc<Place>>,
 }
@@ -69,40 +53,29 @@ struct State {
 /// A place that somebody asked for.
 struct Place {
     class: Class,
-    since: Duration,
     given: Cell<bool>,
     waiter: Cell<Option<Waker>>,
 }
 
 impl Connections {
-    /// A budget of `total` connections, raised to [`MIN_CONNECTIONS`]. By `clock` it is known how long places are waited for.
-    pub fn new(total: usize, clock: Box<dyn Fn() -> Duration>) -> Connections {
+    /// A budget of `total` connections, raised to [`MIN_CONNECTIONS`].
+    pub fn new(total: usize) -> Connections {
         let total = total.max(MIN_CONNECTIONS);
-        let state = State { total, used: Default::default(), waiting: Vec::new() };
-        Connections(Rc::new(Budget { state: RefCell::new(state), clock }))
+        Connections(Rc::new(RefCell::new(State { total, open: [0; 3], waiting: Vec::new() })))
     }
 
     /// Asks for a place; resolves when it is given.
     pub fn acquire(&self, class: Class) -> Asked {
-        let since = (self.0.clock)();
-        let place = Rc::new(Place { class, since, given: Cell::new(false), waiter: Cell::new(None) });
-        self.0.state.borrow_mut().waiting.push(place.clone());
+        let place = Rc::new(Place { class, given: Cell::new(false), waiter: Cell::new(None) });
+        self.0.borrow_mut().waiting.push(place.clone());
         self.hand_out();
         Asked(Some(Permit { connections: self.clone(), place }))
     }
 
-    /// The figures of a class.
-    pub fn usage(&self, class: Class) -> ClassUse {
-        let state = self.0.state.borrow();
-        let waiting = state.waiting.iter().filter(|place| place.class == class).count();
-        ClassUse { waiting, ..state.used[class as usize] }
-    }
-
     /// Gives free places to those who wait, the vital classes first.
     fn hand_out(&self) {
-        let now = (self.0.clock)();
         for class in CLASSES {
-            while let Some(place) = self.0.state.borrow_mut().next(class, now) {
+            while let Some(place) = self.0.borrow_mut().next(class) {
                 place.given.set(true);
                 if let Some(waiter) = place.waiter.take() {
                     waiter.wake();
@@ -114,27 +87,24 @@ impl Connections {
 
 impl State {
     /// Takes the one of this class who has waited longest from the queue, if there is a place for it.
-    fn next(&mut self, class: Class, now: Duration) -> Option<Rc<Place>> {
+    fn next(&mut self, class: Class) -> Option<Rc<Place>> {
         if !self.has_room(class) {
             return None;
         }
         let first = self.waiting.iter().position(|place| place.class == class)?;
         let place = self.waiting.remove(first);
-        let used = &mut self.used[class as usize];
-        used.open += 1;
-        used.granted += 1;
-        used.longest_wait = used.longest_wait.max(now.saturating_sub(place.since));
+        self.open[class as usize] += 1;
         Some(place)
     }
 
     fn has_room(&self, class: Class) -> bool {
-        let open: usize = self.used.iter().map(|used| used.open).sum();
+        let open: usize = self.open.iter().sum();
         match class {
             Class::Control => open < self.total,
             Class::Submission => open < self.total - RESERVED_FOR_CONTROL,
             // The places that polls may not take are those of the other two classes.
             Class::Poll => {
-                self.used[Class::Poll as usize].open < MAX_POLLS && open < self.total - RESERVED_FOR_CONTROL
+                self.open[Class::Poll as usize] < MAX_POLLS && open < self.total - RESERVED_FOR_CONTROL
             }
         }
     }
@@ -165,7 +135,8 @@ pub struct Permit {
 impl Permit {
     /// Whether others of this class wait for a place.
     pub fn others_wait(&self) -> bool {
-        self.connections.usage(self.place.class).waiting > 0
+        let state = self.connections.0.borrow();
+        state.waiting.iter().any(|waiting| waiting.class == self.place.class)
     }
 }
 
@@ -173,9 +144,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         destructor(&mut || {
             let Permit { connections, place } = &*self;
-            let mut state = connections.0.state.borrow_mut();
+            let mut state = connections.0.borrow_mut();
             if place.given.get() {
-                state.used[place.class as usize].open -= 1;
+                state.open[place.class as usize] -= 1;
             } else {
                 state.waiting.retain(|waiting| !Rc::ptr_eq(waiting, place));
             }
@@ -190,8 +161,8 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    fn budget(total: usize) -> Connections {
-        Connections::new(total, Box::new(|| Duration::ZERO))
+    fn open(connections: &Connections, class: Class) -> usize {
+        connections.0.borrow().open[class as usize]
     }
 
     /// The permit, if it is given at once.
@@ -201,7 +172,7 @@ mod tests {
 
     #[test]
     fn held_polls_never_take_the_places_of_submissions_and_heartbeats() {
-        let connections = budget(6);
+        let connections = Connections::new(6);
         let polls: Vec<_> = (0..5).map(|_| take(&connections, Class::Poll)).collect();
         assert_eq!(polls.iter().flatten().count(), 2);
         let submissions: Vec<_> = (0..5).map(|_| take(&connections, Class::Submission)).collect();
@@ -211,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_freed_place_goes_to_the_one_who_waited_longest() {
-        let connections = budget(MIN_CONNECTIONS);
+        let connections = Connections::new(MIN_CONNECTIONS);
         let first = take(&connections, Class::Poll).expect("a place is free");
         let _second = take(&connections, Class::Poll).expect("a place is free");
         let mut third = Box::pin(connections.acquire(Class::Poll));
@@ -224,21 +195,21 @@ mod tests {
 
     #[test]
     fn a_waiter_that_gave_up_is_passed_over() {
-        let connections = budget(MIN_CONNECTIONS);
+        let connections = Connections::new(MIN_CONNECTIONS);
         let first = take(&connections, Class::Poll).expect("a place is free");
         let _second = take(&connections, Class::Poll).expect("a place is free");
         drop(connections.acquire(Class::Poll));
         let mut patient = Box::pin(connections.acquire(Class::Poll));
-        assert_eq!(connections.usage(Class::Poll).waiting, 1);
+        assert_eq!(connections.0.borrow().waiting.len(), 1);
         drop(first);
         assert!(patient.as_mut().now_or_never().is_some());
-        assert_eq!(connections.usage(Class::Poll).open, 1, "the patient one has left again");
+        assert_eq!(open(&connections, Class::Poll), 1, "the patient one has left again");
     }
 
     #[test]
     fn a_permit_that_was_given_and_never_collected_frees_its_place() {
-        let connections = budget(MIN_CONNECTIONS);
+        let connections = Connections::new(MIN_CONNECTIONS);
         drop(connections.acquire(Class::Control));
-        assert_eq!(connections.usage(Class::Control).open, 0);
+        assert_eq!(open(&connections, Class::Control), 0);
     }
 }

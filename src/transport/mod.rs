@@ -82,8 +82,7 @@ struct Billing {
 
 impl Transport {
     pub fn new(platform: Rc<dyn Platform>, settings: Settings) -> Transport {
-        let clock = platform.clone();
-        let connections = Connections::new(settings.max_connections, Box::new(move || clock.now()));
+        let connections = Connections::new(settings.max_connections);
         Transport(Rc::new(Inner {
             platform,
             settings,
