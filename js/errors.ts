@@ -20,10 +20,7 @@ interface Facts {
 
 /** Any failure of this package. */
 export class TinkexError extends Error {
-  static code = "error";
-  static {
-    named(this, "TinkexError");
-  }
+  static code = named(this, "TinkexError", "error");
 
   /** The same in every version, for programs to compare. */
   readonly code: string;
@@ -56,10 +53,7 @@ export class TinkexError extends Error {
 
 /** A method was called before `init()` had resolved. Nothing was sent. */
 export class NotInitializedError extends TinkexError {
-  static override code = "not_initialized";
-  static {
-    named(this, "NotInitializedError");
-  }
+  static override code = named(this, "NotInitializedError", "not_initialized");
 
   constructor(method: string) {
     super(`${method} was called before init(): call \`await init()\` once, before the first method`);
@@ -68,10 +62,7 @@ export class NotInitializedError extends TinkexError {
 
 /** `init()` could not get or start the WebAssembly; it may be called again. */
 export class InitError extends TinkexError {
-  static override code = "init_failed";
-  static {
-    named(this, "InitError");
-  }
+  static override code = named(this, "InitError", "init_failed");
 
   constructor(message: string, cause?: unknown) {
     super(message, { retryable: true, cause });
@@ -80,10 +71,7 @@ export class InitError extends TinkexError {
 
 /** An argument that can't be taken. Nothing was sent. */
 export class InvalidArgumentError extends TinkexError {
-  static override code = "invalid_argument";
-  static {
-    named(this, "InvalidArgumentError");
-  }
+  static override code = named(this, "InvalidArgumentError", "invalid_argument");
 
   /** Which one, as the caller wrote it: `data[3].lossFnInputs.weights[7]`. */
   readonly field: string;
@@ -96,10 +84,7 @@ export class InvalidArgumentError extends TinkexError {
 
 /** The server answered with a status that is not 2xx. */
 export class APIError extends TinkexError {
-  static override code = "api_error";
-  static {
-    named(this, "APIError");
-  }
+  static override code = named(this, "APIError", "api_error");
 
   readonly status: number;
   /** The answer's text, as it came. */
@@ -114,114 +99,72 @@ export class APIError extends TinkexError {
 
 /** 400: the request was understood and can't be done. */
 export class BadRequestError extends APIError {
-  static override code = "bad_request";
-  static {
-    named(this, "BadRequestError");
-  }
+  static override code = named(this, "BadRequestError", "bad_request");
 }
 
 /** 401: the key is wrong or has expired. */
 export class AuthenticationError extends APIError {
-  static override code = "authentication";
-  static {
-    named(this, "AuthenticationError");
-  }
+  static override code = named(this, "AuthenticationError", "authentication");
 }
 
 /** 402: the account is paused for billing. */
 export class BillingError extends APIError {
-  static override code = "billing";
-  static {
-    named(this, "BillingError");
-  }
+  static override code = named(this, "BillingError", "billing");
 }
 
 /** 403: the key is right and may not do this. */
 export class PermissionDeniedError extends APIError {
-  static override code = "permission_denied";
-  static {
-    named(this, "PermissionDeniedError");
-  }
+  static override code = named(this, "PermissionDeniedError", "permission_denied");
 }
 
 /** 404: no such model, checkpoint, session or path. */
 export class NotFoundError extends APIError {
-  static override code = "not_found";
-  static {
-    named(this, "NotFoundError");
-  }
+  static override code = named(this, "NotFoundError", "not_found");
 }
 
 /** 409: the name is in use, or the sequence number has another body. */
 export class ConflictError extends APIError {
-  static override code = "conflict";
-  static {
-    named(this, "ConflictError");
-  }
+  static override code = named(this, "ConflictError", "conflict");
 }
 
 /** 410: it was there and is no more, such as a session that has ended. */
 export class GoneError extends APIError {
-  static override code = "gone";
-  static {
-    named(this, "GoneError");
-  }
+  static override code = named(this, "GoneError", "gone");
 }
 
 /** 422: a field of the request has a value that the server can't take. */
 export class UnprocessableEntityError extends APIError {
-  static override code = "unprocessable_entity";
-  static {
-    named(this, "UnprocessableEntityError");
-  }
+  static override code = named(this, "UnprocessableEntityError", "unprocessable_entity");
 }
 
 /** 429, after all retries. */
 export class RateLimitError extends APIError {
-  static override code = "rate_limit";
-  static {
-    named(this, "RateLimitError");
-  }
+  static override code = named(this, "RateLimitError", "rate_limit");
 }
 
 /** 5xx, after all retries. */
 export class InternalServerError extends APIError {
-  static override code = "internal_server";
-  static {
-    named(this, "InternalServerError");
-  }
+  static override code = named(this, "InternalServerError", "internal_server");
 }
 
 /** No answer came: refused, reset, name not found, offline, or kept back by CORS. */
 export class APIConnectionError extends TinkexError {
-  static override code = "connection";
-  static {
-    named(this, "APIConnectionError");
-  }
+  static override code = named(this, "APIConnectionError", "connection");
 }
 
 /** No answer came in time. */
 export class APITimeoutError extends APIConnectionError {
-  static override code = "timeout";
-  static {
-    named(this, "APITimeoutError");
-  }
+  static override code = named(this, "APITimeoutError", "timeout");
 }
 
 /** The server's answer can't be read: it does not speak this protocol, or not this version of it. */
 export class ProtocolError extends TinkexError {
-  static override code = "protocol";
-  static {
-    named(this, "ProtocolError");
-  }
+  static override code = named(this, "ProtocolError", "protocol");
 }
 
 /** The server took the request, tried, and answered that it failed. */
 export class RequestFailedError extends TinkexError {
-  static override code = "request_failed";
-  static {
-    named(this, "RequestFailedError");
-  }
+  static override code = named(this, "RequestFailedError", "request_failed");
 
   /** Whose fault, as the server has it: `user`, `server` or `unknown`. */
   readonly category: string;
@@ -234,26 +177,17 @@ export class RequestFailedError extends TinkexError {
 
 /** The caller gave the call up by its `signal`, whose reason is the `cause`. */
 export class AbortedError extends TinkexError {
-  static override code = "aborted";
-  static {
-    named(this, "AbortedError");
-  }
+  static override code = named(this, "AbortedError", "aborted");
 }
 
 /** The client, or the service that it belongs to, was closed. */
 export class ClosedError extends TinkexError {
-  static override code = "closed";
-  static {
-    named(this, "ClosedError");
-  }
+  static override code = named(this, "ClosedError", "closed");
 }
 
 /** A task of this package panicked: a defect here, not of the caller's. Siblings go on. */
 export class CrashedError extends TinkexError {
-  static override code = "crashed";
-  static {
-    named(this, "CrashedError");
-  }
+  static override code = named(this, "CrashedError", "crashed");
 
   /** The source line that panicked. */
   readonly place: string;
@@ -269,10 +203,7 @@ export class CrashedError extends TinkexError {
 
 /** More calls are under way than one client may have: a loop that never waits ends here, and not out of memory. */
 export class TooManyCallsError extends TinkexError {
-  static override code = "too_many_calls";
-  static {
-    named(this, "TooManyCallsError");
-  }
+  static override code = named(this, "TooManyCallsError", "too_many_calls");
 }
 
 /**
@@ -284,10 +215,7 @@ export type StorageReason = StoreError["kind"] | "damaged";
 
 /** What keeps the records has failed. A call whose `outcome` is `not_sent` was not sent for that. */
 export class StorageError extends TinkexError {
-  static override code = "storage";
-  static {
-    named(this, "StorageError");
-  }
+  static override code = named(this, "StorageError", "storage");
 
   readonly reason: StorageReason;
 
@@ -299,39 +227,28 @@ export class StorageError extends TinkexError {
 
 /** `finish()` was called while there are calls that are not done, or whose end nobody has seen. */
 export class PendingCallsError extends TinkexError {
-  static override code = "pending_calls";
-  static {
-    named(this, "PendingCallsError");
-  }
+  static override code = named(this, "PendingCallsError", "pending_calls");
 }
 
 /** The data that a run was opened with is not the data that it was started with. Nothing of the run was touched. */
 export class DataMismatchError extends TinkexError {
-  static override code = "data_mismatch";
-  static {
-    named(this, "DataMismatchError");
-  }
+  static override code = named(this, "DataMismatchError", "data_mismatch");
 }
 
 /** A step function asked for something else than it did before, at the same place of the same step. */
 export class StepMismatchError extends TinkexError {
-  static override code = "step_mismatch";
-  static {
-    named(this, "StepMismatchError");
-  }
+  static override code = named(this, "StepMismatchError", "step_mismatch");
 }
 
 /** The WebAssembly instance died (out of memory, stack overflow, a trap), and what it held with it. */
 export class InstanceLostError extends TinkexError {
-  static override code = "instance_lost";
-  static {
-    named(this, "InstanceLostError");
-  }
+  static override code = named(this, "InstanceLostError", "instance_lost");
 }
 
-/** On the prototype, so that a stack trace begins with it. */
-function named(kind: { prototype: Error }, name: string): void {
+/** Puts the name of a class on its prototype, so that a stack trace begins with it, and gives its code back. */
+function named(kind: { prototype: Error }, name: string, code: string): string {
   Object.defineProperty(kind.prototype, "name", { value: name, configurable: true, writable: true });
+  return code;
 }
 
 function above(kind: Error): Error {
