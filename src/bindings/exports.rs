@@ -85,9 +85,9 @@ fn open(service: u32, options: Given) {
     let (desk, address) = Desk::new();
     let opened = Service::open(platform, Rc::new(host), settings, {
         let desk = desk.clone();
-        move |service| {
+        move |service, root| {
             let door = Door::default();
-            vec![door.runs(), desk.spec(service, door)]
+            root.with(door.runs()).with(desk.spec(service, door))
         }
     });
     // The tree has crashed too often: nobody will answer any more, so everybody is answered now.

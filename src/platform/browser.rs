@@ -140,10 +140,6 @@ impl<O: Outside + 'static> Platform for Browser<O> {
     fn bring_the_rest(&self) {
         self.outside.bring_the_rest();
     }
-
-    fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
-        self
-    }
 }
 
 fn milliseconds(ms: f64) -> Duration {

@@ -27,9 +27,6 @@ pub trait Platform: Runtime {
 
     /// Lets the second file of the package be loaded, where the program is in two: nobody waits for it.
     fn bring_the_rest(&self) {}
-
-    /// This platform as the executor that `tinkex_supervise` runs on.
-    fn as_runtime(self: std::rc::Rc<Self>) -> std::rc::Rc<dyn Runtime>;
 }
 
 /// How much a message matters.

@@ -15,7 +15,7 @@
 mod deferred;
 mod models;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -86,7 +86,7 @@ struct Inner {
     clients: DynamicSupervisor,
     /// Models that have a client here.
     models: RefCell<Vec<Made<TrainingClient>>>,
-    root: RefCell<Option<Supervisor>>,
+    root: Cell<Option<Supervisor>>,
 }
 
 /// A client that was made, and the process by which it is closed.
@@ -108,26 +108,24 @@ pub struct Lora {
 }
 
 impl Service {
-    /// Starts the tree. `above` makes more children of it, last up and first down.
+    /// Starts the tree. `above` gives it more children, last up and first down.
     pub fn open(
         platform: Rc<dyn Platform>,
         store: Rc<dyn Store>,
         settings: Settings,
-        above: impl FnOnce(&Service) -> Vec<ChildSpec>,
+        above: impl FnOnce(&Service, Supervisor) -> Supervisor,
     ) -> Service {
-        let system = System::new(platform.clone().as_runtime());
+        let system = System::new(platform.clone());
         let transport = Transport::new(platform, settings.transport);
         let owner = &settings.session.owner;
         let telemetry = Telemetry::new(settings.telemetry, &transport, &store, owner);
         let sender = telemetry.child(&system);
         let shared = Shared { system: system.clone(), transport, store, labels: settings.labels, telemetry };
-        let (service, mut root) = Service::tree(shared, "service", settings.session, None, sender);
-        for child in above(&service) {
-            root = root.with(child);
-        }
+        let (service, root) = Service::tree(shared, "service", settings.session, None, sender);
+        let root = above(&service, root);
         // Its children find each other by handle; what is asked of them before they are up waits.
         drop(root.start(&system));
-        *service.0.root.borrow_mut() = Some(root);
+        service.0.root.set(Some(root));
         service
     }
 
@@ -147,7 +145,7 @@ impl Service {
             tasks: TaskSupervisor::new("tasks").limit(MAX_TASKS).queue(MAX_CALLS),
             clients: DynamicSupervisor::new("clients"),
             models: RefCell::default(),
-            root: RefCell::new(None),
+            root: Cell::new(None),
             shared,
         }));
         let Inner { session, calls, tasks, clients, .. } = &*service.0;
@@ -263,7 +261,7 @@ impl Service {
     /// finished at the server.
     pub fn close(&self) {
         // Taken out, since the tree's children hold this service: nothing is left when they have ended.
-        if let Some(pid) = self.0.root.borrow_mut().take().and_then(|root| root.pid()) {
+        if let Some(pid) = self.0.root.take().and_then(|root| root.pid()) {
             pid.ask_to_stop();
         }
     }

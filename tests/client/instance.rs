@@ -97,8 +97,4 @@ impl Platform for Instance {
     fn log(&self, level: Level, message: &str) {
         self.world.log(level, message);
     }
-
-    fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
-        self
-    }
 }

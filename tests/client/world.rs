@@ -22,7 +22,7 @@ use tinkex_protocol::{Datum, LossCall, ModelId, ModelInput, Tensor};
 use tinkex_sandbox::message::{HoldId, Reply, Request, Response};
 use tinkex_sandbox::{Bases, Core, TINY};
 use tinkex_supervise::virtual_time::VirtualTime;
-use tinkex_supervise::{ChildSpec, DynamicSupervisor, Runtime, System};
+use tinkex_supervise::{DynamicSupervisor, Runtime, Supervisor, System};
 
 use crate::disk::Disk;
 use crate::door::{answered, asked, to_sandbox};
@@ -169,7 +169,7 @@ impl World {
     }
 
     pub fn telling_of(self: &Rc<Self>, owner: &str, resume: Resume) -> Service {
-        self.service_with(self.clone(), owner, resume, true, |_| Vec::new())
+        self.service_with(self.clone(), owner, resume, true, |_, root| root)
     }
 
     /// A service of an instance of its own, which dies on its own.
@@ -179,7 +179,7 @@ impl World {
     }
 
     fn service_on(self: &Rc<Self>, platform: Rc<dyn Platform>, owner: &str, resume: Resume) -> Service {
-        self.service_with(platform, owner, resume, false, |_| Vec::new())
+        self.service_with(platform, owner, resume, false, |_, root| root)
     }
 
     /// A service of a page with its runs.
@@ -196,7 +196,8 @@ impl World {
 
     fn runs_on(self: &Rc<Self>, platform: Rc<dyn Platform>, owner: &str) -> (Service, Runs) {
         let supervisor = DynamicSupervisor::new("runs");
-        let service = self.service_with(platform, owner, Resume::None, false, |_| vec![supervisor.child()]);
+        let service =
+            self.service_with(platform, owner, Resume::None, false, |_, root| root.with(supervisor.child()));
         let runs = Runs::new(&service, &supervisor);
         // Calls come through the desk, which is up last; here they come at once.
         self.time.run_until_stalled();
@@ -209,7 +210,7 @@ impl World {
         owner: &str,
         resume: Resume,
         telemetry: bool,
-        above: impl FnOnce(&Service) -> Vec<ChildSpec>,
+        above: impl FnOnce(&Service, Supervisor) -> Supervisor,
     ) -> Service {
         let session = Choice { owner: owner.to_owned(), resume };
         let labels = Labels {
@@ -472,10 +473,6 @@ impl Platform for World {
     }
 
     fn log(&self, _: Level, _: &str) {}
-
-    fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
-        self
-    }
 }
 
 /// Makes a model of the tiny base, in a task of the service.

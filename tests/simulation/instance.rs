@@ -168,8 +168,4 @@ impl Platform for Instance {
     }
 
     fn log(&self, _: Level, _: &str) {}
-
-    fn as_runtime(self: Rc<Self>) -> Rc<dyn Runtime> {
-        self
-    }
 }

@@ -116,7 +116,7 @@ impl Page {
             self.world.instances.borrow_mut().push(instance.clone());
             tally.tell(format_args!("{} opens service {}", self.name, self.services.get()));
             let store = disk.handle(self.frame.connection.clone(), instance.epoch());
-            let service = Service::open(Rc::new(instance.clone()), store, self.settings(), |_| Vec::new());
+            let service = Service::open(Rc::new(instance.clone()), store, self.settings(), |_, root| root);
             self.world.systems.borrow_mut().push((instance.clone(), service.system().clone()));
             let used = pin!(self.use_service(&instance, &service));
             match select(used, death).await {

@@ -22,7 +22,7 @@ use tinkex::run::Runs;
 use tinkex::service::{Service, Settings};
 use tinkex::session::{Choice, Labels, Resume};
 use tinkex_supervise::virtual_time::VirtualTime;
-use tinkex_supervise::{Answer, DynamicSupervisor};
+use tinkex_supervise::{Answer, DynamicSupervisor, Supervisor};
 
 use crate::around::Around;
 use crate::disk::Connection;
@@ -266,7 +266,7 @@ impl Opened {
         let settings =
             Settings { transport: to_sandbox(API_KEY), labels: Labels::default(), session, telemetry: true };
         let supervisor = DynamicSupervisor::new("runs");
-        let above = |_: &Service| vec![supervisor.child()];
+        let above = |_: &Service, root: Supervisor| root.with(supervisor.child());
         let service = Service::open(Rc::new(instance.clone()), store, settings, above);
         let runs = Runs::new(&service, &supervisor);
         (Opened { instance, service, runs, unsettled: Rc::default() }, death)
