@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use tinkex_supervise::{CancelledFuture, Context, Exit, Waiting, faults};
+use tinkex_supervise::{CancelledFuture, Context, Exit, faults};
 
 use super::{HEARTBEAT_EVERY, HEARTBEAT_TIMEOUT, Session, State, beat};
 use crate::error::Error;
@@ -23,41 +23,36 @@ pub struct Heartbeats {
     ctx: Context,
     stop: CancelledFuture,
     doing: Doing,
-    shown: Option<Waiting>,
 }
 
 enum Doing {
-    Beginning,
     Sleeping(LocalBoxFuture<'static, ()>),
     Beating(LocalBoxFuture<'static, Result<Fetched, Error>>),
 }
 
 impl Heartbeats {
     pub fn new(session: Session, ctx: Context) -> Heartbeats {
-        Heartbeats { session, stop: ctx.shutdown(), ctx, doing: Doing::Beginning, shown: None }
+        ctx.ready();
+        let doing = sleep(&session, &ctx);
+        Heartbeats { session, stop: ctx.shutdown(), ctx, doing }
     }
 
-    fn sleep(&mut self) -> Doing {
-        let pause = self.session.until_next_beat();
-        // Without a session nothing is due, and what opens one counts as its first.
-        let pause = if pause.is_zero() { HEARTBEAT_EVERY } else { pause };
-        self.show("the next heartbeat");
-        Doing::Sleeping(self.ctx.system().runtime().timer(pause))
-    }
-
-    fn beat(&mut self) -> Doing {
+    fn beat(&self) -> Doing {
         faults::point!("heartbeat");
         self.session.beat();
-        let Some(id) = self.session.id() else { return self.sleep() };
-        self.show("the answer to a heartbeat");
+        let Some(id) = self.session.id() else { return sleep(&self.session, &self.ctx) };
+        self.ctx.waits_for("the answer to a heartbeat");
         let call = beat(id).policy(Policy::Once).timeout(HEARTBEAT_TIMEOUT);
         Doing::Beating(self.session.transport().fetch(call))
     }
+}
 
-    fn show(&mut self, what: &'static str) {
-        self.shown = None;
-        self.shown = Some(self.ctx.waiting_for(what));
-    }
+fn sleep(session: &Session, ctx: &Context) -> Doing {
+    let pause = session.until_next_beat();
+    // Without a session nothing is due, and what opens one counts as its first.
+    let pause = if pause.is_zero() { HEARTBEAT_EVERY } else { pause };
+    ctx.waits_for("the next heartbeat");
+    Doing::Sleeping(ctx.system().runtime().timer(pause))
 }
 
 impl Future for Heartbeats {
@@ -70,10 +65,6 @@ impl Future for Heartbeats {
         }
         loop {
             this.doing = match &mut this.doing {
-                Doing::Beginning => {
-                    this.ctx.ready();
-                    this.sleep()
-                }
                 Doing::Sleeping(timer) => {
                     if timer.poll_unpin(task).is_pending() && !this.session.is_due() {
                         *this.session.0.sleeping.borrow_mut() = Some(task.waker().clone());
@@ -85,7 +76,7 @@ impl Future for Heartbeats {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(answer) => {
                         this.session.beaten(answer.err());
-                        this.sleep()
+                        sleep(&this.session, &this.ctx)
                     }
                 },
             };

@@ -1,7 +1,6 @@
 //! What a client tells of itself, in the words in which it is sent. `docs/telemetry.md` lists every field, and a test
 //! holds the two together.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use tinkex_journal::record::Untold;
@@ -98,7 +97,7 @@ impl Event<'_> {
 }
 
 /// A body of `telemetry`: events of one session, and one more unless it is empty.
-pub fn batch(events: &[Rc<Untold>], one_more: &[u8]) -> Vec<u8> {
+pub fn batch(events: &[Untold], one_more: &[u8]) -> Vec<u8> {
     let mut list = vec![b'['];
     for event in events.iter().map(|event| &event.event[..]).chain([one_more]) {
         if list.len() > 1 && !event.is_empty() {

@@ -1,8 +1,6 @@
 //! What waits to be told: bounded, the oldest gone first. Pure: it takes events and gives batches.
 
-use std::rc::Rc;
-
-use tinkex_journal::record::{self, Untold};
+use tinkex_journal::record::{Telemetry, Untold};
 
 use super::event;
 
@@ -15,7 +13,7 @@ const MOST_BYTES: usize = 56_000;
 
 #[derive(Default)]
 pub struct Queue {
-    waiting: Vec<Rc<Untold>>,
+    waiting: Telemetry,
     bytes: usize,
     /// How many have left it.
     gone: u64,
@@ -23,9 +21,8 @@ pub struct Queue {
     dropped: u64,
 }
 
-/// The events of one request: the oldest, as far as they are of one session.
+/// Which events are in one request: the oldest, as far as they are of one session.
 pub struct Batch {
-    pub body: Vec<u8>,
     /// How many had left the queue when these have.
     gone: u64,
     /// The dropped events that it tells of.
@@ -33,47 +30,44 @@ pub struct Batch {
 }
 
 impl Queue {
-    pub fn push(&mut self, event: Rc<Untold>) {
+    pub fn push(&mut self, event: Untold) {
         self.bytes += event.event.len();
-        self.waiting.push(event);
-        while self.waiting.len() > MOST_EVENTS || self.bytes > MOST_BYTES {
+        self.waiting.events.push(event);
+        while self.len() > MOST_EVENTS || self.bytes > MOST_BYTES {
             self.forget_first();
             self.dropped += 1;
         }
     }
 
     fn forget_first(&mut self) {
-        self.bytes -= self.waiting.remove(0).event.len();
+        self.bytes -= self.waiting.events.remove(0).event.len();
         self.gone += 1;
     }
 
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.events.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.events.is_empty()
     }
 
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// What is sent next. `report` is an event that tells of those that were dropped; empty where none were.
-    pub fn batch(&self, report: &[u8]) -> Batch {
+    /// What is sent next, and its body. `report` is an event that tells of those that were dropped; empty where none were.
+    pub fn batch(&self, report: &[u8]) -> (Batch, Vec<u8>) {
+        let events = &self.waiting.events;
         let mut length = 0;
-        let first = self.waiting.first();
-        while let (Some(first), Some(next)) = (first, self.waiting.get(length))
+        while let (Some(first), Some(next)) = (events.first(), events.get(length))
             && next.session == first.session
             && next.process == first.process
         {
             length += 1;
         }
-        Batch {
-            body: event::batch(&self.waiting[..length], report),
-            gone: self.gone + length as u64,
-            dropped: self.dropped,
-        }
+        let batch = Batch { gone: self.gone + length as u64, dropped: self.dropped };
+        (batch, event::batch(&events[..length], report))
     }
 
     /// Nobody need be told of these any more.
@@ -85,17 +79,17 @@ impl Queue {
     }
 
     /// Puts older events in front of these.
-    pub fn prepend(&mut self, older: Vec<Rc<Untold>>) {
-        let later = std::mem::replace(&mut self.waiting, older);
-        self.bytes = self.waiting.iter().map(|event| event.event.len()).sum();
-        for event in later {
+    pub fn prepend(&mut self, mut older: Vec<Untold>) {
+        older.append(&mut self.waiting.events);
+        self.bytes = 0;
+        for event in older {
             self.push(event);
         }
     }
 
     /// What waits, as it is written down.
-    pub fn record(&self) -> record::Telemetry {
-        record::Telemetry { events: self.waiting.clone() }
+    pub fn record(&self) -> &Telemetry {
+        &self.waiting
     }
 }
 
@@ -104,17 +98,17 @@ mod tests {
     use super::*;
     use tinkex_journal::record::Record;
 
-    fn untold(session: &str, event: &[u8]) -> Rc<Untold> {
-        Rc::new(Untold { session: session.to_owned(), process: "p".repeat(36), event: event.to_vec() })
+    fn untold(session: &str, event: &[u8]) -> Untold {
+        Untold { session: session.to_owned(), process: "p".repeat(36), event: event.to_vec() }
     }
 
-    fn batch_of(queue: &Queue) -> Batch {
+    fn batch_of(queue: &Queue) -> (Batch, Vec<u8>) {
         let report = (queue.dropped() > 0).then(|| format!("\"{} dropped\"", queue.dropped()));
         queue.batch(report.unwrap_or_default().as_bytes())
     }
 
-    fn events(batch: &Batch) -> serde_json::Value {
-        let body: serde_json::Value = serde_json::from_slice(&batch.body).expect("a batch is JSON");
+    fn events((_, body): &(Batch, Vec<u8>)) -> serde_json::Value {
+        let body: serde_json::Value = serde_json::from_slice(body).expect("a batch is JSON");
         body["events"].clone()
     }
 
@@ -128,10 +122,10 @@ mod tests {
         assert_eq!(events(&first), serde_json::json!([1, 2]));
         queue.push(untold("b", b"4"));
         assert_eq!(events(&batch_of(&queue)), serde_json::json!([1, 2]), "it was not taken");
-        queue.settle(&first);
+        queue.settle(&first.0);
         let second = batch_of(&queue);
         assert_eq!(events(&second), serde_json::json!([3, 4]));
-        queue.settle(&second);
+        queue.settle(&second.0);
         assert!(queue.is_empty());
     }
 
@@ -147,7 +141,7 @@ mod tests {
         // While it is under way, two of its own are dropped, and counted: whether they got there isn't known yet.
         queue.push(untold("a", b"0"));
         queue.push(untold("a", b"1"));
-        queue.settle(&batch);
+        queue.settle(&batch.0);
         assert_eq!(events(&batch_of(&queue)), serde_json::json!([0, 1, "2 dropped"]));
     }
 
@@ -170,7 +164,7 @@ mod tests {
             queue.push(untold(&"s".repeat(40), &[b"\"", &[b'x'; 600][..], b"\""].concat()));
         }
         assert!(queue.len() > 90 && queue.len() < MOST_EVENTS, "bytes are the limit: {}", queue.len());
-        let body = batch_of(&queue).body;
+        let (_, body) = batch_of(&queue);
         assert!(body.len() < 64 * 1024, "{}", body.len());
         let record = queue.record().to_bytes("key");
         assert!(record.len() < 64 * 1024, "{}", record.len());

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tinkex_journal::record::TELEMETRY;
 use tinkex_journal::recovery::Found;
-use tinkex_supervise::{CancelledFuture, Context, Waiting, faults};
+use tinkex_supervise::{CancelledFuture, Context, faults};
 
 use super::Inner;
 use super::event::Event;
@@ -31,11 +31,10 @@ pub struct Sender {
     ctx: Context,
     stop: CancelledFuture,
     doing: Doing,
-    shown: Option<Waiting>,
 }
 
 enum Doing {
-    Beginning,
+    Nothing,
     Waiting(LocalBoxFuture<'static, ()>),
     Looking(LocalBoxFuture<'static, Result<Found, StoreError>>),
     Sending {
@@ -51,13 +50,15 @@ type Kept = LocalBoxFuture<'static, Result<(), Error>>;
 
 impl Sender {
     pub fn new(inner: Rc<Inner>, ctx: Context) -> Sender {
-        Sender { inner, stop: ctx.shutdown(), ctx, doing: Doing::Beginning, shown: None }
+        let queue = Rc::downgrade(&inner);
+        ctx.show_queue("events", move || queue.upgrade().map_or(0, |inner| inner.state.borrow().queue.len()));
+        ctx.ready();
+        Sender { inner, stop: ctx.shutdown(), ctx, doing: Doing::Nothing }
     }
 
     /// Begins what is to be done next; none when nothing is.
     fn next(&mut self, task: &mut Task) -> Option<Doing> {
         let Sender { inner, ctx, .. } = self;
-        self.shown = None;
         if ctx.is_stopping() {
             inner.end();
         }
@@ -74,7 +75,7 @@ impl Sender {
             Next::Send => ("the server to take telemetry", inner.send()),
             Next::End => return None,
         };
-        self.shown = Some(ctx.waiting_for(what));
+        ctx.waits_for(what);
         Some(doing)
     }
 }
@@ -89,13 +90,7 @@ impl Future for Sender {
             let ends = this.inner.state.borrow().mode == Mode::Ending;
             let interrupted = !ends && this.stop.poll_unpin(task).is_ready();
             let done = match &mut this.doing {
-                Doing::Beginning => {
-                    let queue = Rc::downgrade(&this.inner);
-                    let length = move || queue.upgrade().map_or(0, |inner| inner.state.borrow().queue.len());
-                    this.ctx.show_queue("events", length);
-                    this.ctx.ready();
-                    true
-                }
+                Doing::Nothing => true,
                 Doing::Waiting(timer) => {
                     let told = this.inner.state.borrow().sender.is_none();
                     interrupted || told || timer.poll_unpin(task).is_ready()
@@ -137,14 +132,14 @@ impl Inner {
     /// to wait.
     fn send(&self) -> Doing {
         faults::point!("telemetry");
-        let (mode, kept, batch) = {
+        let (mode, kept, (batch, body)) = {
             let state = &mut *self.state.borrow_mut();
             let kept = if state.mode == Mode::Open { None } else { self.keep(state) };
             let dropped = state.queue.dropped();
             let report = if dropped > 0 { self.written(state, &Event::Dropped(dropped)) } else { Vec::new() };
             (state.mode, kept, state.queue.batch(&report))
         };
-        let mut call = Call::post("telemetry", Body::Json(batch.body.as_slice().into())).timeout(TIMEOUT);
+        let mut call = Call::post("telemetry", Body::Json(body.into())).timeout(TIMEOUT);
         call.keepalive = mode != Mode::Open;
         let answer = self.transport.attempt(&call, 0, None);
         Doing::Sending { batch, answer, kept }

@@ -1,7 +1,6 @@
 //! What waits to be told, when it is sent, and what of it is written down. Pure: it is told what happens, and says what to
 //! do.
 
-use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -114,7 +113,7 @@ impl State {
 
     pub fn push(&mut self, event: Vec<u8>, process: &str, urgent: bool, now: Duration) {
         let session = self.sessions.last().expect("the one without a session stays");
-        self.queue.push(Rc::new(Untold { session: session.id.clone(), process: process.to_owned(), event }));
+        self.queue.push(Untold { session: session.id.clone(), process: process.to_owned(), event });
         let at_once = urgent || self.queue.len() >= MANY;
         let at = if at_once { now } else { now + Duration::from_secs(EVERY) }.max(self.paused_until);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
@@ -158,7 +157,7 @@ impl State {
         let mut left = Vec::new();
         for (key, bytes) in found {
             match Telemetry::from_bytes(&key, &bytes) {
-                Ok(record) => left.extend(record.events),
+                Ok(mut record) => left.append(&mut record.events),
                 Err(Unreadable::Damaged) => {}
                 Err(Unreadable::TooNew(_)) => continue,
             }
@@ -173,7 +172,7 @@ impl State {
         let mut ops = std::mem::take(&mut self.taken);
         let (op, record) = match self.queue.is_empty() {
             true => (Op::Delete(own.to_owned()), InStore::Nothing),
-            false => (put(own.to_owned(), &self.queue.record()), InStore::Everything),
+            false => (put(own.to_owned(), self.queue.record()), InStore::Everything),
         };
         ops.push(op);
         self.record = record;

@@ -13,8 +13,6 @@
 //! | `telemetry/{owner}` | [`Telemetry`] | relaxed: what did not get out |
 //! | `damaged/{key}` | what stood under the key | when it could not be read |
 
-use std::rc::Rc;
-
 use xxhash_rust::xxh32::xxh32;
 
 use crate::lane::Number;
@@ -115,10 +113,10 @@ pub struct Failed {
 }
 
 /// What a service has told nobody yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Telemetry {
     /// In their order.
-    pub events: Vec<Rc<Untold>>,
+    pub events: Vec<Untold>,
 }
 
 /// One event, and whose it is.
@@ -458,7 +456,7 @@ impl Record for Telemetry {
         let mut events = Vec::new();
         while !fields.0.is_empty() {
             let (session, process) = (fields.text()?, fields.text()?);
-            events.push(Rc::new(Untold { session, process, event: fields.bytes()?.to_vec() }));
+            events.push(Untold { session, process, event: fields.bytes()?.to_vec() });
         }
         Some(Telemetry { events })
     }

@@ -98,6 +98,11 @@ impl Context {
         Waiting { process: self.0.clone(), former }
     }
 
+    /// Says what this process waits for from now on, until it says so anew.
+    pub fn waits_for(&self, what: &'static str) {
+        self.0.set_waiting(Some((what.into(), self.0.system.now())));
+    }
+
     /// Shows the length of a queue of this process in the tree, as long as the process lives.
     pub fn show_queue(&self, name: &'static str, length: impl Fn() -> usize + 'static) {
         self.0.show_queue(name, Box::new(length));

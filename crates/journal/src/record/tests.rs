@@ -69,7 +69,7 @@ fn every_record_comes_back_as_it_was_written_and_no_damage_passes() {
     }
     comes_back(Model { session: "s".into(), next: 1 << 40 });
     let event = br#"{"event":"SESSION_START"}"#.to_vec();
-    let untold = Rc::new(Untold { session: "s".into(), process: "p".into(), event });
+    let untold = Untold { session: "s".into(), process: "p".into(), event };
     comes_back(Telemetry { events: vec![] });
     comes_back(Telemetry { events: vec![untold.clone(), untold] });
     comes_back(Answer::Taken("s:request:1".into()));
