@@ -13,7 +13,7 @@ use tinkex_protocol::retrieved::{QueueState, Retrieved, TryAgain, is_protobuf};
 use crate::error::{Error, Outcome};
 use crate::platform::{HttpResponse, Level};
 use crate::transport::connections::Class;
-use crate::transport::delivery::Course;
+use crate::transport::delivery::{Course, Way};
 use crate::transport::retry::{Attempt, PATIENCE};
 use crate::transport::{Call, Fetched, PAUSE_FOR_BILLING, Transport, unreadable_result};
 
@@ -95,7 +95,6 @@ fn poll(
     }
     let polls = Polls {
         last_contact: transport.platform().now(),
-        transport: transport.clone(),
         kind,
         impatience,
         bad_requests: 0,
@@ -116,7 +115,6 @@ enum Impatience {
 
 /// What the polls for one result have come to.
 struct Polls {
-    transport: Transport,
     kind: RequestType,
     impatience: Impatience,
     bad_requests: u32,
@@ -126,12 +124,12 @@ struct Polls {
 }
 
 impl Course for Polls {
-    fn is_answer(&mut self, answer: &HttpResponse) -> Result<bool, Error> {
+    fn is_answer(&mut self, way: &Way, answer: &HttpResponse) -> Result<bool, Error> {
         self.failures = 0;
-        self.last_contact = self.transport.platform().now();
+        self.last_contact = way.transport.platform().now();
         match Retrieved::read(content_type(answer), &answer.body) {
             Ok(Retrieved::TryAgain(again)) => {
-                self.warn_of_pause(again);
+                self.warn_of_pause(&way.transport, again);
                 Ok(false)
             }
             Ok(Retrieved::Complete(_)) => Ok(false),
@@ -143,24 +141,26 @@ impl Course for Polls {
         }
     }
 
-    fn failed(&mut self, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
-        let now = self.transport.platform().now();
+    fn failed(&mut self, way: &Way, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
+        let transport = &way.transport;
+        let why_no_result = || transport.final_error(attempt).with_outcome(Outcome::Unknown);
+        let now = transport.platform().now();
         let pause = match status {
             408 => Duration::ZERO,
-            402 if self.transport.may_pause_for_billing() => PAUSE_FOR_BILLING,
+            402 if transport.may_pause_for_billing() => PAUSE_FOR_BILLING,
             400 if self.bad_requests < MAX_BAD_REQUESTS => {
                 self.bad_requests += 1;
-                self.transport.backoff(self.bad_requests)
+                transport.backoff(self.bad_requests)
             }
             409 | 429 | 500.. => {
                 self.failures += 1;
-                self.transport.backoff(self.failures)
+                transport.backoff(self.failures)
             }
             0 => {
                 self.failures += 1;
                 Duration::from_secs(1 << self.failures.min(5)).min(LONGEST_PAUSE)
             }
-            _ => return Err(self.why_no_result(attempt)),
+            _ => return Err(why_no_result()),
         };
         if (1..500).contains(&status) {
             self.failures = 0;
@@ -168,9 +168,9 @@ impl Course for Polls {
         }
         if now.saturating_sub(self.last_contact) >= PATIENCE {
             match std::mem::replace(&mut self.impatience, Impatience::Told) {
-                Impatience::Tells(impatient) => impatient(self.why_no_result(attempt)),
+                Impatience::Tells(impatient) => impatient(why_no_result()),
                 Impatience::Told => {}
-                Impatience::Ends => return Err(self.why_no_result(attempt)),
+                Impatience::Ends => return Err(why_no_result()),
             }
         }
         Ok(pause)
@@ -178,11 +178,7 @@ impl Course for Polls {
 }
 
 impl Polls {
-    fn why_no_result(&self, attempt: &Attempt) -> Error {
-        self.transport.final_error(attempt).with_outcome(Outcome::Unknown)
-    }
-
-    fn warn_of_pause(&mut self, again: TryAgain) {
+    fn warn_of_pause(&mut self, transport: &Transport, again: TryAgain) {
         let now = self.last_contact;
         let paused =
             matches!(again.queue_state, Some(QueueState::PausedRateLimit | QueueState::PausedCapacity));
@@ -191,7 +187,7 @@ impl Polls {
             self.last_warned = Some(now);
             let reason = again.queue_state_reason.unwrap_or_else(|| "the server is at its limit".into());
             let message = format!("{} is paused: {reason}", self.kind.as_str());
-            self.transport.platform().log(Level::Warn, &message);
+            transport.platform().log(Level::Warn, &message);
         }
     }
 }

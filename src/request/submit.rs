@@ -8,7 +8,7 @@ use tinkex_protocol::json::futures::Submitted;
 
 use crate::error::{Error, Kind, Outcome};
 use crate::platform::Level;
-use crate::transport::delivery::Course;
+use crate::transport::delivery::{Course, Way};
 use crate::transport::retry::{Attempt, PATIENCE, is_number_conflict};
 use crate::transport::{Call, Fetched, PAUSE_FOR_BILLING, Transport};
 
@@ -28,14 +28,7 @@ pub fn submit(
     unclear: bool,
     impatient: Box<dyn FnOnce(Error)>,
 ) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
-    let course = Submission {
-        started: transport.platform().now(),
-        transport: transport.clone(),
-        path: call.path.clone(),
-        retries: 0,
-        unclear,
-        impatient: Some(impatient),
-    };
+    let course = Submission { retries: 0, unclear, impatient: Some(impatient) };
     transport.deliver(call, Box::new(course))
 }
 
@@ -60,9 +53,6 @@ fn denied(error: Error) -> Denied {
 }
 
 struct Submission {
-    transport: Transport,
-    path: String,
-    started: Duration,
     retries: u32,
     /// What came of an earlier try is not known.
     unclear: bool,
@@ -70,8 +60,8 @@ struct Submission {
 }
 
 impl Course for Submission {
-    fn failed(&mut self, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
-        let transport = &self.transport;
+    fn failed(&mut self, way: &Way, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
+        let Way { transport, call, started } = way;
         let error = transport.final_error(attempt);
         let pause = match status {
             402 if transport.may_pause_for_billing() => Some(PAUSE_FOR_BILLING),
@@ -86,10 +76,10 @@ impl Course for Submission {
         if matches!(status, 0 | 408 | 500..) {
             self.unclear = true;
         }
-        if transport.platform().now().saturating_sub(self.started) >= PATIENCE
+        if transport.platform().now().saturating_sub(*started) >= PATIENCE
             && let Some(impatient) = self.impatient.take()
         {
-            let message = format!("{} is not through after five minutes: {error}", self.path);
+            let message = format!("{} is not through after five minutes: {error}", call.path);
             transport.platform().log(Level::Warn, &message);
             impatient(error);
         }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::platform::uuid;
 use crate::request::Progress;
 use crate::request::retrieve::{Payload, retrieve_or_fail};
-use crate::transport::delivery::Course;
+use crate::transport::delivery::{Course, Way};
 use crate::transport::retry::{Attempt, PATIENCE};
 use crate::transport::{Call, Fetched, PAUSE_FOR_BILLING, Transport, unreadable};
 
@@ -160,7 +160,6 @@ impl SamplingClient {
             progress: progress.clone(),
             not_before,
             pause_after_429: if is_large { PAUSE_AFTER_429_LARGE } else { PAUSE_AFTER_429 },
-            started: transport.platform().now(),
             retries: 0,
         };
         transport.deliver(call, Box::new(course))
@@ -173,7 +172,6 @@ struct Submission {
     progress: Progress,
     not_before: Duration,
     pause_after_429: Duration,
-    started: Duration,
     retries: u32,
 }
 
@@ -192,7 +190,7 @@ impl Course for Submission {
         self.progress.sent();
     }
 
-    fn failed(&mut self, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
+    fn failed(&mut self, way: &Way, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
         let Inner { transport, paused_until, .. } = &*self.client.0;
         let now = transport.platform().now();
         if status == 429 {
@@ -205,7 +203,7 @@ impl Course for Submission {
         self.retries += 1;
         transport
             .pause_until_answered(attempt, self.retries - 1)
-            .filter(|_| now.saturating_sub(self.started) < PATIENCE)
+            .filter(|_| now.saturating_sub(way.started) < PATIENCE)
             .ok_or_else(|| transport.final_error(attempt))
     }
 }

@@ -16,6 +16,13 @@ use super::{Call, Fetched, PAUSE_FOR_BILLING, Transport};
 use crate::error::Error;
 use crate::platform::{HttpResponse, Level, uuid};
 
+/// A call that is on its way.
+pub struct Way {
+    pub transport: Transport,
+    pub call: Call,
+    pub started: Duration,
+}
+
 /// How a call goes on after each of its tries.
 pub trait Course {
     /// What the next try waits for, while it may not be made.
@@ -27,13 +34,13 @@ pub trait Course {
     fn sent(&self) {}
 
     /// A try was answered with a 2xx: whether that is the answer, or is to be asked for again at once.
-    fn is_answer(&mut self, answer: &HttpResponse) -> Result<bool, Error> {
-        let _ = answer;
+    fn is_answer(&mut self, way: &Way, answer: &HttpResponse) -> Result<bool, Error> {
+        let _ = (way, answer);
         Ok(true)
     }
 
     /// A try has failed, with this status, or 0 where no answer came: the pause before the next one, or why there is none.
-    fn failed(&mut self, attempt: &Attempt, status: u16) -> Result<Duration, Error>;
+    fn failed(&mut self, way: &Way, attempt: &Attempt, status: u16) -> Result<Duration, Error>;
 }
 
 impl Class {
@@ -48,8 +55,7 @@ impl Class {
 
 /// A call with its course. It does one thing at a time.
 struct Delivery {
-    transport: Transport,
-    call: Call,
+    way: Way,
     course: Box<dyn Course>,
     tries: u32,
     doing: Doing,
@@ -71,8 +77,9 @@ impl Delivery {
     }
 
     fn pause(&mut self, why: &'static str, pause: Duration) {
-        let network = &self.transport.0.network;
-        self.begin(network.or_absent(why), Doing::Pausing(self.transport.until_next_try(pause)));
+        let transport = &self.way.transport;
+        let pausing = Doing::Pausing(transport.until_next_try(pause));
+        self.begin(transport.0.network.or_absent(why), pausing);
     }
 
     /// What is made of a try: the answer, where it was the last one.
@@ -80,16 +87,16 @@ impl Delivery {
         let status = attempt.as_ref().map_or(0, |answer| answer.status);
         let failed = match attempt {
             Ok(answer) if answer.is_success() => {
-                let is_last = self.course.is_answer(&answer)?;
-                return Ok(is_last.then(|| Fetched { path: std::mem::take(&mut self.call.path), answer }));
+                let is_last = self.course.is_answer(&self.way, &answer)?;
+                return Ok(is_last.then(|| Fetched { path: std::mem::take(&mut self.way.call.path), answer }));
             }
             failed => failed,
         };
-        let pause = self.course.failed(&failed, status)?;
+        let pause = self.course.failed(&self.way, &failed, status)?;
         if !pause.is_zero() {
-            let Call { method, path, .. } = &self.call;
+            let Way { transport, call: Call { method, path, .. }, .. } = &self.way;
             let message = format!("{method} {path} again in {} ms", pause.as_millis() as u64);
-            self.transport.platform().log(Level::Debug, &message);
+            transport.platform().log(Level::Debug, &message);
             self.pause(next, pause);
         }
         Ok(None)
@@ -101,20 +108,20 @@ impl Future for Delivery {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context) -> Poll<Result<Fetched, Error>> {
         let this = &mut *self;
-        let [connection, answer, next] = this.call.class.waits();
+        let [connection, answer, next] = this.way.call.class.waits();
         loop {
             match &mut this.doing {
                 Doing::Nothing => match this.course.held_back() {
                     Some((why, pause)) => this.pause(why, pause),
                     None => {
-                        let asked = this.transport.0.connections.acquire(this.call.class);
+                        let asked = this.way.transport.0.connections.acquire(this.way.call.class);
                         this.begin(connection, Doing::Asking(asked));
                     }
                 },
                 Doing::Asking(asked) => {
                     let Poll::Ready(permit) = asked.poll_unpin(task) else { return Poll::Pending };
                     this.course.sent();
-                    let attempt = this.transport.attempt(&this.call, this.tries, Some(permit));
+                    let attempt = this.way.transport.attempt(&this.way.call, this.tries, Some(permit));
                     this.tries += 1;
                     this.begin(answer, Doing::Trying(attempt));
                 }
@@ -147,43 +154,37 @@ impl Transport {
         call: Call,
         course: Box<dyn Course>,
     ) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
-        let transport = self.clone();
-        Box::pin(Delivery { transport, call, course, tries: 0, doing: Doing::Nothing, shown: None })
+        let way = Way { transport: self.clone(), call, started: self.platform().now() };
+        Box::pin(Delivery { way, course, tries: 0, doing: Doing::Nothing, shown: None })
     }
 
     /// Sends the call, again where its policy says so, and gives the first answer that is final: a 2xx. Anything else is
     /// an error.
     pub fn fetch(&self, mut call: Call) -> LocalBoxFuture<'static, Result<Fetched, Error>> {
-        let platform = self.platform();
         if call.method != "GET" {
-            call.idempotency_key.get_or_insert_with(|| uuid(&**platform));
+            call.idempotency_key.get_or_insert_with(|| uuid(&**self.platform()));
         }
-        let course =
-            ByPolicy { transport: self.clone(), policy: call.policy, started: platform.now(), retries: 0 };
-        self.deliver(call, Box::new(course))
+        self.deliver(call, Box::new(ByPolicy { retries: 0 }))
     }
 }
 
 struct ByPolicy {
-    transport: Transport,
-    policy: Policy,
-    started: Duration,
     retries: u32,
 }
 
 impl Course for ByPolicy {
-    fn failed(&mut self, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
-        let transport = &self.transport;
-        if status == 402 && self.policy == Policy::Patient && transport.may_pause_for_billing() {
+    fn failed(&mut self, way: &Way, attempt: &Attempt, status: u16) -> Result<Duration, Error> {
+        let Way { transport, call, started } = way;
+        if status == 402 && call.policy == Policy::Patient && transport.may_pause_for_billing() {
             return Ok(PAUSE_FOR_BILLING);
         }
-        let policy = match self.policy {
+        let policy = match call.policy {
             // Before the first contact an unreachable server is likelier a wrong address than a passing fault.
             Policy::Patient if !transport.0.reached.get() => Policy::Plain,
             policy => policy,
         };
         self.retries += 1;
-        let pause = transport.pause_before(policy, attempt, self.retries - 1, self.started);
+        let pause = transport.pause_before(policy, attempt, self.retries - 1, *started);
         pause.ok_or_else(|| transport.final_error(attempt))
     }
 }

@@ -186,7 +186,7 @@ impl Transport {
             Body::Json(bytes) => (Some("application/json"), Some(bytes.clone())),
             Body::Protobuf(bytes) => (Some("application/x-protobuf"), Some(bytes.clone())),
         };
-        let count = tries.to_string();
+        let count = format!("{tries}");
         let mut headers = call.headers.clone();
         for (name, value) in [
             ("accept", Some(call.accept)),

@@ -16,8 +16,9 @@ pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// The server asks for a pause of at most this; anything longer is a mistake of a clock or a proxy.
 const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(60);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// In milliseconds.
+const FIRST_PAUSE: u32 = 500;
+const LONGEST_PAUSE: u32 = 10_000;
 
 /// How a request may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +75,8 @@ pub fn pause_before_retry(policy: Policy, attempt: &Attempt, tried: Tried) -> Op
 
 /// 0.5 s · 2ⁿ, at most 10 s, less up to a quarter so that many clients don't come back at once.
 pub fn backoff(retries: u32, jitter: f64) -> Duration {
-    let whole = FIRST_PAUSE.saturating_mul(1 << retries.min(16)).min(LONGEST_PAUSE);
-    Duration::from_micros((whole.as_micros() as u64 as f64 * (1.0 - 0.25 * jitter)) as u64)
+    let whole = (FIRST_PAUSE << retries.min(16)).min(LONGEST_PAUSE);
+    Duration::from_millis((f64::from(whole) * (1.0 - 0.25 * jitter)) as u64)
 }
 
 /// Statuses that may pass by themselves. 409 is a server's lock; that a number was used with another body is told

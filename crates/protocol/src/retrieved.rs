@@ -71,10 +71,11 @@ impl Category {
     }
 
     fn named(name: &str) -> Category {
-        [Category::User, Category::Server]
-            .into_iter()
-            .find(|category| category.as_str() == name)
-            .unwrap_or_default()
+        match name {
+            "user" => Category::User,
+            "server" => Category::Server,
+            _ => Category::Unknown,
+        }
     }
 }
 
@@ -107,14 +108,14 @@ impl<'a> Retrieved<'a> {
         }
         // A result may use the same names for something else: values are taken as they come.
         let said = |name| said(answer, name);
-        if said("type").as_deref() == Some("try_again") {
+        if says(answer, "type", "try_again") {
             return Ok(Retrieved::TryAgain(TryAgain {
                 request_id: said("request_id").map(Into::into),
                 queue_state: said("queue_state").and_then(|state| QueueState::named(&state)),
                 queue_state_reason: said("queue_state_reason"),
             }));
         }
-        if said("status").as_deref() == Some("complete_metadata") {
+        if says(answer, "status", "complete_metadata") {
             let size = answer.get("response_payload_size").and_then(Json::count);
             let missing = || Error::field("response_payload_size", "must be a size in bytes");
             return Ok(Retrieved::Complete(CompleteMetadata {
@@ -138,6 +139,11 @@ pub fn is_protobuf(content_type: &str) -> bool {
 #[inline(never)]
 fn said(answer: Json, name: &str) -> Option<String> {
     answer.get(name).filter(|value| !value.is_null()).map(text)
+}
+
+#[inline(never)]
+fn says(answer: Json, name: &str, word: &str) -> bool {
+    said(answer, name).is_some_and(|said| said == word)
 }
 
 /// The text of a value that should be one; of another its JSON.
