@@ -105,3 +105,16 @@ pub fn uuid(platform: &dyn Platform) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_text_in_utf_8_or_else_in_latin_1() {
+        let text =
+            |body: &[u8]| HttpResponse { status: 500, headers: Vec::new(), body: body.to_vec() }.text();
+        assert_eq!(text("größer".as_bytes()), "größer");
+        assert_eq!(text(b"gr\xf6\xdfer"), "größer");
+    }
+}

@@ -1,4 +1,4 @@
-//! The allocator: TLSF, which finds a place in constant time, and is a third of the size of the standard library's.
+//! The allocator: TLSF, which finds a place in constant time, and is smaller than the standard library's (docs/dependencies.md).
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::arch::wasm32::memory_grow;
